@@ -1,0 +1,42 @@
+"""The errors that a caller or an operator sees."""
+
+from __future__ import annotations
+
+from typing import Final
+
+#: Every code a reply can carry, and the HTTP status it comes with.
+STATUS_OF: Final[dict[str, int]] = {
+    "missing_image": 400,
+    "invalid_image": 400,
+    "invalid_base64": 400,
+    "invalid_json": 400,
+    "invalid_request": 400,
+    "unknown_option": 400,
+    "invalid_option": 400,
+    "conflicting_options": 400,
+    "unknown_class": 400,
+    "unsupported_protocol": 400,
+    "image_too_large": 413,
+    "unsupported_format": 415,
+    "non_finite_scores": 500,
+    "internal_error": 500,
+}
+
+
+class RequestError(Exception):
+    """One request is refused, or failed; its neighbours in the batch are not touched.
+
+    Args:
+        code: a key of :data:`STATUS_OF`.
+        message: what was wrong and what would be accepted, in one sentence for the caller.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.status = STATUS_OF[code]
+        self.message = message
+
+
+class SettingsError(ValueError):
+    """The archive's model-config.yaml, weights, labels or layer do not fit; the load stops."""

@@ -1,0 +1,229 @@
+"""One row of a batch, whatever transport it came by -> the photo and the options it carries."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from camserve.errors import RequestError
+from camserve.settings import Options, Settings
+
+Encoded = bytes | bytearray
+
+#: The names under which a form, a gRPC map or a raw body carries the photo.
+FORM_IMAGES: Final = ("data", "body", "image")
+#: The keys under which a JSON object carries it.
+JSON_IMAGES: Final = ("image", "data", "b64")
+#: Fields by which /invocations picks the model; TorchServe hands them on.
+_ROUTING: Final = ("model_name", "model_version")
+
+_HOW: Final = (
+    "send the photo as the request's body, as form field or gRPC input 'data', "
+    'or in JSON as {"image": {"b64": ".."}}'
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One request as the server hands it on.
+
+    Attributes:
+        fields: the body under ``body``, or form fields, gRPC inputs and query parameters under
+            their own names; bytes, or what the server parsed from JSON.
+        headers: HTTP headers, names in lower case; empty for gRPC.
+        path: what follows the model's version in the URL path.
+        must_explain: the call was one for explanations (``/explanations``).
+    """
+
+    fields: Mapping[str, Any]
+    headers: Mapping[str, str]
+    path: str = ""
+    must_explain: bool = False
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One photo and what is asked of it.
+
+    Attributes:
+        image: the encoded photo.
+        options: validated, the operator's defaults filled in.
+    """
+
+    image: Encoded
+    options: Options
+
+
+def read(row: Row, settings: Settings) -> Instance:
+    """Find the photo and the options of one request.
+
+    Raises:
+        RequestError: no photo or several, an unreadable part, an unknown or wrong option, or one
+            that is given twice.
+    """
+    sources = [_path_options(row.path), _header_options(row.headers)]
+    fields = {name: value for name, value in row.fields.items() if name not in _ROUTING}
+    parsed = "body" in fields and not isinstance(fields["body"], bytes | bytearray | str)
+    image, found = _from_json(fields) if parsed else _from_form(fields, row.headers)
+    sources += found
+    given = _merge(sources)
+    if row.must_explain:
+        given.setdefault("explain", True)
+    options = settings.options(given)
+    if row.must_explain and not options.explain:
+        raise RequestError(
+            "conflicting_options",
+            "option 'explain' is false on a call for explanations; leave it out, or call "
+            "/predictions",
+        )
+    return Instance(image, options)
+
+
+def _from_json(fields: dict[str, Any]) -> tuple[Encoded, list[dict[str, Any]]]:
+    """A JSON body: the photo under one key, the options beside it or in the query string."""
+    body = fields.pop("body")
+    if not isinstance(body, dict):
+        raise RequestError(
+            "invalid_request", f"the JSON body must be an object, not {_kind(body)}; {_HOW}"
+        )
+    for key in ("instances", "inputs"):
+        if key in body:
+            raise RequestError(
+                "unsupported_protocol",
+                f"a KServe body with {key!r} is not served by this version; {_HOW}",
+            )
+    key = _only_image(body, JSON_IMAGES)
+    return _decoded(body[key]), [{k: v for k, v in body.items() if k != key}, _texts(fields)]
+
+
+def _from_form(
+    fields: dict[str, Any], headers: Mapping[str, str]
+) -> tuple[Encoded, list[dict[str, Any]]]:
+    """A raw body, form fields, a gRPC map: the photo and, beside it, options as text."""
+    key = _only_image(fields, FORM_IMAGES)
+    image = fields.pop(key)
+    content_type = headers.get("content-type", "").lower()
+    if content_type.startswith("application/json"):
+        raise RequestError("invalid_json", f"the body is declared as JSON but is none; {_HOW}")
+    if content_type.startswith("application/x-www-form-urlencoded"):
+        # Such a form carries text, so the photo in it is base64; curl's -d sends any file so.
+        image = _text(key, image)
+    sources = []
+    if "options" in fields:
+        sources.append(_object("options", fields.pop("options")))
+    sources.append(_texts(fields))
+    return _decoded(image), sources
+
+
+def _only_image(fields: Mapping[str, Any], names: Iterable[str]) -> str:
+    found = [name for name in names if name in fields]
+    if not found:
+        has = f"only {', '.join(sorted(fields))}" if fields else "nothing"
+        raise RequestError("missing_image", f"the request carries {has}, but no photo; {_HOW}")
+    if len(found) > 1:
+        raise RequestError(
+            "invalid_request", f"the request carries a photo as {' and as '.join(found)}; send one"
+        )
+    return found[0]
+
+
+def _decoded(image: Any) -> Encoded:
+    """The encoded photo: bytes as they are, text and ``{"b64": text}`` from base64."""
+    if isinstance(image, dict):
+        if set(image) != {"b64"}:
+            raise RequestError(
+                "invalid_request", 'the photo\'s JSON object must be {"b64": ".."} and no more'
+            )
+        image = image["b64"]
+    if isinstance(image, str):
+        try:
+            image = base64.b64decode(image, validate=True)
+        except (binascii.Error, ValueError) as failure:
+            raise RequestError(
+                "invalid_base64",
+                f"the photo's base64 is broken ({failure}); accepted: the standard alphabet with "
+                "padding, without line breaks or a data: prefix; binary needs no base64 but an "
+                "image content type",
+            ) from None
+    if not isinstance(image, bytes | bytearray):
+        raise RequestError("invalid_request", f"the photo must not be {_kind(image)}; {_HOW}")
+    if not image:
+        raise RequestError("missing_image", f"the photo is empty; {_HOW}")
+    return image
+
+
+def _path_options(path: str) -> dict[str, str]:
+    """``target=285,outputs=heatmap,overlay``: a piece without ``=`` goes on with the one before."""
+    options: dict[str, str] = {}
+    name = ""
+    for piece in path.strip("/").split(","):
+        left, equals, right = piece.partition("=")
+        if equals:
+            name = left.strip()
+            if name in options:
+                raise RequestError("conflicting_options", f"option {name!r} is twice in the URL")
+            options[name] = right
+        elif name:
+            options[name] += f",{piece}"
+        elif piece:
+            raise RequestError(
+                "unknown_option",
+                f"the URL path ends in {piece[:60]!r}; accepted after the model's version: options "
+                "as name=value pairs, separated by commas",
+            )
+    return options
+
+
+def _header_options(headers: Mapping[str, str]) -> dict[str, Any]:
+    value = headers.get("x-explain")
+    return {} if value is None else _object("X-Explain", value)
+
+
+def _object(name: str, value: Any) -> dict[str, Any]:
+    """A JSON object, parsed already or as text."""
+    if isinstance(value, bytes | bytearray | str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            raise RequestError("invalid_json", f"{name!r} is no valid JSON") from None
+    if not isinstance(value, dict):
+        raise RequestError(
+            "invalid_json", f"{name!r} must be a JSON object of options, not {_kind(value)}"
+        )
+    return value
+
+
+def _texts(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _text(name, value) for name, value in fields.items()}
+
+
+def _text(name: str, value: Any) -> Any:
+    if not isinstance(value, bytes | bytearray):
+        return value
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        raise RequestError("invalid_option", f"field {name!r} is not UTF-8 text") from None
+
+
+def _merge(sources: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """All sources in one; an option that stands in two of them has no right value."""
+    merged: dict[str, Any] = {}
+    for source in sources:
+        for name, value in source.items():
+            if name in merged and merged[name] != value:
+                raise RequestError(
+                    "conflicting_options",
+                    f"option {name!r} is given twice, as {merged[name]!r:.60} and {value!r:.60}",
+                )
+            merged[name] = value
+    return merged
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", int: "a number"}
+    return names.get(type(value), "null" if value is None else "a number")

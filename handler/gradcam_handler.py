@@ -1,0 +1,85 @@
+"""What TorchServe loads: a thin adapter onto :mod:`camserve.pipeline`.
+
+This module defines one class and no more: TorchServe refuses an entry module with two.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from ts.torch_handler.base_handler import BaseHandler
+
+from camserve import pipeline, replies, requests
+
+
+class GradCamHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untyped
+    """Serves an image classifier whose replies explain themselves."""
+
+    def initialize(self, context: Any) -> None:
+        """Load network and labels and register the Grad-CAM hook.
+
+        Raises:
+            SettingsError: the archive does not fit together; the worker stops with its message.
+        """
+        properties = context.system_properties
+        on_gpu = torch.cuda.is_available() and properties.get("gpu_id") is not None
+        self.device = (
+            torch.device("cuda", int(properties["gpu_id"])) if on_gpu else torch.device("cpu")
+        )
+        self.manifest = context.manifest
+        version = self.manifest["model"].get("modelVersion", "1.0")
+        self.pipeline = pipeline.Pipeline.load(
+            context.model_yaml_config,
+            Path(properties["model_dir"]),
+            replies.Model(context.model_name, version),
+            self.device,
+        )
+        self.model = self.pipeline.network.module
+        self.initialized = True
+
+    def preprocess(self, data: list[requests.Row]) -> pipeline.Batch:
+        """Requests -> photos and what is asked of them."""
+        return self.pipeline.preprocess(data)
+
+    def inference(self, data: pipeline.Batch) -> pipeline.Scored:
+        """One forward pass for the batch, the head on the tape."""
+        return self.pipeline.inference(data)
+
+    def postprocess(self, data: pipeline.Scored) -> list[replies.Reply]:
+        """One backward for the predicted or requested class of every request, then the replies."""
+        return self.pipeline.postprocess(data)
+
+    def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
+        """Answer a batch: each request by itself, whatever stands beside it."""
+        start = perf_counter()
+        headers = [context.get_all_request_header(n) for n in range(len(data))]
+        rows = [self._row(fields, of) for fields, of in zip(data, headers, strict=True)]
+        answers = self.postprocess(self.inference(self.preprocess(rows)))
+        for n, answer in enumerate(answers):
+            phrase = HTTPStatus(answer.status).phrase
+            context.set_response_status(answer.status, phrase, n)
+            context.set_response_content_type(n, answer.content_type)
+            if not self._is_http(headers[n]):
+                # StreamPredictions kills the worker without this header; it hangs an HTTP client.
+                context.set_response_header(n, "ts_stream_next", "false")
+        context.metrics.add_time("HandlerTime", (perf_counter() - start) * 1000, None, "ms")
+        return [answer.body for answer in answers]
+
+    @staticmethod
+    def _is_http(headers: dict[str, Any]) -> bool:
+        """Beside each field's content type, which is a dict, only HTTP requests have headers."""
+        return any(isinstance(value, str) for value in headers.values())
+
+    @staticmethod
+    def _row(fields: dict[str, Any], headers: dict[str, Any]) -> requests.Row:
+        sent = {k.lower(): v for k, v in headers.items() if isinstance(v, str)}
+        return requests.Row(
+            fields,
+            sent,
+            path=sent.pop("url_path", ""),
+            must_explain=sent.pop("explain", "") == "True",
+        )
