@@ -1,0 +1,160 @@
+"""A model archive as a file: what goes into it, laid out, proved, and zipped."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from safetensors.torch import save_file
+from torch import Tensor
+
+from check_archive import ArchiveError, check
+
+HANDLER = Path(__file__).resolve().parent.parent / "handler"
+_NOT_PACKED = shutil.ignore_patterns("__pycache__", "gradcam_handler.py", "model-config.yaml")
+
+
+@dataclass(frozen=True)
+class Archive:
+    """What an archive is made of.
+
+    Attributes:
+        name, version: of the model.
+        config: its model-config.yaml; ``handler.weights`` and ``handler.labels`` name the files.
+        state: the network's state dict.
+        labels: the classes' names, by index.
+        code: files and packages that the architecture imports and that no package installs.
+    """
+
+    name: str
+    version: str
+    config: Mapping[str, Any]
+    state: Mapping[str, Tensor]
+    labels: Sequence[str]
+    code: Sequence[Path]
+
+    def write(self, store: Path, compress: bool) -> tuple[Path, dict[str, Any]]:
+        """Write NAME.mar, once the archive has been loaded and has explained a picture.
+
+        The same inputs give the same bytes.
+
+        Args:
+            store: the folder it goes to.
+            compress: deflate it; stored, it loads faster.
+
+        Returns:
+            The file, and what :func:`check_archive.check` found.
+
+        Raises:
+            ArchiveError: it cannot be laid out, or would not load.
+        """
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = self._lay_out(Path(scratch))
+            found = check(folder)
+            store.mkdir(parents=True, exist_ok=True)
+            target = store / f"{self.name}.mar"
+            _zip(folder, target, compress)
+        return target, found
+
+    def _lay_out(self, stage: Path) -> Path:
+        """Let torch-model-archiver make a folder of it."""
+        section = self.config["handler"]
+        extra, out, tmp = stage / "extra", stage / "out", stage / "tmp"
+        shutil.copytree(HANDLER, extra, ignore=_NOT_PACKED)
+        (extra / section["labels"]).write_text(json.dumps(list(self.labels), indent=0))
+        for path in self.code:
+            _copy(path, extra)
+        weights = stage / section["weights"]
+        save_file({name: value.contiguous().clone() for name, value in self.state.items()}, weights)
+        config = stage / "model-config.yaml"
+        config.write_text(yaml.safe_dump(dict(self.config), sort_keys=False))
+        # The archiver works in, and deletes, a folder of the model's name in TMPDIR.
+        out.mkdir()
+        tmp.mkdir()
+        run = subprocess.run(
+            [
+                Path(sys.executable).parent / "torch-model-archiver",
+                *("--model-name", self.name),
+                *("--version", self.version),
+                *("--handler", HANDLER / "gradcam_handler.py"),
+                *("--serialized-file", weights),
+                *("--config-file", config),
+                *("--extra-files", extra),
+                *("--export-path", out),
+                *("--archive-format", "no-archive"),
+            ],
+            env={**os.environ, "TMPDIR": str(tmp)},
+            capture_output=True,
+            text=True,
+        )
+        if run.returncode != 0:
+            raise ArchiveError(f"torch-model-archiver: {run.stderr.strip()}")
+        manifest = out / self.name / "MAR-INF" / "MANIFEST.json"
+        content = json.loads(manifest.read_text())
+        # The one thing in it that changes from run to run.
+        del content["createdOn"]
+        manifest.write_text(json.dumps(content, indent=2, sort_keys=True))
+        return out / self.name
+
+
+def own_code(arch: str) -> list[Path]:
+    """The source that ``module:callable`` needs and no package installs: its file or package.
+
+    What is installed in site-packages is not packed; it must be installed where the archive is
+    served.
+
+    Raises:
+        ArchiveError: there is no such module.
+    """
+    if ":" not in arch:
+        return []
+    top = arch.partition(":")[0].partition(".")[0]
+    spec = importlib.util.find_spec(top)
+    if spec is None or spec.origin is None:
+        raise ArchiveError(f"arch {arch!r}: there is no module {top!r} here")
+    origin = Path(spec.origin)
+    installed = [Path(sysconfig.get_path(kind)) for kind in ("purelib", "platlib", "stdlib")]
+    if any(origin.is_relative_to(place) for place in installed):
+        return []
+    return [origin.parent if spec.submodule_search_locations else origin]
+
+
+def _copy(path: Path, folder: Path) -> None:
+    if not path.exists():
+        raise ArchiveError(f"there is no {path} to include")
+    target = folder / path.name
+    if target.exists() or path.name == "gradcam_handler.py":
+        raise ArchiveError(f"{path} would overwrite the handler's own {path.name}")
+    if path.is_dir():
+        shutil.copytree(path, target, ignore=shutil.ignore_patterns("__pycache__"))
+    else:
+        shutil.copy(path, target)
+
+
+def _zip(folder: Path, target: Path, compress: bool) -> None:
+    """Write a zip whose bytes depend on nothing but the files' names and content."""
+    kind = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    partial = target.with_suffix(".partial")
+    with zipfile.ZipFile(partial, "w") as packed:
+        for path in files:
+            if "__pycache__" in path.parts:
+                continue
+            entry = zipfile.ZipInfo(path.relative_to(folder).as_posix())
+            entry.compress_type = kind
+            entry.external_attr = 0o644 << 16
+            packed.writestr(entry, path.read_bytes())
+    # A server that looks into the store meanwhile sees the old archive or the new one.
+    partial.replace(target)

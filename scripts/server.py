@@ -1,0 +1,238 @@
+"""Start, stop and ask after a TorchServe on this machine.
+
+Where it listens: config.properties, or the variables INFERENCE_PORT, MANAGEMENT_PORT, METRICS_PORT,
+GRPC_INFERENCE_PORT and GRPC_MANAGEMENT_PORT. RUN_DIR (default: .run) holds what a running server
+leaves: its logs, tokens and process id. Servers with a RUN_DIR each do not disturb one another.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import psutil
+import typer
+
+from find_java import java_home
+from running import ROOT, RUN_DIR, Server, ServerError
+
+#: The variable that overrides each address of config.properties.
+PORT_VARIABLES = {
+    "inference_address": "INFERENCE_PORT",
+    "management_address": "MANAGEMENT_PORT",
+    "metrics_address": "METRICS_PORT",
+    "grpc_inference_port": "GRPC_INFERENCE_PORT",
+    "grpc_management_port": "GRPC_MANAGEMENT_PORT",
+}
+
+app = typer.Typer(
+    add_completion=False, help=__doc__, rich_markup_mode=None, pretty_exceptions_enable=False
+)
+
+
+def _models(store: Path, names: list[str]) -> dict[str, Path]:
+    """Name -> archive; every archive of the store where none is named."""
+    if not names:
+        names = sorted(path.name for path in store.glob("*.mar"))
+    chosen = {}
+    for name in names:
+        name, _, file = name.partition("=") if "=" in name else (name, "", name)
+        path = store / (file if file.endswith(".mar") else f"{file}.mar")
+        if not path.is_file():
+            raise ServerError(f"no archive {path}; build it with scripts/package.py")
+        chosen[name.removesuffix(".mar")] = path
+    if not chosen:
+        raise ServerError(f"no archive in {store}; build one with scripts/package.py")
+    return chosen
+
+
+def _write_config(source: Path, store: Path) -> dict[str, str]:
+    """Write RUN_DIR/config.properties: the source with ports and store filled in.
+
+    Returns:
+        Its keys and values.
+    """
+    values, lines = {}, []
+    for line in source.read_text().splitlines():
+        key, equals, value = (part.strip() for part in line.partition("="))
+        if equals and not key.startswith("#"):
+            port = os.environ.get(PORT_VARIABLES.get(key, ""))
+            if port:
+                value = re.sub(r"\d+$", port, value)
+            if key == "allowed_urls":
+                value = value.replace("file:///model_store/", f"file://{store}/")
+            values[key] = value
+            line = f"{key}={value}"
+        lines.append(line)
+    (RUN_DIR / "config.properties").write_text("\n".join([*lines, ""]))
+    return values
+
+
+def _launch(store: Path, models: dict[str, Path], config: dict[str, str]) -> Server:
+    """Start TorchServe in the background and note which process it is."""
+    home = java_home()
+    if home is None:
+        raise ServerError("no Java of version 17 or later; scripts/setup.sh installs one")
+    # TorchServe keeps sockets and its process id in the temporary directory, under fixed names.
+    scratch = tempfile.mkdtemp(prefix="camserve-")
+    environment = {**os.environ, "JAVA_HOME": str(home), "TMPDIR": scratch, "TEMP": scratch}
+    with (RUN_DIR / "server.log").open("w") as log:
+        subprocess.run(
+            [
+                Path(sys.executable).parent / "torchserve",
+                "--start",
+                "--no-config-snapshots",
+                *("--model-store", store),
+                *("--ts-config", RUN_DIR / "config.properties"),
+                *("--models", *(f"{name}={path.name}" for name, path in models.items())),
+            ],
+            cwd=RUN_DIR,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            check=True,
+        )
+    pid = int((Path(scratch) / ".model_server.pid").read_text())
+    server = Server(
+        pid=pid,
+        started=psutil.Process(pid).create_time(),
+        scratch=scratch,
+        inference=config["inference_address"],
+        management=config["management_address"],
+        grpc=f"{config['grpc_inference_address']}:{config['grpc_inference_port']}",
+        models=list(models),
+    )
+    server.save()
+    return server
+
+
+def _failures() -> Iterator[str]:
+    """What the workers' log says of a load that cannot succeed."""
+    log = RUN_DIR / "logs" / "model_log.log"
+    if log.exists():
+        for line in log.read_text(errors="replace").splitlines():
+            if match := re.search(r"MODEL_LOG - (?:[\w.]+\.)?(\w*Error: .*)", line):
+                yield match[1]
+
+
+def _await(server: Server, seconds: float) -> None:
+    """Wait until every model answers.
+
+    Raises:
+        ServerError: it did not start, a model cannot be loaded, or the time is up.
+    """
+    deadline = time.monotonic() + seconds
+    waiting = list(server.models)
+    while waiting:
+        if not server.process():
+            raise ServerError(f"TorchServe ended; see {RUN_DIR / 'server.log'}")
+        if failure := next(_failures(), None):
+            raise ServerError(f"a model cannot be loaded: {failure}")
+        if time.monotonic() > deadline:
+            raise ServerError(
+                f"{', '.join(waiting)} not ready after {seconds:g} s; see {RUN_DIR / 'logs'}"
+            )
+        try:
+            if "READY" in server.workers(waiting[0]) and server.answers(waiting[0]):
+                waiting.pop(0)
+                continue
+        except ServerError:
+            pass  # Java is still starting.
+        time.sleep(0.2)
+
+
+@app.command()
+def start(
+    store: Annotated[Path, typer.Option(help="The folder of archives.")] = ROOT / "model_store",
+    models: Annotated[
+        str, typer.Option(help="NAME or NAME=FILE.mar, comma-separated; all by default.")
+    ] = "",
+    config: Annotated[Path, typer.Option(help="TorchServe's settings.")] = ROOT
+    / "config.properties",
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for the models.")] = 180,
+) -> None:
+    """Start the server, wait until its models answer, and say how to call them."""
+    if running := Server.find():
+        raise ServerError(f"already running, as process {running.pid}; stop it first")
+    store = store.resolve()
+    chosen = _models(store, [name for name in models.split(",") if name])
+    shutil.rmtree(RUN_DIR / "logs", ignore_errors=True)
+    RUN_DIR.mkdir(parents=True, exist_ok=True)
+    (RUN_DIR / "key_file.json").unlink(missing_ok=True)
+    server = _launch(store, chosen, _write_config(config, store))
+    try:
+        _await(server, timeout)
+    except BaseException:
+        server.stop()
+        raise
+    name = server.models[0]
+    typer.echo(
+        f"{', '.join(server.models)} ready: HTTP {server.inference}, gRPC {server.grpc}, "
+        f"logs in {RUN_DIR / 'logs'}\n"
+        "Explain a photo:\n"
+        f'  curl -H "Authorization: Bearer $(bash scripts/serve.sh token)" '
+        f"-T PHOTO.jpg {server.inference}/predictions/{name}\n"
+        "Stop it:\n"
+        "  bash scripts/serve.sh stop"
+    )
+
+
+@app.command()
+def stop() -> None:
+    """Stop the server."""
+    server = Server.find()
+    if server:
+        server.stop()
+        typer.echo("stopped")
+    else:
+        typer.echo("not running")
+
+
+@app.command()
+def status() -> None:
+    """Say whether the server runs and each model answers; exit 1 where not."""
+    server = Server.find()
+    if server is None:
+        typer.echo("not running")
+        raise typer.Exit(1)
+    typer.echo(f"process {server.pid}: HTTP {server.inference}, gRPC {server.grpc}")
+    healthy = True
+    for name in server.models:
+        states = server.workers(name)
+        answers = server.answers(name)
+        healthy &= answers
+        typer.echo(f"{name}: {'answers' if answers else 'DOES NOT ANSWER'}; workers {states}")
+    raise typer.Exit(0 if healthy else 1)
+
+
+@app.command()
+def token(
+    kind: Annotated[str, typer.Argument(help="inference or management")] = "inference",
+) -> None:
+    """Print a token that is good for at least a minute."""
+    server = Server.find()
+    if server is None:
+        raise ServerError("not running")
+    typer.echo(server.token(kind))
+
+
+def main() -> None:
+    try:
+        app()
+    except ServerError as error:
+        typer.echo(f"serve: {error}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Set up what is missing: .venv, the pinned packages, a Java, the gRPC stubs. Safe to run again.
+#
+#   bash scripts/setup.sh          to pack, serve and call
+#   bash scripts/setup.sh --dev    with what the tests need
+#
+# PYTHON names the interpreter (default: python3.11); VENV the environment (default: .venv).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+python=${PYTHON:-python3.11}
+venv=${VENV:-.venv}
+groups=(serve quickstart)
+case "${1:-}" in
+  "") ;;
+  --dev) groups+=(dev) ;;
+  *) echo "usage: bash scripts/setup.sh [--dev]" >&2; exit 2 ;;
+esac
+
+if ! "$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then
+  echo "setup: needs Python 3.11; '$python' is none. Set PYTHON to one." >&2
+  exit 1
+fi
+[ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+
+# A group is installed again when a requirement changed, and left alone otherwise.
+for group in "${groups[@]}"; do
+  stamp="$venv/.installed-$group"
+  wanted=$(cat requirements/constraints.txt "requirements/$group.txt" | sha256sum)
+  [ "$(cat "$stamp" 2>/dev/null || true)" = "$wanted" ] && continue
+  echo "setup: installing requirements/$group.txt"
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+    --constraint requirements/constraints.txt --requirement "requirements/$group.txt"
+  if [ "$group" = dev ]; then
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps \
+      --constraint requirements/constraints.txt grad-cam
+  fi
+  echo "$wanted" >"$stamp"
+done
+
+if ! "$venv/bin/python" scripts/find_java.py >/dev/null 2>&1; then
+  echo "setup: no Java of version 17 or later here; installing one into $venv"
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+    --requirement requirements/java.txt
+  "$venv/bin/python" scripts/find_java.py >/dev/null
+fi
+
+site=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+[ -f "$site/inference_pb2_grpc.py" ] || "$venv/bin/python" scripts/grpc_stubs.py "$site"
