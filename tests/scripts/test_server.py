@@ -1,0 +1,116 @@
+"""scripts/serve.sh: start, status, token, stop, and what it says when something is wrong."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+import yaml
+
+from client import Client
+from conftest import COLOURS, IMAGENET, free_ports, run, script
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    return {"RUN_DIR": str(tmp_path / "run"), **free_ports()}
+
+
+def test_a_second_server_starts_beside_the_first_and_both_stop_by_themselves(
+    server: Client, store: Path, environment: dict[str, str]
+) -> None:
+    serve = ("bash", "scripts/serve.sh")
+    assert run(*serve, "status", **environment).returncode == 1
+    said = script("serve.sh", "start", "--store", store, "--models", COLOURS, **environment)
+    try:
+        base = f"http://127.0.0.1:{environment['INFERENCE_PORT']}"
+        assert f"{base}/predictions/{COLOURS}" in said
+        status = run(*serve, "status", **environment)
+        assert status.returncode == 0
+        assert f"{COLOURS}: answers; workers ['READY']" in status.stdout
+        assert IMAGENET not in status.stdout
+        token = script("serve.sh", "token", **environment).strip()
+        ping = httpx.get(f"{base}/ping", headers={"Authorization": f"Bearer {token}"})
+        assert ping.json() == {"status": "Healthy"}
+        again = run(*serve, "start", "--store", store, **environment)
+        assert again.returncode == 1
+        assert "already running" in again.stderr
+        pid = int(status.stdout.split()[1].rstrip(":"))
+        family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+        assert len(family) > 1
+    finally:
+        stopped = run(*serve, "stop", **environment)
+    assert stopped.stdout == "stopped\n"
+    assert not any(process.is_running() for process in family)
+    assert run(*serve, "stop", **environment).stdout == "not running\n"
+    assert not (Path(environment["RUN_DIR"]) / "key_file.json").exists()
+    # The other server noticed nothing.
+    assert server.http.get("/ping").status_code == 200
+
+
+def test_a_model_that_cannot_be_loaded_is_said_with_the_reason(
+    store: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    broken = tmp_path / "store"
+    broken.mkdir()
+    with (
+        zipfile.ZipFile(store / "colours.mar") as good,
+        zipfile.ZipFile(broken / "colours.mar", "w") as bad,
+    ):
+        for name in good.namelist():
+            content = good.read(name)
+            if name == "model-config.yaml":
+                config = yaml.safe_load(content)
+                config["handler"]["layer"] = "layer5"
+                content = yaml.safe_dump(config).encode()
+            bad.writestr(name, content)
+    done = run("bash", "scripts/serve.sh", "start", "--store", broken, **environment)
+    assert done.returncode == 1
+    assert "a model cannot be loaded: SettingsError: the network has no layer 'layer5'" in (
+        done.stderr
+    )
+    assert run("bash", "scripts/serve.sh", "status", **environment).returncode == 1
+
+
+@pytest.mark.parametrize("models", ["nothing", "a=nothing.mar"])
+def test_an_archive_that_is_not_there(
+    store: Path, environment: dict[str, str], models: str
+) -> None:
+    done = run(
+        "bash", "scripts/serve.sh", "start", "--store", store, "--models", models, **environment
+    )
+    assert done.returncode == 1
+    assert "nothing.mar; build it with scripts/package.py" in done.stderr
+
+
+def test_an_empty_store(environment: dict[str, str], tmp_path: Path) -> None:
+    done = run("bash", "scripts/serve.sh", "start", "--store", tmp_path, **environment)
+    assert done.returncode == 1
+    assert "no archive in" in done.stderr
+
+
+def test_no_java_is_found_where_none_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import find_java
+
+    old = tmp_path / "old" / "bin" / "java"
+    old.parent.mkdir(parents=True)
+    old.write_text("#!/bin/sh\necho 'openjdk version \"1.8.0_292\"' >&2\n")
+    old.chmod(0o755)
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path / "old"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(find_java.importlib.util, "find_spec", lambda name: None)
+    assert find_java.java_home() is None
+    old.write_text("#!/bin/sh\necho 'openjdk version \"21.0.1\"' >&2\n")
+    assert find_java.java_home() == tmp_path / "old"
+
+
+def test_the_environment_names_ports_and_the_store_is_the_only_source(
+    server: Client, store: Path
+) -> None:
+    config = (server.run_dir / "config.properties").read_text().splitlines()
+    assert f"inference_address=http://127.0.0.1:{server.ports['INFERENCE_PORT']}" in config
+    assert f"grpc_management_port={server.ports['GRPC_MANAGEMENT_PORT']}" in config
+    assert f"allowed_urls=file://{store}/.*" in config

@@ -1,0 +1,60 @@
+"""What config.properties closes, asked of a real server."""
+
+from __future__ import annotations
+
+import json
+
+import grpc
+import httpx
+import inference_pb2
+import psutil
+import pytest
+
+import constructed
+from client import Client
+from conftest import COLOURS, script
+
+PHOTO = constructed.png(constructed.photo(("cyan", (160, 120), 60)))
+
+
+def test_nothing_listens_beyond_loopback(server: Client) -> None:
+    state = json.loads((server.run_dir / "server.json").read_text())
+    listening = {
+        connection.laddr
+        for connection in psutil.Process(state["pid"]).net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert {address.ip.removeprefix("::ffff:") for address in listening} == {"127.0.0.1"}
+    ports = {int(port) for name, port in server.ports.items() if name.endswith("_PORT")}
+    assert {address.port for address in listening} == ports
+
+
+@pytest.mark.parametrize("metadata", [[], [("authorization", "Bearer wrong")]])
+def test_grpc_wants_a_token(server: Client, metadata: list[tuple[str, str]]) -> None:
+    request = inference_pb2.PredictionsRequest(model_name=COLOURS, input={"data": PHOTO})
+    with pytest.raises(grpc.RpcError) as refusal:
+        server.grpc.Predictions(request, metadata=metadata, timeout=10)
+    assert refusal.value.code() == grpc.StatusCode.PERMISSION_DENIED
+
+
+def test_models_cannot_be_registered_or_deleted(server: Client) -> None:
+    management = f"http://127.0.0.1:{server.ports['MANAGEMENT_PORT']}"
+    token = script("serve.sh", "token", "management", **server.ports).strip()
+    bearer = {"Authorization": f"Bearer {token}"}
+    url = {"url": "file:///etc/passwd"}
+    assert httpx.post(f"{management}/models", params=url, headers=bearer).status_code >= 400
+    assert httpx.delete(f"{management}/models/{COLOURS}", headers=bearer).status_code >= 400
+    assert server.predict(COLOURS, data=PHOTO)["predictions"][0]["label"] == "cyan"
+
+
+def test_metrics_are_in_prometheus_form(server: Client) -> None:
+    server.predict(COLOURS, data=PHOTO)
+    metrics = httpx.get(f"http://127.0.0.1:{server.ports['METRICS_PORT']}/metrics").text
+    assert f'ts_inference_requests_total{{model_name="{COLOURS}"' in metrics
+    assert f'HandlerTime{{ModelName="{COLOURS}"' in metrics
+
+
+def test_a_body_over_the_limit_is_refused(server: Client) -> None:
+    response = server.http.post(f"/predictions/{COLOURS}", content=bytes(26 * 1024 * 1024))
+    assert response.status_code == 413
+    assert server.predict(COLOURS, data=PHOTO)["predictions"][0]["label"] == "cyan"
