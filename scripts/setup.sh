@@ -4,11 +4,10 @@
 #   bash scripts/setup.sh          to pack, serve and call
 #   bash scripts/setup.sh --dev    with what the tests need
 #
-# PYTHON names the interpreter (default: python3.11); VENV the environment (default: .venv).
+# PYTHON names an interpreter of version 3.11, VENV the environment (default: .venv).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-python=${PYTHON:-python3.11}
 venv=${VENV:-.venv}
 groups=(serve quickstart)
 case "${1:-}" in
@@ -17,12 +16,19 @@ case "${1:-}" in
   *) echo "usage: bash scripts/setup.sh [--dev]" >&2; exit 2 ;;
 esac
 
-if ! "$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then
-  echo "setup: needs Python 3.11; '$python' is none. Set PYTHON to one." >&2
-  exit 1
+if [ ! -x "$venv/bin/python" ]; then
+  for python in "${PYTHON:-python3.11}" python3 python; do
+    "$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null && break
+    python=
+  done
+  if [ -z "$python" ]; then
+    echo "setup: needs Python 3.11, and finds none. Set PYTHON to one." >&2
+    exit 1
+  fi
+  "$python" -m venv "$venv"
 fi
-[ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
 
+[ -f "$venv/.installed-serve" ] || echo "setup: the first time takes minutes: PyTorch is large"
 # A group is installed again when a requirement changed, and left alone otherwise.
 for group in "${groups[@]}"; do
   stamp="$venv/.installed-$group"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+import reprlib
+from typing import Any, Final
 
 #: Every code a reply can carry, and the HTTP status it comes with.
 STATUS_OF: Final[dict[str, int]] = {
@@ -32,11 +33,21 @@ class RequestError(Exception):
     """
 
     def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
+        # What a caller sent may stand in it, and JSON can hold half a surrogate pair; no reply can.
+        self.message = message.encode("utf-8", "backslashreplace").decode("utf-8")
+        super().__init__(self.message)
         self.code = code
         self.status = STATUS_OF[code]
-        self.message = message
 
 
 class SettingsError(ValueError):
     """The archive's model-config.yaml, weights, labels or layer do not fit; the load stops."""
+
+
+_repr = reprlib.Repr()
+_repr.maxstring = _repr.maxother = _repr.maxlong = 80
+
+
+def shown(value: Any) -> str:
+    """A value as a message may show it: a line at most, however large or deep it is."""
+    return _repr.repr(value)

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision import models
 
-from camserve.errors import RequestError, SettingsError
+from camserve.errors import RequestError, SettingsError, shown
 from camserve.settings import PREDICTED, Preprocess, Settings
 
 
@@ -55,8 +55,8 @@ class Labels:
                 return target
             raise RequestError(
                 "unknown_class",
-                f"target {target} is no class index; accepted: 0 to {len(self) - 1}, an exact "
-                f"label, or {PREDICTED!r}",
+                f"target {shown(target)} is no class index; accepted: 0 to {len(self) - 1}, an "
+                f"exact label, or {PREDICTED!r}",
             )
         indices = self._indices.get(target, [])
         if len(indices) == 1:
@@ -64,14 +64,14 @@ class Labels:
         if indices:
             raise RequestError(
                 "unknown_class",
-                f"label {target!r} stands for the classes {', '.join(map(str, indices))}; "
+                f"label {shown(target)} stands for the classes {', '.join(map(str, indices))}; "
                 "accepted: one of these indices",
             )
         nearest = difflib.get_close_matches(target, self._indices, n=3)
         hint = f"; did you mean {' or '.join(map(repr, nearest))}?" if nearest else ""
         raise RequestError(
             "unknown_class",
-            f"target {target[:60]!r} is no label{hint}; accepted: an exact label, a class index "
+            f"target {shown(target)} is no label{hint}; accepted: an exact label, a class index "
             f"from 0 to {len(self) - 1}, or {PREDICTED!r}",
         )
 

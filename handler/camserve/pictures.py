@@ -7,7 +7,7 @@ it returns nothing where other decoders crash.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+import warnings
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -27,19 +27,16 @@ _RESAMPLE: Final = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
 }
-_EXIF_ORIENTATION: Final = 0x0112
-# What turns a stored picture upright, by its EXIF orientation (CIPA DC-008, 4.6.4).
-_UPRIGHT: Final[dict[int, Callable[[NDArray[Any]], NDArray[Any]]]] = {
-    1: lambda p: p,
-    2: lambda p: p[:, ::-1],
-    3: lambda p: p[::-1, ::-1],
-    4: lambda p: p[::-1],
-    5: lambda p: p.swapaxes(0, 1),
-    6: lambda p: np.rot90(p, -1),
-    7: lambda p: p[::-1, ::-1].swapaxes(0, 1),
-    8: lambda p: np.rot90(p),
-}
+# How each format's files begin, for those too damaged to be opened.
+_MAGIC: Final = (
+    b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*",
+)  # fmt: skip
+# These keep the transparency, and turn the photo upright; for GIF, only IMREAD_UNCHANGED keeps it.
+_WITH_ALPHA: Final = cv2.IMREAD_COLOR | cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
+_TIFF_EXTRA_SAMPLES: Final = 338
 
+# Settings say how large a photo may be, from its header; Pillow's own limit would come before.
+Image.MAX_IMAGE_PIXELS = None
 # A damaged file is the caller's error and answered as one; the worker's log needs no line of it.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
@@ -85,25 +82,27 @@ def open_picture(data: bytes | bytearray, preprocess: Preprocess, limits: Limits
 def decode(data: bytes | bytearray, limits: Limits) -> Pixels:
     """Encoded photo -> (height, width, 3) RGB, upright, 0 to 255.
 
-    EXIF orientation is applied, 16 bits are scaled to 8, transparency lies on white, an animation
-    is its first frame.
+    EXIF orientation is applied, 16 bits are scaled to 8, transparency lies on white (but where
+    OpenCV does not read it: a grey TIFF's, and the one transparent level of a grey PNG), an
+    animation is its first frame.
 
     Raises:
         RequestError: ``unsupported_format``, ``image_too_large``, ``invalid_image``.
     """
-    header = _header(data, limits)
+    header = _read_header(data, limits)
     encoded = np.frombuffer(data, np.uint8)
     try:
-        photo = cast(Pixels | None, cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB))
-        if photo is not None and header.has_transparency_data:
-            photo = _on_white(photo, encoded, header)
+        if header.transparent:
+            flags = cv2.IMREAD_UNCHANGED if header.format == "GIF" else _WITH_ALPHA
+            stored = cv2.imdecode(encoded, flags)
+            if stored is not None and stored.ndim == 3 and stored.shape[2] == 4:
+                return _on_white(stored, header.premultiplied)
+        photo = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB)
     except (cv2.error, MemoryError):
         photo = None
     if photo is None:
-        raise RequestError(
-            "invalid_image", f"the {header.format} file is damaged, incomplete or of a rare kind"
-        )
-    return photo
+        raise _damaged(header.format)
+    return cast(Pixels, photo)
 
 
 def fit(photo: Pixels, preprocess: Preprocess) -> tuple[Pixels, Frame]:
@@ -132,18 +131,40 @@ def fit(photo: Pixels, preprocess: Preprocess) -> tuple[Pixels, Frame]:
     return square, Frame(width, height, seen)
 
 
-def _header(data: bytes | bytearray, limits: Limits) -> Image.Image:
-    """What the file says of itself, its size held to the limits before anything is decoded."""
+@dataclass(frozen=True)
+class _Header:
+    """What a file says of itself.
+
+    Attributes:
+        format: Pillow's name of it.
+        transparent: it has an alpha channel or a transparent colour.
+        premultiplied: its colours are multiplied by alpha already.
+    """
+
+    format: str
+    transparent: bool
+    premultiplied: bool
+
+
+def _read_header(data: bytes | bytearray, limits: Limits) -> _Header:
+    """Hold a file's own word to the limits, before anything is decoded."""
     try:
-        header = Image.open(io.BytesIO(data), formats=FORMATS)
-    except Image.DecompressionBombError as failure:
-        raise RequestError("image_too_large", f"the photo is too large: {failure}") from None
+        # Pillow warns of oddities in metadata that a photo does not depend on.
+        with warnings.catch_warnings(action="ignore"):
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            width, height = image.size
+            tags: dict[int, Any] = getattr(image, "tag_v2", {})
+            extra = tags.get(_TIFF_EXTRA_SAMPLES)
+            header = _Header(str(image.format), image.has_transparency_data, extra in ((1,), (2,)))
+            # A PNG whose chunk claims more than the file holds would have OpenCV ask for gigabytes.
+            image.verify()
     except Exception:
         # Pillow's parsers raise nearly anything on hostile input.
+        if data.startswith(_MAGIC):
+            raise _damaged("image") from None
         raise RequestError(
             "unsupported_format", f"the photo's format is not recognised; {_ACCEPTED}"
         ) from None
-    width, height = header.size
     if width * height > limits.pixels:
         raise RequestError(
             "image_too_large",
@@ -158,17 +179,21 @@ def _header(data: bytes | bytearray, limits: Limits) -> Image.Image:
     return header
 
 
-def _on_white(photo: Pixels, encoded: NDArray[np.uint8], header: Image.Image) -> Pixels:
-    """Lay a photo with transparency on white, as a viewer shows it."""
-    stored = cast(NDArray[Any] | None, cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED))
-    if stored is None or stored.ndim != 3 or stored.shape[2] != 4 or stored.dtype.kind != "u":
-        return photo
-    alpha = stored[..., 3:].astype(np.float32) / np.iinfo(stored.dtype).max
-    if header.format == "TIFF":
-        # libtiff hands out colours multiplied by alpha already, and upright.
-        colours = photo.astype(np.float32)
-    else:
-        orientation = header.getexif().get(_EXIF_ORIENTATION, 1)
-        alpha = _UPRIGHT.get(orientation, _UPRIGHT[1])(alpha)
-        colours = np.multiply(photo, alpha, dtype=np.float32)
-    return np.rint(colours + 255 * (1 - alpha)).astype(np.uint8)
+def _damaged(kind: str) -> RequestError:
+    return RequestError(
+        "invalid_image",
+        f"the {kind} file is damaged, incomplete or of a rare kind; accepted: a whole file that an "
+        "image viewer opens",
+    )
+
+
+def _on_white(stored: NDArray[Any], premultiplied: bool) -> Pixels:
+    """(height, width, 4) B, G, R, alpha of 8 or 16 bits -> RGB on white, as a viewer shows it."""
+    if stored.dtype != np.uint8:
+        stored = cv2.convertScaleAbs(stored, alpha=1 / 257)
+    wide = cv2.cvtColor(stored, cv2.COLOR_BGRA2RGBA).astype(np.uint16)
+    colours, alpha = wide[..., :3], wide[..., 3:]
+    if premultiplied:
+        return cast(Pixels, np.minimum(colours + (255 - alpha), 255).astype(np.uint8))
+    # In 16 bits without overflow: 255 * 255 + 127 < 2 ** 16.
+    return cast(Pixels, ((colours * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8))

