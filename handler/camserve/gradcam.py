@@ -115,7 +115,8 @@ class TargetLayer:
             raise SettingsError(
                 f"layer {self.name!r} must give activations of shape (N, K, h, w), not {shape}"
             )
-        leaf = output.detach().requires_grad_()
+        # Not detach(): it shares a count of changes that the trunk's own may have raised.
+        leaf = output.data.requires_grad_()
         leaves.append(leaf)
         return leaf.clone() if self._copy else leaf
 
@@ -163,8 +164,8 @@ def find_layer(network: nn.Module, name: str) -> nn.Module:
 def default_layer(network: nn.Module, example: Tensor) -> str:
     """The name of the last module whose output is a grid: the usual layer to explain.
 
-    Of several modules that give that same output the outermost is taken, plain containers and
-    pooling left aside: ``layer4.2`` in ResNet50, ``features.29`` in VGG16.
+    Of several modules that give that same output the outermost is taken; plain containers, pooling
+    and what runs more than once are left aside: ``layer4.2`` in ResNet50, ``features.29`` in VGG16.
 
     Args:
         example: (1, 3, H, W).
@@ -173,12 +174,14 @@ def default_layer(network: nn.Module, example: Tensor) -> str:
         SettingsError: no module gives a (N, K, h, w) with h and w above 1.
     """
     pooling = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.AvgPool2d, nn.MaxPool2d)
-    last: list[tuple[str, int]] = []
+    last: list[str] = []
+    ran: list[str] = []
 
     def note(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
+            ran.append(name)
             if isinstance(output, Tensor) and output.ndim == 4 and min(output.shape[2:]) > 1:
-                last.append((name, output.data_ptr()))
+                last.append(name)
 
         return hook
 
@@ -187,11 +190,11 @@ def default_layer(network: nn.Module, example: Tensor) -> str:
             if name and type(module) is not nn.Sequential and not isinstance(module, pooling):
                 hooks.callback(module.register_forward_hook(note(name)).remove)
         network(example)
+    last = [name for name in last if ran.count(name) == 1]
     if not last:
         raise SettingsError("no module of the network gives a grid of activations to explain")
-    storage = last[-1][1]
-    # Outer modules end after inner ones, so the last of the same output is the outermost.
-    return [name for name, pointer in last if pointer == storage][-1]
+    # Outer modules end after inner ones, so of several with the same output it is the outermost.
+    return last[-1]
 
 
 def gradients(scores: Scores, samples: Tensor, classes: Tensor) -> Tensor:

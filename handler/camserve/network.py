@@ -26,7 +26,8 @@ class Labels:
     """The classes' names, by index.
 
     Args:
-        names: one for each class; a name may stand for several classes, as "crane" in ImageNet.
+        names: one for each class; a name may stand for several, as "crane" does, bird and machine,
+            in some lists of ImageNet's.
     """
 
     def __init__(self, names: tuple[str, ...]) -> None:
@@ -67,7 +68,8 @@ class Labels:
                 f"label {shown(target)} stands for the classes {', '.join(map(str, indices))}; "
                 "accepted: one of these indices",
             )
-        nearest = difflib.get_close_matches(target, self._indices, n=3)
+        # No label is that long, and the search for near ones takes its time.
+        nearest = difflib.get_close_matches(target[:100], self._indices, n=3)
         hint = f"; did you mean {' or '.join(map(repr, nearest))}?" if nearest else ""
         raise RequestError(
             "unknown_class",
@@ -171,7 +173,8 @@ def build(arch: str, kwargs: Mapping[str, Any], classes: int) -> nn.Module:
             for part in attribute.split("."):
                 constructor = getattr(constructor, part)
             network = constructor(**kwargs)
-    except (ValueError, ImportError, AttributeError, TypeError) as failure:
+    except Exception as failure:
+        # Whatever an architecture's constructor raises.
         raise SettingsError(f"arch {arch!r} cannot be built: {failure}") from None
     if not isinstance(network, nn.Module):
         raise SettingsError(f"arch {arch!r} gives {type(network).__name__}, not a torch module")

@@ -104,15 +104,7 @@ class Pipeline:
         side = settings.preprocess.crop
         example = network.normalise(np.zeros((1, side, side, 3), np.uint8))
         layer = gradcam.TargetLayer(network.module, settings.layer, example)
-        if layer.classes != len(network.labels):
-            raise SettingsError(
-                f"the network scores {layer.classes} classes, but {settings.labels} names "
-                f"{len(network.labels)}"
-            )
-        try:
-            network.labels.resolve(settings.defaults.target)
-        except RequestError as error:
-            raise SettingsError(f"handler.defaults.target: {error.message}") from None
+        settings = _fitted(settings, network, layer)
         logger.info(
             "%s %s: %s on %s, %d classes, layer %s, %d threads",
             model.name, model.version, settings.arch, device, len(network.labels), layer.name,
@@ -149,12 +141,10 @@ class Pipeline:
         options, classes = instance.options, len(self.network.labels)
         target = self.network.labels.resolve(options.target)
         if options.top_k > classes:
-            if options.top_k != self.settings.defaults.top_k:
-                raise RequestError(
-                    "invalid_option",
-                    f"option 'top_k': {options.top_k} is not accepted; accepted: 1 to {classes}",
-                )
-            options = options.model_copy(update={"top_k": classes})
+            raise RequestError(
+                "invalid_option",
+                f"option 'top_k': {options.top_k} is not accepted; accepted: 1 to {classes}",
+            )
         picture = pictures.open_picture(
             instance.image, self.settings.preprocess, self.settings.limits
         )
@@ -246,6 +236,22 @@ class _Results:
     logits: NDArray[np.float32]
     probabilities: NDArray[np.float32]
     maps: dict[int, _Map]
+
+
+def _fitted(settings: Settings, network: Network, layer: gradcam.TargetLayer) -> Settings:
+    """The operator's settings held to the network's classes; a default ``top_k`` is cut to them."""
+    labels = network.labels
+    if layer.classes != len(labels):
+        raise SettingsError(
+            f"the network scores {layer.classes} classes, but {settings.labels} names {len(labels)}"
+        )
+    defaults = settings.defaults
+    try:
+        labels.resolve(defaults.target)
+    except RequestError as error:
+        raise SettingsError(f"handler.defaults.target: {error.message}") from None
+    defaults = defaults.model_copy(update={"top_k": min(defaults.top_k, layer.classes)})
+    return settings.model_copy(update={"defaults": defaults})
 
 
 def _attempt(step: Callable[..., T], *args: Any) -> T | RequestError:

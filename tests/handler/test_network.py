@@ -116,7 +116,8 @@ def test_a_target_is_an_index_a_label_or_the_predicted_class(
         ("Tabby", ["'Tabby'", "'tabby'"]),
         ("tabby ", ["'tabby '", "'tabby'"]),
         ("Predicted", ["'Predicted'", "'predicted'"]),
-        ("x" * 5000, ["x" * 59, "an exact label"]),
+        ("x" * 5000, ["x" * 20, "an exact label"]),
+        (10**4000, ["1" + "0" * 20, "0 to 999"]),
     ],
 )
 def test_another_target_is_an_unknown_class(target: int | str, parts: list[str]) -> None:

@@ -385,11 +385,13 @@ def test_a_callers_top_k_is_refused_above_the_classes(
         (LABELS, {"layer": "layer4.3"}, r"no layer 'layer4.3'.*layer4.2"),
         (LABELS, {"layer": "fc"}, r"'fc' must give activations"),
         (LABELS, {"arch": "resnet18"}, r"do not fit resnet18"),
+        (LABELS, {"defaults": {"target": "puce"}}, r"defaults\.target: .*'puce'"),
+        (LABELS, {"defaults": {"target": 6}}, r"defaults\.target: .*0 to 5"),
     ],
 )
 def test_an_archive_that_does_not_fit_together_does_not_load(
     labels: Sequence[str],
-    section: dict[str, str],
+    section: dict[str, Any],
     message: str,
     load: Callable[..., Pipeline],
 ) -> None:
