@@ -92,7 +92,7 @@ def main() -> None:
                     sys.exit(f"{archive}: {error}")
         case _:
             sys.exit(__doc__)
-    sys.stdout.write(json.dumps(found) + "\n")
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

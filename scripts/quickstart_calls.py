@@ -78,6 +78,13 @@ def main() -> None:
     console = Console()
     console.print(table)
     console.print(f"Overlays: {', '.join(map(str, written))}", soft_wrap=True)
+    print(
+        "The server goes on running. Explain a photo:\n"
+        f'  curl -H "Authorization: Bearer $(bash scripts/serve.sh token)" '
+        f"-T {folder / calls[-1][0]} {server.inference}/predictions/{model}\n"
+        "Stop it:\n"
+        "  bash scripts/serve.sh stop"
+    )
 
 
 if __name__ == "__main__":

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import time
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -56,9 +55,11 @@ class Server:
         return server if server.process() else None
 
     def process(self) -> psutil.Process | None:
+        """The server's process, while it lives."""
         try:
             process = psutil.Process(self.pid)
-            return process if process.create_time() == self.started else None
+            ended = process.status() == psutil.STATUS_ZOMBIE
+            return None if ended or process.create_time() != self.started else process
         except psutil.NoSuchProcess:
             return None
 
@@ -139,6 +140,5 @@ class Server:
 
 
 def _expires(key: dict[str, str]) -> float:
-    """When a key of key_file.json expires; TorchServe writes UTC with nine decimals and a Z."""
-    stamp = re.sub(r"(\.\d{6})\d*Z$|Z$", r"\1", key["expiration time"])
-    return datetime.fromisoformat(stamp).replace(tzinfo=UTC).timestamp()
+    """When a key of key_file.json expires, in seconds since the epoch."""
+    return datetime.fromisoformat(key["expiration time"]).timestamp()

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,48 +9,7 @@ import pytest
 
 import constructed
 from client import Client
-
-ROOT = Path(__file__).resolve().parent.parent
-PORTS = (
-    "INFERENCE_PORT",
-    "MANAGEMENT_PORT",
-    "METRICS_PORT",
-    "GRPC_INFERENCE_PORT",
-    "GRPC_MANAGEMENT_PORT",
-)
-COLOURS = "colours"
-IMAGENET = "efficientnet-lite0"
-
-
-def run(*command: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a command from the project's root, as a person would, and keep what it says."""
-    return subprocess.run(
-        command,
-        cwd=ROOT,
-        env={**os.environ, "VENV": sys.prefix, **environment},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-
-
-def script(name: str, *arguments: str | Path, **environment: str) -> str:
-    """Run one of the scripts; what it prints. It must succeed."""
-    interpreter = "bash" if name.endswith(".sh") else sys.executable
-    done = run(interpreter, ROOT / "scripts" / name, *arguments, **environment)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def free_ports() -> dict[str, str]:
-    """A free port for each of the server's addresses."""
-    sockets = [socket.socket() for _ in PORTS]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = {name: str(one.getsockname()[1]) for name, one in zip(PORTS, sockets, strict=True)}
-    for one in sockets:
-        one.close()
-    return ports
+from harness import COLOURS, free_ports, script
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from client import Client
-from conftest import IMAGENET, ROOT
+from harness import IMAGENET, ROOT
 from quickstart_calls import sample
 
 README = (ROOT / "README.md").read_text()

@@ -15,7 +15,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 from torchvision import models
 
-from conftest import ROOT, run
+from harness import ROOT, run
 
 PACKAGE = ROOT / "scripts" / "package.py"
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from client import Client
-from conftest import COLOURS, IMAGENET, free_ports, run, script
+from harness import COLOURS, IMAGENET, ROOT, free_ports, run, script
 
 
 @pytest.fixture
@@ -20,11 +20,16 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 
 def test_a_second_server_starts_beside_the_first_and_both_stop_by_themselves(
-    server: Client, store: Path, environment: dict[str, str]
+    server: Client, store: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
     serve = ("bash", "scripts/serve.sh")
     assert run(*serve, "status", **environment).returncode == 1
-    said = script("serve.sh", "start", "--store", store, "--models", COLOURS, **environment)
+    # Tokens that are about to expire from the start, so that each call asks for new ones.
+    config = (ROOT / "config.properties").read_text()
+    config = config.replace("token_expiration_min=60", "token_expiration_min=1")
+    (tmp_path / "short.properties").write_text(config)
+    options = ("--store", store, "--models", COLOURS, "--config", tmp_path / "short.properties")
+    said = script("serve.sh", "start", *options, **environment)
     try:
         base = f"http://127.0.0.1:{environment['INFERENCE_PORT']}"
         assert f"{base}/predictions/{COLOURS}" in said
@@ -32,7 +37,9 @@ def test_a_second_server_starts_beside_the_first_and_both_stop_by_themselves(
         assert status.returncode == 0
         assert f"{COLOURS}: answers; workers ['READY']" in status.stdout
         assert IMAGENET not in status.stdout
+        stale = script("serve.sh", "token", **environment).strip()
         token = script("serve.sh", "token", **environment).strip()
+        assert token != stale
         ping = httpx.get(f"{base}/ping", headers={"Authorization": f"Bearer {token}"})
         assert ping.json() == {"status": "Healthy"}
         again = run(*serve, "start", "--store", store, **environment)

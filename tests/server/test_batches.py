@@ -10,7 +10,7 @@ import numpy as np
 
 import constructed
 from client import Client, peak_in_photo
-from conftest import COLOURS
+from harness import COLOURS
 
 
 def together(calls: list[Callable[[], Any]]) -> list[Any]:

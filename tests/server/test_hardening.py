@@ -12,7 +12,7 @@ import pytest
 
 import constructed
 from client import Client
-from conftest import COLOURS, script
+from harness import COLOURS, script
 
 PHOTO = constructed.png(constructed.photo(("cyan", (160, 120), 60)))
 

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from client import Client, heat
-from conftest import IMAGENET
+from harness import IMAGENET
 
 PHOTOS = Path(find_spec("skimage").origin).parent / "data"  # type: ignore[union-attr,arg-type]
 CATS = {"tabby", "tiger cat", "Persian cat", "Siamese cat", "Egyptian cat"}

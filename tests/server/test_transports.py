@@ -11,7 +11,7 @@ import pytest
 
 import constructed
 from client import Client, peak_in_photo, picture
-from conftest import COLOURS
+from harness import COLOURS
 
 PHOTO = constructed.png(constructed.photo(("red", (100, 120), 50), ("blue", (230, 120), 30)))
 B64 = base64.b64encode(PHOTO).decode()
