@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -59,9 +60,16 @@ def _write_config(source: Path, store: Path) -> dict[str, str]:
 
     Returns:
         Its keys and values.
+
+    Raises:
+        ServerError: the source cannot be read, or leaves an address to TorchServe's defaults.
     """
+    try:
+        text = source.read_text()
+    except OSError as failure:
+        raise ServerError(f"--config {source}: {failure.strerror}") from None
     values, lines = {}, []
-    for line in source.read_text().splitlines():
+    for line in text.splitlines():
         key, equals, value = (part.strip() for part in line.partition("="))
         if equals and not key.startswith("#"):
             port = os.environ.get(PORT_VARIABLES.get(key, ""))
@@ -72,8 +80,27 @@ def _write_config(source: Path, store: Path) -> dict[str, str]:
             values[key] = value
             line = f"{key}={value}"
         lines.append(line)
+    missing = {*PORT_VARIABLES, "grpc_inference_address"} - values.keys()
+    if missing:
+        raise ServerError(f"--config {source} must set {', '.join(sorted(missing))}")
     (RUN_DIR / "config.properties").write_text("\n".join([*lines, ""]))
     return values
+
+
+def _check_ports(config: dict[str, str]) -> None:
+    """Name the port that something else listens on; TorchServe would just end.
+
+    Raises:
+        ServerError: a port is taken.
+    """
+    for key, variable in PORT_VARIABLES.items():
+        port = int(config[key].rpartition(":")[2])
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                raise ServerError(f"port {port} is taken; {variable} names another") from None
 
 
 def _launch(store: Path, models: dict[str, Path], config: dict[str, str]) -> Server:
@@ -169,7 +196,9 @@ def start(
     shutil.rmtree(RUN_DIR / "logs", ignore_errors=True)
     RUN_DIR.mkdir(parents=True, exist_ok=True)
     (RUN_DIR / "key_file.json").unlink(missing_ok=True)
-    server = _launch(store, chosen, _write_config(config, store))
+    values = _write_config(config, store)
+    _check_ports(values)
+    server = _launch(store, chosen, values)
     try:
         _await(server, timeout)
     except BaseException:

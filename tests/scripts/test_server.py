@@ -93,6 +93,26 @@ def test_an_archive_that_is_not_there(
     assert "nothing.mar; build it with scripts/package.py" in done.stderr
 
 
+def test_a_port_that_is_taken_is_named(
+    server: Client, store: Path, environment: dict[str, str]
+) -> None:
+    taken = {**environment, "METRICS_PORT": server.ports["INFERENCE_PORT"]}
+    done = run("bash", "scripts/serve.sh", "start", "--store", store, **taken)
+    assert done.returncode == 1
+    assert f"port {taken['METRICS_PORT']} is taken; METRICS_PORT names another" in done.stderr
+
+
+def test_a_config_that_leaves_addresses_open_is_refused(
+    store: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    serve = ("bash", "scripts/serve.sh", "start", "--store", store, "--config")
+    (tmp_path / "open.properties").write_text("inference_address=http://127.0.0.1:8080\n")
+    done = run(*serve, tmp_path / "open.properties", **environment)
+    assert done.returncode == 1
+    assert "must set grpc_inference_address, grpc_inference_port" in done.stderr
+    assert "No such file" in run(*serve, tmp_path / "none", **environment).stderr
+
+
 def test_an_empty_store(environment: dict[str, str], tmp_path: Path) -> None:
     done = run("bash", "scripts/serve.sh", "start", "--store", tmp_path, **environment)
     assert done.returncode == 1
