@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from camserve.errors import STATUS_OF
+from camserve.options import Options
+from camserve.settings import Settings
 from client import Client
 from harness import IMAGENET, ROOT
 from quickstart_calls import sample
@@ -83,9 +86,6 @@ def test_the_calls_of_the_readme(server: Client, folder: Path) -> None:
 
 
 def test_the_options_and_settings_in_the_readme_are_the_codes() -> None:
-    from camserve.errors import STATUS_OF
-    from camserve.settings import Options, Settings
-
     for name in Options.model_fields:
         assert f"`{name}`" in README
     sections = {"preprocess", "limits"}

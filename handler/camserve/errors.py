@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import reprlib
+from collections.abc import Iterable
 from typing import Any, Final
 
 #: Every code a reply can carry, and the HTTP status it comes with.
@@ -51,3 +53,11 @@ _repr.maxstring = _repr.maxother = _repr.maxlong = 80
 def shown(value: Any) -> str:
     """A value as a message may show it: a line at most, however large or deep it is."""
     return _repr.repr(value)
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> str:
+    """The message that there is no such option or key, with the nearest and all that there are."""
+    names = sorted(known)
+    nearest = difflib.get_close_matches(name[:100], names, n=1)
+    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+    return f"unknown {what} {shown(name)}; {hint}accepted: {', '.join(names)}"

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torchvision import models
 
 from camserve.errors import RequestError, SettingsError, shown
-from camserve.settings import PREDICTED, Preprocess, Settings
+from camserve.options import PREDICTED
+from camserve.settings import Preprocess, Settings
 
 
 class Labels:

@@ -22,10 +22,11 @@ from torch import Tensor
 from camserve import gradcam, pictures, render, replies, requests
 from camserve.errors import RequestError, SettingsError
 from camserve.network import Network
+from camserve.options import Options
 from camserve.pictures import Picture
 from camserve.replies import Explanation, Model, Prediction, Reply
 from camserve.requests import Row
-from camserve.settings import Options, Settings
+from camserve.settings import Settings
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")

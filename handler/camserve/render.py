@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from camserve.settings import Colormap, ImageFormat, Options, Output
+from camserve.options import Colormap, ImageFormat, Options, Output
 
 Map = NDArray[np.float32]
 Pixels = NDArray[np.uint8]

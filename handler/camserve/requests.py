@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from camserve.errors import RequestError, shown
-from camserve.settings import Options, Settings
+from camserve.options import Options
+from camserve.settings import Settings
 
 Encoded = bytes | bytearray
 Text = (bytes, bytearray, str)

@@ -1,135 +1,21 @@
-"""What can be set: by the operator in model-config.yaml, by a caller as options of a request.
+"""What the operator sets: the ``handler:`` section of an archive's model-config.yaml.
 
-Every value is validated once and immutable afterwards. A field's description is what would be
-accepted; it stands in the error that refuses a value.
+A field's description is what would be accepted; it stands in the error that refuses a value.
 """
 
 from __future__ import annotations
 
-import difflib
-import json
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Final, Literal, get_args
+from collections.abc import Mapping
+from typing import Any, Final, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from camserve.errors import RequestError, SettingsError, shown
-
-Method = Literal["gradcam"]
-Output = Literal["heatmap", "overlay"]
-ImageFormat = Literal["png", "jpeg", "webp"]
-Size = Literal["model"]
-# OpenCV's own names, in lower case.
-Colormap = Literal[
-    "autumn", "bone", "jet", "winter", "rainbow", "ocean", "summer", "spring", "cool", "hsv",
-    "pink", "hot", "parula", "magma", "inferno", "plasma", "viridis", "cividis", "twilight",
-    "twilight_shifted", "turbo", "deepgreen",
-]  # fmt: skip
-
-#: The target that stands for the class with the highest score.
-PREDICTED: Final = "predicted"
+from camserve.errors import RequestError, SettingsError, shown, unknown
+from camserve.options import Options
+from camserve.values import Above0, Number, Values, Whole
 
 
-def _names(literal: Any) -> str:
-    return ", ".join(get_args(literal))
-
-
-def _not_bool(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise ValueError("a boolean is not a number")
-    return value
-
-
-Whole = Annotated[int, BeforeValidator(_not_bool)]
-Number = Annotated[float, BeforeValidator(_not_bool)]
-Above0 = Annotated[Number, Field(gt=0)]
-
-
-def _target(value: Any) -> Any:
-    """Text that is a whole number is an index: forms, headers and gRPC carry nothing but text."""
-    if isinstance(value, str) and value.strip().lstrip("+-").isdecimal():
-        return int(value)
-    return _not_bool(value)
-
-
-def _listed(value: Any) -> Any:
-    """A list, or its text form: comma-separated names or a JSON list."""
-    if not isinstance(value, str):
-        return value
-    if value.lstrip().startswith("["):
-        try:
-            return json.loads(value)
-        except RecursionError:
-            raise ValueError("nested too deeply") from None
-    return [name.strip() for name in value.split(",")]
-
-
-class _Values(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Options(_Values):
-    """The options of one request, whatever transport they came by."""
-
-    target: Annotated[
-        Annotated[int, Field(ge=0)] | Annotated[str, StringConstraints(min_length=1)],
-        BeforeValidator(_target),
-        Field(description=f"a class index, an exact label, or '{PREDICTED}'"),
-    ] = PREDICTED
-    top_k: Whole = Field(
-        5, ge=1, description="a whole number of predictions, from 1 to the number of classes"
-    )
-    explain: bool = Field(True, description="true or false")
-    method: Method = Field("gradcam", description=f"one of: {_names(Method)}")
-    layer: str | None = Field(
-        None, description="the name of the layer that this archive was packaged with"
-    )
-    outputs: Annotated[tuple[Output, ...], BeforeValidator(_listed)] = Field(
-        ("heatmap", "overlay"),
-        min_length=1,
-        description=f"a list of one or more of: {_names(Output)}",
-    )
-    image_format: ImageFormat = Field("png", description=f"one of: {_names(ImageFormat)}")
-    size: Size = Field("model", description=f"one of: {_names(Size)}")
-    colormap: Colormap = Field("jet", description=f"one of: {_names(Colormap)}")
-    alpha: Number = Field(
-        0.3,
-        ge=0,
-        le=1,
-        description="the heatmap's weight over the photo, a number from 0 to 1",
-    )
-
-    def override(self, given: Mapping[str, Any]) -> Options:
-        """These options with a request's own values over them.
-
-        Raises:
-            RequestError: ``unknown_option`` or ``invalid_option``, naming the option, the value
-                and what would be accepted.
-        """
-        fields = type(self).model_fields
-        for name in given:
-            if name not in fields:
-                raise RequestError("unknown_option", _unknown("option", name, fields))
-        try:
-            return type(self).model_validate({**self.model_dump(), **given})
-        except ValidationError as failure:
-            name = str(failure.errors()[0]["loc"][0])
-            raise RequestError(
-                "invalid_option",
-                f"option {name!r}: {shown(given.get(name))} is not accepted; "
-                f"accepted: {fields[name].description}",
-            ) from None
-
-
-class Preprocess(_Values):
+class Preprocess(Values):
     """How a photo becomes the network's input: the weights' own preset.
 
     The shorter side is resized to ``resize``, a centred square of ``crop`` is cut out, values are
@@ -155,7 +41,7 @@ class Preprocess(_Values):
         return self
 
 
-class Limits(_Values):
+class Limits(Values):
     """What a photo may be at most; checked from its header, before it is decoded."""
 
     pixels: Whole = Field(
@@ -166,7 +52,7 @@ class Limits(_Values):
     )
 
 
-class Settings(_Values):
+class Settings(Values):
     """The ``handler:`` section of model-config.yaml."""
 
     arch: str = Field(
@@ -209,9 +95,16 @@ class Settings(_Values):
                 with its full path.
         """
         known = {*TORCHSERVE_KEYS, "handler"}
-        for key in config:
+        for key, value in config.items():
             if key not in known:
-                raise SettingsError(f"model-config.yaml: {_unknown('key', str(key), known)}")
+                raise SettingsError(f"model-config.yaml: {unknown('key', str(key), known)}")
+            # TorchServe would log a wrong value and go on with its own default.
+            least = TORCHSERVE_KEYS.get(key)
+            if least is not None and (type(value) is not int or value < least):
+                raise SettingsError(
+                    f"model-config.yaml: {key}: {shown(value)} is not accepted; accepted: a whole "
+                    f"number of at least {least}"
+                )
         section = config.get("handler")
         if not isinstance(section, Mapping):
             raise SettingsError(
@@ -229,14 +122,16 @@ class Settings(_Values):
         return settings
 
 
-#: The keys that TorchServe 0.12 itself reads from model-config.yaml (its ModelConfig class).
-TORCHSERVE_KEYS: Final = (
-    "minWorkers", "maxWorkers", "batchSize", "maxBatchDelay", "responseTimeout", "startupTimeout",
-    "maxRetryTimeoutInSec", "clientTimeoutInMills", "jobQueueSize", "deviceType", "deviceIds",
-    "parallelType", "parallelLevel", "torchrun", "useVenv", "useJobTicket", "asyncCommunication",
-    "continuousBatching", "sequenceBatching", "sequenceMaxIdleMSec", "sequenceTimeoutMSec",
-    "maxNumSequence", "maxSequenceJobQueueSize",
-)  # fmt: skip
+#: The keys that TorchServe 0.12 itself reads from model-config.yaml (its ModelConfig class): the
+#: least whole number that one takes, None where it takes something else.
+TORCHSERVE_KEYS: Final[dict[str, int | None]] = {
+    "minWorkers": 1, "maxWorkers": 1, "batchSize": 1, "maxBatchDelay": 0, "responseTimeout": 1,
+    "startupTimeout": 1, "maxRetryTimeoutInSec": 0, "clientTimeoutInMills": 0, "jobQueueSize": 1,
+    "parallelLevel": 0, "sequenceMaxIdleMSec": 0, "sequenceTimeoutMSec": 0, "maxNumSequence": 0,
+    "maxSequenceJobQueueSize": 0, "deviceType": None, "deviceIds": None, "parallelType": None,
+    "torchrun": None, "useVenv": None, "useJobTicket": None, "asyncCommunication": None,
+    "continuousBatching": None, "sequenceBatching": None,
+}  # fmt: skip
 
 
 def _explain(model: type[BaseModel], failure: ValidationError) -> str:
@@ -255,15 +150,9 @@ def _explain(model: type[BaseModel], failure: ValidationError) -> str:
         section = inner if isinstance(inner, type) and issubclass(inner, BaseModel) else None
     if error["type"] == "extra_forbidden" and section is not None:
         place = ".".join(path[:-1])
-        return f"{place}: {_unknown('key', path[-1], section.model_fields)}"
+        return f"{place}: {unknown('key', path[-1], section.model_fields)}"
     if field is None or (error["type"] == "value_error" and section is not None):
         return f"{'.'.join(path)}: {error['msg'].removeprefix('Value error, ')}"
     return (
         f"{'.'.join(path)}: {shown(error['input'])} is not accepted; accepted: {field.description}"
     )
-
-
-def _unknown(what: str, name: str, known: Iterable[str]) -> str:
-    nearest = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-    return f"unknown {what} {shown(name)}; {hint}accepted: {', '.join(sorted(known))}"

@@ -1,3 +1,7 @@
+"""Photos of every kind, hostile ones too: the pixels that come out, or the refusal."""
+
+from __future__ import annotations
+
 import io
 import random
 import struct

@@ -1,3 +1,7 @@
+"""Maps made visible: values, colours, the blend and the encoding."""
+
+from __future__ import annotations
+
 import io
 
 import numpy as np
@@ -5,7 +9,7 @@ import pytest
 from PIL import Image
 
 from camserve import render
-from camserve.settings import Options
+from camserve.options import Options
 
 LOW, HIGH = (0, 0, 128), (128, 0, 0)  # JET's ends in RGB
 

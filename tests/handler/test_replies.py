@@ -1,3 +1,7 @@
+"""What goes back, byte for byte as the contract has it."""
+
+from __future__ import annotations
+
 import base64
 import json
 

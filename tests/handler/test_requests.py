@@ -1,3 +1,7 @@
+"""Every way in which a request carries its photo and options, and every way to get it wrong."""
+
+from __future__ import annotations
+
 import base64
 import json
 
@@ -6,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from camserve.errors import RequestError
+from camserve.options import Options
 from camserve.requests import FORM_IMAGES, JSON_IMAGES, Instance, Row, read
-from camserve.settings import Options, Settings
+from camserve.settings import Settings
 
 SETTINGS = Settings()
 PHOTO = b"\xff\xd8\xff photo"
