@@ -46,13 +46,18 @@ class Server:
     models: list[str]
 
     @classmethod
-    def find(cls) -> Server | None:
-        """The server of RUN_DIR, if it runs."""
+    def recorded(cls) -> Server | None:
+        """The server that was started in RUN_DIR and not stopped; it may have died since."""
         try:
-            server = cls(**json.loads((RUN_DIR / "server.json").read_text()))
+            return cls(**json.loads((RUN_DIR / "server.json").read_text()))
         except FileNotFoundError:
             return None
-        return server if server.process() else None
+
+    @classmethod
+    def find(cls) -> Server | None:
+        """The server of RUN_DIR, if it runs."""
+        server = cls.recorded()
+        return server if server and server.process() else None
 
     def process(self) -> psutil.Process | None:
         """The server's process, while it lives."""
@@ -71,21 +76,19 @@ class Server:
 
         Args:
             kind: ``inference`` or ``management``.
+
+        Raises:
+            ServerError: the management API gives none.
         """
         keys = self._keys()
         if _expires(keys[kind]) - time.time() < 60:
-            reply = httpx.get(
-                f"{self.management}/token",
-                params={"type": kind},
-                headers={"Authorization": f"Bearer {keys['API']['key']}"},
-            )
-            reply.raise_for_status()
+            self._manage("/token", keys["API"]["key"], type=kind)
             keys = self._keys()
         return str(keys[kind]["key"])
 
-    def bearer(self, kind: str = "inference") -> dict[str, str]:
-        """The header that carries the token."""
-        return {"Authorization": f"Bearer {self.token(kind)}"}
+    def bearer(self) -> dict[str, str]:
+        """The header that authorizes a call for inference."""
+        return {"Authorization": f"Bearer {self.token()}"}
 
     def workers(self, model: str) -> list[str]:
         """The state of each of a model's workers, in TorchServe's words.
@@ -93,13 +96,7 @@ class Server:
         Raises:
             ServerError: the management API does not answer.
         """
-        try:
-            reply = httpx.get(
-                f"{self.management}/models/{model}", headers=self.bearer("management")
-            )
-            reply.raise_for_status()
-        except httpx.HTTPError as failure:
-            raise ServerError(f"the management API does not answer: {failure}") from failure
+        reply = self._manage(f"/models/{model}", self.token("management"))
         return [worker["status"] for worker in reply.json()[0]["workers"]]
 
     def answers(self, model: str) -> bool:
@@ -130,6 +127,18 @@ class Server:
         shutil.rmtree(self.scratch, ignore_errors=True)
         for leftover in ("server.json", "key_file.json"):
             (RUN_DIR / leftover).unlink(missing_ok=True)
+
+    def _manage(self, path: str, token: str, **query: str) -> httpx.Response:
+        try:
+            reply = httpx.get(
+                f"{self.management}{path}",
+                params=query,
+                headers={"Authorization": f"Bearer {token}"},
+            )
+            reply.raise_for_status()
+        except httpx.HTTPError as failure:
+            raise ServerError(f"the management API does not answer: {failure}") from failure
+        return reply
 
     def _keys(self) -> dict[str, Any]:
         try:

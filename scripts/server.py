@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -127,9 +128,11 @@ def _launch(store: Path, models: dict[str, Path], config: dict[str, str]) -> Ser
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            check=True,
         )
-    pid = int((Path(scratch) / ".model_server.pid").read_text())
+    try:
+        pid = int((Path(scratch) / ".model_server.pid").read_text())
+    except FileNotFoundError:
+        raise ServerError(f"TorchServe did not start; see {RUN_DIR / 'server.log'}") from None
     server = Server(
         pid=pid,
         started=psutil.Process(pid).create_time(),
@@ -219,12 +222,12 @@ def start(
 @app.command()
 def stop() -> None:
     """Stop the server."""
-    server = Server.find()
+    server = Server.recorded()
+    ran = server is not None and server.process() is not None
     if server:
+        # One that died leaves things behind, too.
         server.stop()
-        typer.echo("stopped")
-    else:
-        typer.echo("not running")
+    typer.echo("stopped" if ran else "not running")
 
 
 @app.command()
@@ -244,15 +247,22 @@ def status() -> None:
     raise typer.Exit(0 if healthy else 1)
 
 
+class Kind(StrEnum):
+    """The addresses that a token opens."""
+
+    INFERENCE = "inference"
+    MANAGEMENT = "management"
+
+
 @app.command()
 def token(
-    kind: Annotated[str, typer.Argument(help="inference or management")] = "inference",
+    kind: Annotated[Kind, typer.Argument(help="What it opens.")] = Kind.INFERENCE,
 ) -> None:
     """Print a token that is good for at least a minute."""
     server = Server.find()
     if server is None:
         raise ServerError("not running")
-    typer.echo(server.token(kind))
+    typer.echo(server.token(kind.value))
 
 
 def main() -> None:

@@ -113,7 +113,7 @@ def _from_form(fields: dict[str, Any], content_type: str) -> tuple[Encoded, list
     image = fields.pop(key)
     if content_type.startswith("application/json"):
         raise RequestError("invalid_json", f"the body is declared as JSON but is none; {_HOW}")
-    if content_type.startswith("application/x-www-form-urlencoded"):
+    if content_type.startswith("application/x-www-form-urlencoded") and isinstance(image, Encoded):
         # Such a form carries text, so the photo in it is base64; curl's -d sends any file so.
         image = bytes(image).decode("ascii", "replace")
     sources = []

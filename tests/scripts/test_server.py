@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from pathlib import Path
 
@@ -91,6 +92,24 @@ def test_an_archive_that_is_not_there(
     )
     assert done.returncode == 1
     assert "nothing.mar; build it with scripts/package.py" in done.stderr
+
+
+def test_a_server_that_died_is_noticed_and_cleared_away(
+    store: Path, environment: dict[str, str]
+) -> None:
+    script("serve.sh", "start", "--store", store, "--models", COLOURS, **environment)
+    record = json.loads((Path(environment["RUN_DIR"]) / "server.json").read_text())
+    process = psutil.Process(record["pid"])
+    family = [process, *process.children(recursive=True)]
+    process.kill()
+    psutil.wait_procs(family, timeout=10)
+    assert not any(one.is_running() for one in family)
+    for command in ("status", "token"):
+        done = run("bash", "scripts/serve.sh", command, **environment)
+        assert done.returncode == 1
+        assert "not running" in done.stdout + done.stderr
+    assert script("serve.sh", "stop", **environment) == "not running\n"
+    assert not Path(record["scratch"]).exists()
 
 
 def test_a_port_that_is_taken_is_named(
