@@ -8,23 +8,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+from server import PORT_VARIABLES
+
 ROOT = Path(__file__).resolve().parent.parent
-PORTS = (
-    "INFERENCE_PORT",
-    "MANAGEMENT_PORT",
-    "METRICS_PORT",
-    "GRPC_INFERENCE_PORT",
-    "GRPC_MANAGEMENT_PORT",
-)
 COLOURS = "colours"
 IMAGENET = "efficientnet-lite0"
 
 
-def run(*command: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a command from the project's root, as a person would, and keep what it says."""
+def run(
+    *command: str | Path, cwd: Path = ROOT, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command as a person would, from the project's root, and keep what it says."""
     return subprocess.run(
         command,
-        cwd=ROOT,
+        cwd=cwd,
         env={**os.environ, "VENV": sys.prefix, **environment},
         capture_output=True,
         text=True,
@@ -42,10 +39,11 @@ def script(name: str, *arguments: str | Path, **environment: str) -> str:
 
 def free_ports() -> dict[str, str]:
     """A free port for each of the server's addresses."""
-    sockets = [socket.socket() for _ in PORTS]
+    names = PORT_VARIABLES.values()
+    sockets = [socket.socket() for _ in names]
     for one in sockets:
         one.bind(("127.0.0.1", 0))
-    ports = {name: str(one.getsockname()[1]) for name, one in zip(PORTS, sockets, strict=True)}
+    ports = {name: str(one.getsockname()[1]) for name, one in zip(names, sockets, strict=True)}
     for one in sockets:
         one.close()
     return ports

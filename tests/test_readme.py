@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -16,7 +14,7 @@ from camserve.errors import STATUS_OF
 from camserve.options import Options
 from camserve.settings import Settings
 from client import Client
-from harness import IMAGENET, ROOT
+from harness import IMAGENET, ROOT, run
 from quickstart_calls import sample
 
 README = (ROOT / "README.md").read_text()
@@ -32,19 +30,12 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(language: str, code: str, server: Client, folder: Path, **variables: str) -> str:
+def run_block(language: str, code: str, server: Client, folder: Path, **variables: str) -> str:
     # The tests' server has ports of its own.
     code = code.replace("127.0.0.1:8080", f"127.0.0.1:{server.ports['INFERENCE_PORT']}")
     code = code.replace("127.0.0.1:7070", f"127.0.0.1:{server.ports['GRPC_INFERENCE_PORT']}")
-    shell = ["bash", "-euo", "pipefail", "-c"]
-    done = subprocess.run(
-        [*(shell if language == "bash" else [sys.executable, "-c"]), code],
-        cwd=folder,
-        env={**os.environ, "VENV": sys.prefix, **server.ports, **variables},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    shell = ("bash", "-euo", "pipefail") if language == "bash" else (sys.executable,)
+    done = run(*shell, "-c", code, cwd=folder, **server.ports, **variables)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -57,11 +48,11 @@ def test_there_are_calls_to_run() -> None:
 def test_the_calls_of_the_readme(server: Client, folder: Path) -> None:
     (_, setting), *calls = BLOCKS
     show = 'printf "%s %s" "$MODEL" "$TOKEN"'
-    model, token = run("bash", setting + show, server, folder).split()
+    model, token = run_block("bash", setting + show, server, folder).split()
     assert model == IMAGENET
     replies, said = [], []
     for language, code in calls:
-        output = run(language, code, server, folder, MODEL=model, TOKEN=token)
+        output = run_block(language, code, server, folder, MODEL=model, TOKEN=token)
         if language == "python":
             said.append(output)
             continue

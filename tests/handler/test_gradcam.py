@@ -5,11 +5,9 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import pytest
-import skimage
 import torch
 from captum.attr import LayerGradCam
 from pytorch_grad_cam import GradCAM
@@ -20,14 +18,13 @@ from torch.testing import assert_close
 from camserve import gradcam
 from camserve.errors import SettingsError
 from camserve.network import build
-
-CHELSEA = Path(skimage.__file__).parent / "data" / "chelsea.png"
+from quickstart_calls import sample
 
 
 @pytest.fixture(scope="session")
 def photo() -> Tensor:
     """The head of a cat, (1, 3, 224, 224), as EfficientNet-Lite0 wants it."""
-    pixels = cv2.imread(str(CHELSEA), cv2.IMREAD_COLOR_RGB)[:, 75:375]
+    pixels = cv2.imread(str(sample("chelsea.png")), cv2.IMREAD_COLOR_RGB)[:, 75:375]
     pixels = cv2.resize(pixels, (224, 224), interpolation=cv2.INTER_AREA)
     return (torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255 - 0.498) / 0.502
 

@@ -38,9 +38,7 @@ def stem():
 
 
 def package(*arguments: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, PACKAGE, *arguments], cwd=cwd, capture_output=True, text=True, timeout=120
-    )
+    return run(sys.executable, PACKAGE, *arguments, cwd=cwd)
 
 
 def members(archive: Path) -> dict[str, bytes]:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-from pathlib import Path
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from client import Client, heat
 from harness import IMAGENET
+from quickstart_calls import sample
 
-PHOTOS = Path(find_spec("skimage").origin).parent / "data"  # type: ignore[union-attr,arg-type]
 CATS = {"tabby", "tiger cat", "Persian cat", "Siamese cat", "Egyptian cat"}
 FORM = {"colormap": "bone", "outputs": "heatmap"}
 
@@ -27,7 +24,7 @@ def times_hotter(hot: NDArray[np.float32], box: tuple[float, float, float, float
 
 
 def test_the_cat_is_a_cat_and_the_heat_lies_on_its_face(server: Client) -> None:
-    photo = (PHOTOS / "chelsea.png").read_bytes()
+    photo = sample("chelsea.png").read_bytes()
     reply = server.http.post(f"/predictions/{IMAGENET}", files={"data": photo}, data=FORM).json()
     labels = [prediction["label"] for prediction in reply["predictions"][:3]]
     assert set(labels) <= CATS
@@ -36,7 +33,7 @@ def test_the_cat_is_a_cat_and_the_heat_lies_on_its_face(server: Client) -> None:
 
 
 def test_the_cup_is_an_espresso_and_the_heat_lies_on_it(server: Client) -> None:
-    photo = (PHOTOS / "coffee.png").read_bytes()
+    photo = sample("coffee.png").read_bytes()
     inputs = {name: value.encode() for name, value in FORM.items()}
     reply = server.predict(IMAGENET, data=photo, **inputs)
     best = reply["predictions"][0]
@@ -48,7 +45,7 @@ def test_the_cup_is_an_espresso_and_the_heat_lies_on_it(server: Client) -> None:
 
 @pytest.mark.parametrize("label", ["cup", "spatula"])
 def test_another_class_gets_another_map(server: Client, label: str) -> None:
-    photo = (PHOTOS / "coffee.png").read_bytes()
+    photo = sample("coffee.png").read_bytes()
     path = f"/predictions/{IMAGENET}"
     maps = [
         heat(
