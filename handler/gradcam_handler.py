@@ -56,30 +56,31 @@ class GradCamHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untype
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
         """Answer a batch: each request by itself, whatever stands beside it."""
         start = perf_counter()
-        headers = [context.get_all_request_header(n) for n in range(len(data))]
-        rows = [self._row(fields, of) for fields, of in zip(data, headers, strict=True)]
+        headers = [self._http(context.get_all_request_header(n)) for n in range(len(data))]
+        rows = [
+            requests.Row(
+                fields,
+                sent,
+                path=sent.get("url_path", ""),
+                must_explain=sent.get("explain") == "True",
+            )
+            for fields, sent in zip(data, headers, strict=True)
+        ]
         answers = self.postprocess(self.inference(self.preprocess(rows)))
         for n, answer in enumerate(answers):
             phrase = HTTPStatus(answer.status).phrase
             context.set_response_status(answer.status, phrase, n)
             context.set_response_content_type(n, answer.content_type)
-            if not self._is_http(headers[n]):
+            if not headers[n]:
                 # StreamPredictions kills the worker without this header; it hangs an HTTP client.
                 context.set_response_header(n, "ts_stream_next", "false")
         context.metrics.add_time("HandlerTime", (perf_counter() - start) * 1000, None, "ms")
         return [answer.body for answer in answers]
 
     @staticmethod
-    def _is_http(headers: dict[str, Any]) -> bool:
-        """Beside each field's content type, which is a dict, only HTTP requests have headers."""
-        return any(isinstance(value, str) for value in headers.values())
+    def _http(headers: dict[str, Any]) -> dict[str, str]:
+        """A request's HTTP headers, names in lower case; none for gRPC.
 
-    @staticmethod
-    def _row(fields: dict[str, Any], headers: dict[str, Any]) -> requests.Row:
-        sent = {k.lower(): v for k, v in headers.items() if isinstance(v, str)}
-        return requests.Row(
-            fields,
-            sent,
-            path=sent.pop("url_path", ""),
-            must_explain=sent.pop("explain", "") == "True",
-        )
+        Beside them stands each field's content type, which is a dict, whatever the transport.
+        """
+        return {name.lower(): sent for name, sent in headers.items() if isinstance(sent, str)}

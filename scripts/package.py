@@ -101,7 +101,8 @@ def package(
         section["layer"] = layer
     names = Labels.load(labels).names if labels else source.categories
     config = _config(section, settings or [], len(names))
-    code = own_code(config["handler"]["arch"])
+    arch = config["handler"]["arch"]
+    code = own_code(arch)
     if ":" in arch and not code:
         typer.echo(f"{arch} comes from an installed package; install it where you serve")
     archive = Archive(name, version, config, source.state, names, [*code, *(include or [])])
@@ -109,7 +110,7 @@ def package(
     with file.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     typer.echo(
-        f"{file}: {config['handler']['arch']}, {found['classes']} classes, layer "
+        f"{file}: {arch}, {found['classes']} classes, layer "
         f"{found['layer']}, {file.stat().st_size / 1e6:.1f} MB, sha256 {digest}"
     )
 

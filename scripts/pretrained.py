@@ -89,7 +89,7 @@ def fetch(weights: TorchvisionWeights | WeightsEnum) -> dict[str, Tensor]:
             raise UnreachableError(f"{weights.url} cannot be reached: {failure}") from None
         except RuntimeError as failure:
             raise WeightsError(f"{weights.url}: {failure}") from None
-    if prefix and not _sha256(file).startswith(prefix):
+    elif prefix and not _sha256(file).startswith(prefix):
         raise WeightsError(
             f"{file} is damaged: its SHA-256 does not begin with {prefix}; remove it"
         )

@@ -78,13 +78,7 @@ def main() -> None:
     console = Console()
     console.print(table)
     console.print(f"Overlays: {', '.join(map(str, written))}", soft_wrap=True)
-    print(
-        "The server goes on running. Explain a photo:\n"
-        f'  curl -H "Authorization: Bearer $(bash scripts/serve.sh token)" '
-        f"-T {folder / calls[-1][0]} {server.inference}/predictions/{model}\n"
-        "Stop it:\n"
-        "  bash scripts/serve.sh stop"
-    )
+    print("The server goes on running.", server.how_to_call(model, str(folder / name)))
 
 
 if __name__ == "__main__":

@@ -114,6 +114,16 @@ class Server:
             return False
         return reply.status_code == 200
 
+    def how_to_call(self, model: str, photo: str) -> str:
+        """The commands to go on with, for a person to paste."""
+        return (
+            "Explain a photo:\n"
+            '  curl -H "Authorization: Bearer $(bash scripts/serve.sh token)" '
+            f"-T {photo} {self.inference}/predictions/{model}\n"
+            "Stop it:\n"
+            "  bash scripts/serve.sh stop"
+        )
+
     def stop(self) -> None:
         """End Java and its workers, by their ids, and remove what only they needed."""
         process = self.process()

@@ -132,6 +132,7 @@ def _launch(store: Path, models: dict[str, Path], config: dict[str, str]) -> Ser
     try:
         pid = int((Path(scratch) / ".model_server.pid").read_text())
     except FileNotFoundError:
+        shutil.rmtree(scratch)
         raise ServerError(f"TorchServe did not start; see {RUN_DIR / 'server.log'}") from None
     server = Server(
         pid=pid,
@@ -192,8 +193,10 @@ def start(
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the models.")] = 180,
 ) -> None:
     """Start the server, wait until its models answer, and say how to call them."""
-    if running := Server.find():
-        raise ServerError(f"already running, as process {running.pid}; stop it first")
+    if left := Server.recorded():
+        if left.process():
+            raise ServerError(f"already running, as process {left.pid}; stop it first")
+        left.stop()
     store = store.resolve()
     chosen = _models(store, [name for name in models.split(",") if name])
     shutil.rmtree(RUN_DIR / "logs", ignore_errors=True)
@@ -207,15 +210,9 @@ def start(
     except BaseException:
         server.stop()
         raise
-    name = server.models[0]
     typer.echo(
         f"{', '.join(server.models)} ready: HTTP {server.inference}, gRPC {server.grpc}, "
-        f"logs in {RUN_DIR / 'logs'}\n"
-        "Explain a photo:\n"
-        f'  curl -H "Authorization: Bearer $(bash scripts/serve.sh token)" '
-        f"-T PHOTO.jpg {server.inference}/predictions/{name}\n"
-        "Stop it:\n"
-        "  bash scripts/serve.sh stop"
+        f"logs in {RUN_DIR / 'logs'}\n{server.how_to_call(server.models[0], 'PHOTO.jpg')}"
     )
 
 

@@ -119,10 +119,10 @@ class Pipeline:
 
     def inference(self, batch: Batch) -> Scored:
         """One forward pass for all living jobs, the head on the tape."""
-        if not batch.alive:
+        crops = [job.picture.crop for job in batch.alive]
+        if not crops:
             return Scored(batch, None)
-        crops = np.stack([job.picture.crop for job in batch.alive])
-        return Scored(batch, self.layer.forward(self.network.normalise(crops)))
+        return Scored(batch, self.layer.forward(self.network.normalise(np.stack(crops))))
 
     def postprocess(self, scored: Scored) -> list[Reply]:
         """One backward for all chosen classes, then each row's reply, in order."""
