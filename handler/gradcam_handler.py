@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from ts.torch_handler.base_handler import BaseHandler
 
-from camserve import pipeline, replies, requests
+from camserve import pipeline, requests, wire
 
 
 class GradCamHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untyped
@@ -35,7 +35,7 @@ class GradCamHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untype
         self.pipeline = pipeline.Pipeline.load(
             context.model_yaml_config,
             Path(properties["model_dir"]),
-            replies.Model(context.model_name, version),
+            {"name": context.model_name, "version": version},
             self.device,
         )
         self.model = self.pipeline.network.module
@@ -49,7 +49,7 @@ class GradCamHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untype
         """One forward pass for the batch, the head on the tape."""
         return self.pipeline.inference(data)
 
-    def postprocess(self, data: pipeline.Scored) -> list[replies.Reply]:
+    def postprocess(self, data: pipeline.Scored) -> list[wire.Reply]:
         """One backward for the predicted or requested class of every request, then the replies."""
         return self.pipeline.postprocess(data)
 
@@ -63,6 +63,7 @@ class GradCamHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untype
                 sent,
                 path=sent.get("url_path", ""),
                 must_explain=sent.get("explain") == "True",
+                describe=sent.get("describe") == "True",
             )
             for fields, sent in zip(data, headers, strict=True)
         ]

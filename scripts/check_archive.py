@@ -27,8 +27,8 @@ def check(directory: Path) -> dict[str, Any]:
     """Load an unpacked archive in a Python of its own and explain one picture.
 
     Returns:
-        ``classes``, their number; ``layer``; ``predicted``, a label; ``evidence``, whether the
-        map shows any.
+        ``classes``, their number; ``layers``, those that may be asked for; ``predicted``, a label;
+        ``evidence``, whether the map shows any.
 
     Raises:
         ArchiveError: with the reason.
@@ -53,12 +53,12 @@ def explain_here() -> dict[str, Any]:
     from PIL import Image
 
     from camserve.pipeline import Pipeline
-    from camserve.replies import Model
     from camserve.requests import Row
+    from camserve.wire import ModelBody
 
     manifest = json.loads(Path("MAR-INF/MANIFEST.json").read_text())["model"]
     config = yaml.safe_load(Path(manifest["configFile"]).read_text())
-    model = Model(manifest["modelName"], manifest["modelVersion"])
+    model = ModelBody(name=manifest["modelName"], version=manifest["modelVersion"])
     pipeline = Pipeline.load(config, Path(), model, torch.device("cpu"))
 
     photo = BytesIO()
@@ -72,7 +72,7 @@ def explain_here() -> dict[str, Any]:
     explanation = reply["explanations"][0]
     return {
         "classes": len(pipeline.network.labels),
-        "layer": explanation["layer"],
+        "layers": list(pipeline.settings.served),
         "predicted": explanation["label"],
         "evidence": explanation["evidence"],
     }

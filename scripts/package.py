@@ -32,8 +32,9 @@ sys.path.insert(0, str(HANDLER))
 
 from camserve.errors import SettingsError
 from camserve.gradcam import default_layer
-from camserve.network import Labels, build
+from camserve.network import build
 from camserve.settings import Settings
+from camserve.targets import Labels
 
 #: The exit status that tells a script that the weights' server cannot be reached.
 UNREACHABLE = 3
@@ -63,7 +64,11 @@ def package(
         typer.Option(help="JSON list or index_to_name.json; by default torchvision's categories."),
     ] = None,
     layer: Annotated[
-        str | None, typer.Option(help="Dotted name of the module to explain; the last grid's.")
+        list[str] | None,
+        typer.Option(
+            help="Dotted name of the module to explain; the last grid's. Again for each further "
+            "one that a request may ask for."
+        ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="The model's name; the arch's.")] = None,
     version: Annotated[str, typer.Option(help="The model's version.")] = "1.0",
@@ -98,7 +103,7 @@ def package(
     if source.preprocess:
         section["preprocess"] = source.preprocess
     if layer:
-        section["layer"] = layer
+        section["layer"], *section["layers"] = layer
     names = Labels.load(labels).names if labels else source.categories
     config = _config(section, settings or [], len(names))
     arch = config["handler"]["arch"]
@@ -110,8 +115,8 @@ def package(
     with file.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     typer.echo(
-        f"{file}: {arch}, {found['classes']} classes, layer "
-        f"{found['layer']}, {file.stat().st_size / 1e6:.1f} MB, sha256 {digest}"
+        f"{file}: {arch}, {found['classes']} classes, layers "
+        f"{', '.join(found['layers'])}, {file.stat().st_size / 1e6:.1f} MB, sha256 {digest}"
     )
 
 

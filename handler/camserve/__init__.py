@@ -2,3 +2,5 @@
 
 Nothing in this package knows TorchServe: ``gradcam_handler.py`` beside it is the adapter.
 """
+
+__version__ = "0.1.0"

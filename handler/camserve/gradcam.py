@@ -1,16 +1,16 @@
-"""Grad-CAM: the hook that holds a layer's activations, one short backward, the maps.
+"""Grad-CAM's hooks: what holds the layers' activations, one short backward, normalised maps.
 
 Selvaraju et al. 2017, "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based
-Localization", arXiv 1610.02391, section 3.
+Localization", arXiv 1610.02391, section 3. What a map is made of is in :mod:`camserve.methods`.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -25,20 +25,20 @@ class Scores:
 
     Attributes:
         logits: (N, C) class scores.
-        activations: (N, K, h, w), the target layer's output; a leaf that the logits depend on.
+        activations: (N, K, h, w) by layer, the outputs that the logits depend on.
     """
 
     logits: Tensor
-    activations: Tensor
+    activations: Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Maps:
-    """One map for each of M pairs of sample and class.
+    """One map for each of M pairs of sample and score.
 
     Attributes:
         values: (M, h, w) in [0, 1]; zeros where a map is constant.
-        peak: (M,) the raw maximum, before normalisation, in logits per unit of activation.
+        peak: (M,) the raw maximum, before normalisation.
         evidence: (M,) false where the map is constant, so that nothing speaks for the class.
     """
 
@@ -47,24 +47,33 @@ class Maps:
     evidence: Tensor
 
 
-# The leaves of the forward pass under way; None outside of one. A context variable, so that no
-# pass sees another's, whatever thread or exception ends it.
-_leaves: ContextVar[list[Tensor] | None] = ContextVar("leaves", default=None)
+@dataclass(frozen=True)
+class _Pass:
+    """The forward pass under way: the layers it is to hold, and every output of theirs so far."""
+
+    wanted: Collection[str]
+    outputs: dict[str, list[Tensor]] = field(default_factory=dict)
 
 
-class TargetLayer:
-    """The forward hook on one module that cuts the network into trunk and head.
+# None outside of a pass. A context variable, so that no pass sees another's, whatever thread or
+# exception ends it.
+_under_way: ContextVar[_Pass | None] = ContextVar("pass", default=None)
 
-    The module's output goes on as a fresh leaf that requires grad. Since no parameter does, the
-    trunk before it leaves no tape, and a backward runs through the head alone.
+
+class TargetLayers:
+    """The forward hooks that cut the network into trunk and head.
+
+    Of the layers that a pass wants, the first on each way through the network hands its output on
+    as a fresh leaf that requires grad. Since no parameter does, the trunk before it leaves no tape,
+    and a backward runs through the head alone. Those after it are held as they pass.
 
     Args:
         network: a classifier in eval mode; all its parameters are frozen.
-        name: the dotted name of a module whose output is (N, K, h, w).
-        example: (1, 3, H, W) input on the network's device, for the forward pass that proves it.
+        names: the dotted names of modules whose output is (N, K, h, w).
+        example: (1, 3, H, W) input on the network's device, for the passes that prove them.
 
     Attributes:
-        name: of the layer.
+        shapes: (K, h, w) of each layer's output, by name.
         classes: C, the number of the network's class scores.
 
     Raises:
@@ -75,74 +84,86 @@ class TargetLayer:
 
     classes: int
 
-    def __init__(self, network: nn.Module, name: str, example: Tensor) -> None:
-        self.name = name
+    def __init__(self, network: nn.Module, names: Sequence[str], example: Tensor) -> None:
+        self.shapes: dict[str, tuple[int, int, int]] = {}
         self._network = network.requires_grad_(False)
-        # An activation may be changed in place after the layer; then a copy of the leaf goes on.
-        self._copy = False
-        self._handle = find_layer(network, name).register_forward_hook(self._cut)
-        try:
-            self._prove(example)
-        except BaseException:
-            self.close()
-            raise
+        # An output may be changed in place after the layer; then a copy of it goes on.
+        self._copied: set[str] = set()
+        self._hooks = ExitStack()
+        with ExitStack() as undo:
+            undo.callback(self.close)
+            for name in dict.fromkeys(names):
+                handle = find_layer(network, name).register_forward_hook(self._hook(name))
+                self._hooks.callback(handle.remove)
+            for name in dict.fromkeys(names):
+                self._prove(name, example)
+            undo.pop_all()
 
     def close(self) -> None:
-        """Take the hook off the network."""
-        self._handle.remove()
+        """Take the hooks off the network."""
+        self._hooks.close()
 
-    def forward(self, inputs: Tensor) -> Scores:
-        """Run the network on (N, 3, H, W) and keep what an explanation needs."""
-        leaves: list[Tensor] = []
-        token = _leaves.set(leaves)
+    def forward(self, inputs: Tensor, names: Collection[str]) -> Scores:
+        """Run the network on (N, 3, H, W) and keep what explanations at these layers need."""
+        under_way = _Pass(names)
+        token = _under_way.set(under_way)
         try:
             with torch.enable_grad():
                 logits = self._network(inputs)
         finally:
-            _leaves.reset(token)
-        if len(leaves) != 1:
-            raise SettingsError(
-                f"layer {self.name!r} must run once in a forward pass, not {len(leaves)} times"
-            )
-        return Scores(logits, leaves[0])
+            _under_way.reset(token)
+        held = {}
+        for name in names:
+            outputs = under_way.outputs.get(name, [])
+            if len(outputs) != 1:
+                raise SettingsError(
+                    f"layer {name!r} must run once in a forward pass, not {len(outputs)} times"
+                )
+            held[name] = outputs[0]
+        return Scores(logits, held)
 
-    def _cut(self, module: nn.Module, args: Any, output: Any) -> Tensor | None:
-        leaves = _leaves.get()
-        if leaves is None:
-            return None
-        if not isinstance(output, Tensor) or output.ndim != 4:
-            shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-            raise SettingsError(
-                f"layer {self.name!r} must give activations of shape (N, K, h, w), not {shape}"
-            )
-        # Not detach(): it shares a count of changes that the trunk's own may have raised.
-        leaf = output.data.requires_grad_()
-        leaves.append(leaf)
-        return leaf.clone() if self._copy else leaf
+    def _hook(self, name: str) -> Callable[[nn.Module, Any, Any], Tensor | None]:
+        def hold(module: nn.Module, args: Any, output: Any) -> Tensor | None:
+            under_way = _under_way.get()
+            if under_way is None or name not in under_way.wanted:
+                return None
+            if not isinstance(output, Tensor) or output.ndim != 4:
+                shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+                raise SettingsError(
+                    f"layer {name!r} must give activations of shape (N, K, h, w), not {shape}"
+                )
+            # Not detach(): it shares a count of changes that the trunk's own may have raised.
+            held = output if output.requires_grad else output.data.requires_grad_()
+            under_way.outputs.setdefault(name, []).append(held)
+            return held.clone() if name in self._copied else held
 
-    def _prove(self, example: Tensor) -> None:
+        return hold
+
+    def _prove(self, name: str, example: Tensor) -> None:
         try:
-            scores = self.forward(example)
-            changed = scores.activations._version > 0
+            scores = self.forward(example, [name])
+            changed = scores.activations[name]._version > 0
         except RuntimeError as failure:
             # What autograd says of an in-place operation on a leaf.
             if "in-place" not in str(failure):
                 raise
             changed = True
         if changed:
-            self._copy = True
-            scores = self.forward(example)
-        logits, activations = scores.logits, scores.activations
+            self._copied.add(name)
+            scores = self.forward(example, [name])
+        logits, activations = scores.logits, scores.activations[name]
         if not isinstance(logits, Tensor) or logits.ndim != 2:
             raise SettingsError("the network must give class scores of shape (N, C)")
         self.classes = logits.shape[1]
+        _, channels, height, width = activations.shape
+        self.shapes[name] = channels, height, width
         (gradient,) = (
             torch.autograd.grad(logits.sum(), activations, allow_unused=True)
             if logits.requires_grad
             else (None,)
         )
         if gradient is None:
-            raise SettingsError(f"the class scores do not depend on layer {self.name!r}")
+            raise SettingsError(f"the class scores do not depend on layer {name!r}")
 
 
 def find_layer(network: nn.Module, name: str) -> nn.Module:
@@ -197,37 +218,41 @@ def default_layer(network: nn.Module, example: Tensor) -> str:
     return last[-1]
 
 
-def gradients(scores: Scores, samples: Tensor, classes: Tensor) -> Tensor:
-    """The gradient of each sample's chosen logit with respect to its activations.
+def gradients(
+    scores: Scores, samples: Sequence[int], chosen: Tensor
+) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
+    """The gradient of each chosen score with respect to its sample's activations.
 
     One backward serves the whole batch: in eval mode samples do not mix, so the gradient of the
-    sum of one logit per sample holds every sample's own.
+    sum of one score per sample holds every sample's own. A sample with several scores has its
+    second in the second backward, and so on; all go through the head alone.
 
     Args:
         scores: a forward pass over N samples; its tape is used up.
-        samples: (M,) distinct sample indices.
-        classes: (M,) class indices, one for each sample.
+        samples: the sample of each chosen score.
+        chosen: (M,) scores on the tape, each depending on the logits of its own sample.
 
-    Returns:
-        (M, K, h, w).
+    Yields:
+        For each backward the places in ``chosen`` that it served, P of them, and by layer their
+        gradients (P, K, h, w).
     """
-    chosen = scores.logits[samples, classes]
-    (gradient,) = torch.autograd.grad(chosen.sum(), scores.activations)
-    return gradient[samples]
-
-
-def gradcam(activations: Tensor, gradients: Tensor) -> Tensor:
-    """ReLU(sum over k of alpha_k A^k), alpha_k the spatial mean of the gradient (eq. 1 and 2).
-
-    Args:
-        activations: (M, K, h, w).
-        gradients: (M, K, h, w), of one class score each.
-
-    Returns:
-        (M, h, w), not negative.
-    """
-    weights = gradients.mean(dim=(2, 3), keepdim=True)
-    return torch.relu((weights * activations).sum(dim=1))
+    rounds: list[list[int]] = []
+    turns: dict[int, int] = {}
+    for place, sample in enumerate(samples):
+        turn = turns.get(sample, 0)
+        turns[sample] = turn + 1
+        if turn == len(rounds):
+            rounds.append([])
+        rounds[turn].append(place)
+    names = list(scores.activations)
+    for n, places in enumerate(rounds):
+        found = torch.autograd.grad(
+            chosen[places].sum(),
+            [scores.activations[name] for name in names],
+            retain_graph=n + 1 < len(rounds),
+        )
+        rows = [samples[place] for place in places]
+        yield places, {name: gradient[rows] for name, gradient in zip(names, found, strict=True)}
 
 
 def normalise(raw: Tensor) -> Maps:

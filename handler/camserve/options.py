@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Annotated, Any, Final, Literal, get_args
 
-from pydantic import BeforeValidator, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, ValidationError
 
 from camserve.errors import RequestError, shown, unknown
 from camserve.values import Number, Values, Whole, not_bool
 
-Method = Literal["gradcam"]
-Output = Literal["heatmap", "overlay"]
+Method = Literal[
+    "gradcam", "gradcam++", "hirescam", "xgradcam", "layercam", "gradcam_elementwise",
+    "eigencam", "eigengradcam",
+]  # fmt: skip
+Output = Literal["heatmap", "overlay", "mask", "map", "boxes"]
 ImageFormat = Literal["png", "jpeg", "webp"]
-Size = Literal["model"]
 # OpenCV's own names, in lower case.
 Colormap = Literal[
     "autumn", "bone", "jet", "winter", "rainbow", "ocean", "summer", "spring", "cool", "hsv",
@@ -27,60 +30,109 @@ Colormap = Literal[
 
 #: The target that stands for the class with the highest score.
 PREDICTED: Final = "predicted"
+#: A longest side, in pixels, that the pictures of a reply can have.
+LONGEST_SIDE: Final = 8192
+Size = Literal["model", "original"] | Annotated[int, Field(ge=1, le=LONGEST_SIDE)]
+# Longer than any label.
+_Text = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
+_Index = Annotated[int, Field(ge=0)]
+_Layers = Annotated[tuple[_Text, ...], Field(min_length=1)]
+_Outputs = Annotated[tuple[Output, ...], Field(min_length=1)]
+#: What a target is named by: an index, a text, or several of these.
+Words = int | str | tuple[int | str, ...]
 
 
 def _names(literal: Any) -> str:
     return ", ".join(get_args(literal))
 
 
-def _target(value: Any) -> Any:
-    """Text that is a whole number is an index: forms, headers and gRPC carry nothing but text."""
-    if isinstance(value, str) and value.strip().lstrip("+-").isdecimal():
+def _number(value: Any) -> Any:
+    """Text that is a whole number is one: forms, headers and gRPC carry nothing but text."""
+    if isinstance(value, str) and value.strip().lstrip("+-").isdecimal() and len(value) < 20:
         return int(value)
     return not_bool(value)
 
 
+def _target(value: Any) -> Any:
+    """A number, a text, or a JSON list of these in text."""
+    value = _json_list(value)
+    return value if isinstance(value, list | tuple) else _number(value)
+
+
+def _json_list(value: Any) -> Any:
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        # What is no JSON is a text that begins with a bracket, as a label may.
+        with suppress(ValueError, RecursionError):
+            return json.loads(value)
+    return value
+
+
 def _listed(value: Any) -> Any:
     """A list, or its text form: comma-separated names or a JSON list."""
-    if not isinstance(value, str):
-        return value
-    if value.lstrip().startswith("["):
-        try:
-            return json.loads(value)
-        except RecursionError:
-            raise ValueError("nested too deeply") from None
-    return [name.strip() for name in value.split(",")]
+    value = _json_list(value)
+    return [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+
+
+def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(dict.fromkeys(values))
+
+
+def _method(value: Any) -> Any:
+    """A query string or form that was not escaped turns each plus of ``gradcam++`` into a space."""
+    return value.replace(" ", "+") if isinstance(value, str) else value
 
 
 class Options(Values):
     """The options of one request, whatever transport they came by."""
 
     target: Annotated[
-        Annotated[int, Field(ge=0)] | Annotated[str, StringConstraints(min_length=1)],
+        _Index
+        | _Text
+        | Annotated[
+            tuple[Annotated[_Index | _Text, BeforeValidator(_number)], ...], Field(min_length=1)
+        ],
         BeforeValidator(_target),
-        Field(description=f"a class index, an exact label, or '{PREDICTED}'"),
+        Field(
+            description=f"a class index, an exact label, '{PREDICTED}', 'top:k', 'A-B' of two "
+            "classes, or a list of these"
+        ),
     ] = PREDICTED
     top_k: Whole = Field(
         5, ge=1, description="a whole number of predictions, from 1 to the number of classes"
     )
     explain: bool = Field(True, description="true or false")
-    method: Method = Field("gradcam", description=f"one of: {_names(Method)}")
-    layer: str | None = Field(
-        None, description="the name of the layer that this archive was packaged with"
+    method: Annotated[Method, BeforeValidator(_method)] = Field(
+        "gradcam", description=f"one of: {_names(Method)}"
     )
-    outputs: Annotated[tuple[Output, ...], BeforeValidator(_listed)] = Field(
-        ("heatmap", "overlay"),
-        min_length=1,
-        description=f"a list of one or more of: {_names(Output)}",
-    )
+    layer: Annotated[
+        Annotated[_Layers, AfterValidator(_distinct)] | None,
+        BeforeValidator(_listed, json_schema_input_type=_Text | _Layers | None),
+        Field(description="the name of a layer that this archive serves, or a list of them"),
+    ] = None
+    outputs: Annotated[
+        _Outputs,
+        BeforeValidator(_listed, json_schema_input_type=Output | _Outputs),
+        AfterValidator(_distinct),
+        Field(description=f"a list of one or more of: {_names(Output)}"),
+    ] = ("heatmap", "overlay")
     image_format: ImageFormat = Field("png", description=f"one of: {_names(ImageFormat)}")
-    size: Size = Field("model", description=f"one of: {_names(Size)}")
+    size: Annotated[
+        Size,
+        BeforeValidator(_number),
+        Field(description=f"model, original, or a longest side of 1 to {LONGEST_SIDE} pixels"),
+    ] = "model"
     colormap: Colormap = Field("jet", description=f"one of: {_names(Colormap)}")
     alpha: Number = Field(
         0.3,
         ge=0,
         le=1,
         description="the heatmap's weight over the photo, a number from 0 to 1",
+    )
+    threshold: Number = Field(
+        0.5,
+        ge=0,
+        lt=1,
+        description="the heat above which a region is boxed, a number from 0 to below 1",
     )
 
     def override(self, given: Mapping[str, Any]) -> Options:

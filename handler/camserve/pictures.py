@@ -1,4 +1,4 @@
-"""Encoded photo -> RGB pixels -> the square that the network sees, and where in the photo it lies.
+"""Encoded photo -> RGB pixels -> the square that the network sees, and what a reply shows of it.
 
 Pillow reads the header (format, size, transparency), OpenCV decodes: on damaged and hostile files
 it returns nothing where other decoders crash.
@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from camserve.errors import RequestError
+from camserve.geometry import ORIENTATIONS, Box, Frame, Pixels, View, turn_back, turn_upright
+from camserve.options import Size
 from camserve.settings import Limits, Preprocess
-
-Pixels = NDArray[np.uint8]
 
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 _ACCEPTED: Final = "accepted: JPEG, PNG, WebP, GIF, BMP or TIFF"
@@ -31,8 +31,13 @@ _RESAMPLE: Final = {
 _MAGIC: Final = (
     b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*",
 )  # fmt: skip
-# These keep the transparency, and turn the photo upright; for GIF, only IMREAD_UNCHANGED keeps it.
-_WITH_ALPHA: Final = cv2.IMREAD_COLOR | cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
+# As the file stores it: how it is turned is decided in one place, by the header.
+_STORED: Final = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+# These keep the transparency; for GIF, only IMREAD_UNCHANGED keeps it.
+_WITH_ALPHA: Final = (
+    cv2.IMREAD_COLOR | cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+)
+_ORIENTATION: Final = 274
 _TIFF_EXTRA_SAMPLES: Final = 338
 
 # Settings say how large a photo may be, from its header; Pillow's own limit would come before.
@@ -42,54 +47,40 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 @dataclass(frozen=True)
-class Frame:
-    """Where the network's input lies in the upright photo.
+class Photo:
+    """A decoded photo.
 
     Attributes:
-        width, height: of the photo, in its own pixels.
-        seen: (x0, y0, x1, y1) in photo pixels, x1 and y1 exclusive.
+        upright: (height, width, 3) RGB, 0 to 255, as a viewer shows it.
+        orientation: EXIF's, 1 to 8: how the file's pixels were turned for that.
     """
 
-    width: int
-    height: int
-    seen: tuple[float, float, float, float]
+    upright: Pixels
+    orientation: int
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A photo made ready.
+def decode(data: bytes | bytearray, limits: Limits, pixels: int) -> Photo:
+    """Decode a photo and turn it upright.
 
-    Attributes:
-        crop: (crop, crop, 3) RGB, 0 to 255: what the network sees, before normalisation.
-        frame: where that lies in the photo.
-    """
+    16 bits are scaled to 8, transparency lies on white (but where OpenCV does not read it: a grey
+    TIFF's, and the one transparent level of a grey PNG), an animation is its first frame.
 
-    crop: Pixels
-    frame: Frame
-
-
-def open_picture(data: bytes | bytearray, preprocess: Preprocess, limits: Limits) -> Picture:
-    """Decode one photo and cut out what the network sees.
+    Args:
+        data: the file.
+        limits: of the operator.
+        pixels: how many the photo may have.
 
     Raises:
         RequestError: ``unsupported_format``, ``image_too_large``, ``invalid_image``.
     """
-    photo = decode(data, limits)
-    crop, frame = fit(photo, preprocess)
-    return Picture(crop, frame)
+    header = _read_header(data, limits, pixels)
+    stored = _decode(data, header)
+    # Of TIFF, OpenCV gives upright pixels whatever the flags.
+    upright = stored if header.format == "TIFF" else turn_upright(stored, header.orientation)
+    return Photo(upright, header.orientation)
 
 
-def decode(data: bytes | bytearray, limits: Limits) -> Pixels:
-    """Encoded photo -> (height, width, 3) RGB, upright, 0 to 255.
-
-    EXIF orientation is applied, 16 bits are scaled to 8, transparency lies on white (but where
-    OpenCV does not read it: a grey TIFF's, and the one transparent level of a grey PNG), an
-    animation is its first frame.
-
-    Raises:
-        RequestError: ``unsupported_format``, ``image_too_large``, ``invalid_image``.
-    """
-    header = _read_header(data, limits)
+def _decode(data: bytes | bytearray, header: _Header) -> Pixels:
     encoded = np.frombuffer(data, np.uint8)
     try:
         if header.transparent:
@@ -97,7 +88,7 @@ def decode(data: bytes | bytearray, limits: Limits) -> Pixels:
             stored = cv2.imdecode(encoded, flags)
             if stored is not None and stored.ndim == 3 and stored.shape[2] == 4:
                 return _on_white(stored, header.premultiplied)
-        photo = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB)
+        photo = cv2.imdecode(encoded, _STORED)
     except (cv2.error, MemoryError):
         photo = None
     if photo is None:
@@ -105,30 +96,81 @@ def decode(data: bytes | bytearray, limits: Limits) -> Pixels:
     return cast(Pixels, photo)
 
 
-def fit(photo: Pixels, preprocess: Preprocess) -> tuple[Pixels, Frame]:
-    """Resize the shorter side and cut the centred square, as torchvision's presets do.
+def fit(photo: Photo, preprocess: Preprocess) -> tuple[Pixels, Frame]:
+    """Make a photo the network's square input, as :class:`Preprocess` says.
 
-    Pillow resizes, as in the evaluation that the published accuracies come from; the result equals
-    ``torchvision.transforms.v2.functional.resize`` and ``center_crop`` on the same photo.
-
-    Args:
-        photo: (height, width, 3) RGB.
+    Pillow resizes, as in the evaluation that the published accuracies come from; with ``fit`` crop
+    the result equals ``torchvision.transforms.v2.functional.resize`` and ``center_crop`` on the
+    same photo.
 
     Returns:
-        The (crop, crop, 3) square and its frame.
+        The (crop, crop, 3) square, RGB, 0 to 255, and where it lies in the photo.
     """
-    height, width = photo.shape[:2]
-    side, crop = preprocess.resize, preprocess.crop
-    if width <= height:
-        size = side, int(side * height / width)
+    height, width = photo.upright.shape[:2]
+    side = preprocess.crop
+    size = _resized(width, height, preprocess)
+    left, top = (round((length - side) / 2.0) for length in size)
+    resized = Image.fromarray(photo.upright).resize(size, _RESAMPLE[preprocess.interpolation])
+    if preprocess.fit == "pad":
+        # The colour that normalises to zero, which is what a convolution pads with too.
+        square = Image.new("RGB", (side, side), tuple(round(255 * m) for m in preprocess.mean))
+        square.paste(resized, (-left, -top))
     else:
-        size = int(side * width / height), side
-    left, top = (round((length - crop) / 2.0) for length in size)
-    resized = Image.fromarray(photo).resize(size, _RESAMPLE[preprocess.interpolation])
-    square = np.asarray(resized.crop((left, top, left + crop, top + crop)))
+        square = resized.crop((left, top, left + side, top + side))
     across, down = width / size[0], height / size[1]
-    seen = (left * across, top * down, (left + crop) * across, (top + crop) * down)
-    return square, Frame(width, height, seen)
+    window = Box(left * across, top * down, (left + side) * across, (top + side) * down)
+    return np.asarray(square), Frame.of(width, height, photo.orientation, window)
+
+
+def _resized(width: int, height: int, preprocess: Preprocess) -> tuple[int, int]:
+    side = preprocess.crop
+    match preprocess.fit:
+        case "stretch":
+            return side, side
+        case "pad":
+            scale = side / max(width, height)
+            return max(1, round(width * scale)), max(1, round(height * scale))
+        case "crop":
+            side = preprocess.resize
+            if width <= height:
+                return side, int(side * height / width)
+            return int(side * width / height), side
+
+
+def shown(frame: Frame, preprocess: Preprocess, size: Size) -> Frame:
+    """The frame of what a reply's pictures show, at the size that a request asks for.
+
+    Args:
+        frame: of the photo.
+        preprocess: as it was fitted.
+        size: ``model`` for the network's input, else the photo: as large as it is, or with a
+            longest side of so many pixels.
+    """
+    if size == "model":
+        return Frame.whole(preprocess.crop, preprocess.crop)
+    if size == "original":
+        return frame
+    scale = size / max(frame.width, frame.height)
+    return frame.scaled(max(1, round(frame.width * scale)), max(1, round(frame.height * scale)))
+
+
+def view(photo: Photo, crop: Pixels, frame: Frame, size: Size) -> View:
+    """What a reply's pictures show: (frame.height, frame.width, 3), the photo as its file has it.
+
+    Args:
+        photo: at its own size.
+        crop: what :func:`fit` made of it.
+        frame: what :func:`shown` made of the frame.
+        size: that it was made for.
+    """
+    if size == "model":
+        return View(crop, frame)
+    pixels = photo.upright
+    if size != "original":
+        shrinks = frame.upright < pixels.shape[1::-1]
+        interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        pixels = cast(Pixels, cv2.resize(pixels, frame.upright, interpolation=interpolation))
+    return View(turn_back(pixels, photo.orientation), frame)
 
 
 @dataclass(frozen=True)
@@ -139,14 +181,16 @@ class _Header:
         format: Pillow's name of it.
         transparent: it has an alpha channel or a transparent colour.
         premultiplied: its colours are multiplied by alpha already.
+        orientation: EXIF's, 1 to 8.
     """
 
     format: str
     transparent: bool
     premultiplied: bool
+    orientation: int
 
 
-def _read_header(data: bytes | bytearray, limits: Limits) -> _Header:
+def _read_header(data: bytes | bytearray, limits: Limits, pixels: int) -> _Header:
     """Hold a file's own word to the limits, before anything is decoded."""
     try:
         # Pillow warns of oddities in metadata that a photo does not depend on.
@@ -155,7 +199,14 @@ def _read_header(data: bytes | bytearray, limits: Limits) -> _Header:
             width, height = image.size
             tags: dict[int, Any] = getattr(image, "tag_v2", {})
             extra = tags.get(_TIFF_EXTRA_SAMPLES)
-            header = _Header(str(image.format), image.has_transparency_data, extra in ((1,), (2,)))
+            orientation = tags.get(_ORIENTATION, _exif(image).get(_ORIENTATION))
+            header = _Header(
+                str(image.format),
+                image.has_transparency_data,
+                extra in ((1,), (2,)),
+                # A tag that holds anything else is as good as none.
+                orientation if orientation in ORIENTATIONS else 1,
+            )
             # A PNG whose chunk claims more than the file holds would have OpenCV ask for gigabytes.
             image.verify()
     except Exception:
@@ -165,10 +216,11 @@ def _read_header(data: bytes | bytearray, limits: Limits) -> _Header:
         raise RequestError(
             "unsupported_format", f"the photo's format is not recognised; {_ACCEPTED}"
         ) from None
-    if width * height > limits.pixels:
+    if width * height > pixels:
         raise RequestError(
             "image_too_large",
-            f"the photo has {width} x {height} pixels; accepted: up to {limits.pixels} in all",
+            f"the photo has {width} x {height} pixels; accepted: up to {limits.pixels} in all "
+            "photos of a request together",
         )
     if max(width, height) > limits.aspect_ratio * min(width, height):
         raise RequestError(
@@ -177,6 +229,13 @@ def _read_header(data: bytes | bytearray, limits: Limits) -> _Header:
             f"{limits.aspect_ratio:g} times the shorter one",
         )
     return header
+
+
+def _exif(image: Image.Image) -> Image.Exif:
+    """What stands before the pixels; Image.getexif would decode a whole PNG to look behind them."""
+    exif = Image.Exif()
+    exif.load(image.info.get("exif", b""))
+    return exif
 
 
 def _damaged(kind: str) -> RequestError:

@@ -1,19 +1,21 @@
-"""A map made visible: colours, the blend with the photo, the encoded picture. NumPy and OpenCV."""
+"""A map made visible: colours, the blend with the photo, encoded pictures, boxes. NumPy, OpenCV."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, cast, get_args
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from camserve.geometry import Box, Frame, Pixels, View, turn_back
 from camserve.options import Colormap, ImageFormat, Options, Output
 
 Map = NDArray[np.float32]
-Pixels = NDArray[np.uint8]
 
 COLORMAPS: Final[dict[str, int]] = {
     name: getattr(cv2, f"COLORMAP_{name.upper()}") for name in get_args(Colormap)
@@ -24,6 +26,8 @@ _ENCODINGS: Final[dict[str, tuple[str, list[int]]]] = {
     "jpeg": (".jpg", [cv2.IMWRITE_JPEG_QUALITY, 90]),
     "webp": (".webp", [cv2.IMWRITE_WEBP_QUALITY, 85]),
 }
+#: The outputs that are pictures.
+PICTURES: Final[frozenset[Output]] = frozenset({"heatmap", "overlay", "mask"})
 
 
 @dataclass(frozen=True)
@@ -36,40 +40,139 @@ class Image:
     height: int
 
 
-def draw(map: Map, photo: Pixels, options: Options) -> dict[str, Image]:
-    """The outputs that a request asks for, at the photo's size.
+@dataclass(frozen=True)
+class Region:
+    """A connected hot region.
+
+    Attributes:
+        box: around it, in the pixels of the photo's file.
+        share: of all the heat in the photo, in [0, 1].
+    """
+
+    box: Box
+    share: float
+
+
+#: What can be drawn of a map: a picture, the map itself, or the boxes.
+Drawing = Image | Map | tuple[Region, ...]
+
+
+class Heat:
+    """The heat of one explanation, at any size.
+
+    It is the layer's map, or, of several layers, the mean of their maps, min-max normalised at the
+    size of the network's input.
 
     Args:
-        map: (h, w) in [0, 1].
-        photo: (height, width, 3) RGB, what the map explains.
+        maps: (h, w) in [0, 1] each, one for each layer.
+        side: of the network's input.
+
+    Attributes:
+        peak: of several layers, the maximum of the mean before it is normalised; 1 for one layer.
+    """
+
+    def __init__(self, maps: Sequence[Map], side: int) -> None:
+        self._maps = maps
+        self._low, self.peak = 0.0, 1.0
+        if len(maps) > 1:
+            mean = self._mean(Frame.whole(side, side))
+            self._low, self.peak = float(mean.min()), float(mean.max())
+
+    @cached_property
+    def map(self) -> Map:
+        """The map itself, (h, w) in [0, 1], at the finest of the layers' grids."""
+        height, width = max((map.shape for map in self._maps), key=math.prod)
+        return self.over(Frame.whole(width, height))
+
+    def over(self, frame: Frame) -> Map:
+        """(frame.height, frame.width) in [0, 1]; zero where the network did not see the photo."""
+        heat = self._mean(frame)
+        spread = self.peak - self._low
+        if len(self._maps) > 1 and spread > 0:
+            heat = (heat - self._low) / spread
+        return cast(Map, np.clip(heat, 0, 1))
+
+    def _mean(self, frame: Frame) -> Map:
+        spread = [spread_over(frame, map) for map in self._maps]
+        return spread[0] if len(spread) == 1 else cast(Map, np.mean(spread, axis=0))
+
+
+def spread_over(frame: Frame, map: Map) -> Map:
+    """A map (h, w) in [0, 1], bilinearly, over the part of a photo that the network saw.
+
+    Returns:
+        (frame.height, frame.width), zero elsewhere.
+    """
+    width, height = frame.upright
+    x0, y0, x1, y1 = frame.window
+    if frame.window == (0, 0, width, height):
+        heat = cv2.resize(map, (width, height), interpolation=cv2.INTER_LINEAR)
+    else:
+        rows, columns = map.shape
+        across, down = columns / (x1 - x0), rows / (y1 - y0)
+        # From the photo's pixels to the map's, centre to centre.
+        matrix = np.array(
+            [[across, 0, (0.5 - x0) * across - 0.5], [0, down, (0.5 - y0) * down - 0.5]]
+        )
+        heat = cv2.warpAffine(
+            map,
+            matrix,
+            (width, height),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        # A pixel was seen where its centre was.
+        left, top, right, bottom = (max(0, math.ceil(edge - 0.5)) for edge in (x0, y0, x1, y1))
+        heat[:top], heat[bottom:], heat[:, :left], heat[:, right:] = 0, 0, 0, 0
+    return cast(Map, turn_back(heat, frame.orientation))
+
+
+def draw(
+    heat: Heat, view: View, frame: Frame, side: int, options: Options
+) -> dict[Output, Drawing]:
+    """The outputs that a request asks for.
+
+    Args:
+        heat: what to draw.
+        view: what the pictures show.
+        frame: of the photo, in whose pixels boxes are given.
+        side: of the network's input.
         options: outputs, colours and encoding.
     """
-    height, width = photo.shape[:2]
-    coloured = heatmap(upsample(map, width, height), options.colormap)
-    drawings: dict[Output, Callable[[], Pixels]] = {
-        "heatmap": lambda: coloured,
-        "overlay": lambda: overlay(coloured, photo, options.alpha),
+    sheet = _Sheet(heat, view, options)
+    drawings: dict[Output, Callable[[], Drawing]] = {
+        "heatmap": lambda: encode(sheet.heatmap, options.image_format),
+        "overlay": lambda: encode(
+            overlay(sheet.heatmap, view.pixels, options.alpha), options.image_format
+        ),
+        "mask": lambda: encode(sheet.grey, options.image_format),
+        "map": lambda: heat.map,
+        "boxes": lambda: boxes(heat, frame, side, options.threshold),
     }
-    return {
-        output: Image(
-            encode(drawings[output](), options.image_format),
-            f"image/{options.image_format}",
-            width,
-            height,
-        )
-        for output in options.outputs
-    }
+    return {output: drawings[output]() for output in options.outputs}
 
 
-def upsample(map: Map, width: int, height: int) -> Map:
-    """(h, w) in [0, 1] -> (height, width) in [0, 1], bilinear."""
-    larger = cv2.resize(map, (width, height), interpolation=cv2.INTER_LINEAR)
-    return cast(Map, np.clip(larger, 0, 1))
+@dataclass(frozen=True)
+class _Sheet:
+    """What several outputs are made of, made once."""
+
+    heat: Heat
+    view: View
+    options: Options
+
+    @cached_property
+    def grey(self) -> Pixels:
+        """(height, width), 0 to 255."""
+        return cast(Pixels, np.rint(self.heat.over(self.view.frame) * 255).astype(np.uint8))
+
+    @cached_property
+    def heatmap(self) -> Pixels:
+        """(height, width, 3) RGB."""
+        return colour(self.grey, self.options.colormap)
 
 
-def heatmap(map: Map, colormap: Colormap) -> Pixels:
-    """(h, w) in [0, 1] -> (h, w, 3) RGB."""
-    grey = np.rint(map * 255).astype(np.uint8)
+def colour(grey: Pixels, colormap: Colormap) -> Pixels:
+    """(h, w), 0 to 255 -> (h, w, 3) RGB."""
     return cast(Pixels, cv2.applyColorMap(grey, COLORMAPS[colormap])[..., ::-1])
 
 
@@ -78,10 +181,50 @@ def overlay(heatmap: Pixels, photo: Pixels, alpha: float) -> Pixels:
     return cast(Pixels, cv2.addWeighted(heatmap, alpha, photo, 1 - alpha, 0))
 
 
-def encode(picture: Pixels, image_format: ImageFormat) -> bytes:
-    """(h, w, 3) RGB -> the file's bytes."""
+def encode(picture: Pixels, image_format: ImageFormat) -> Image:
+    """(h, w, 3) RGB or (h, w) grey -> the file."""
     extension, parameters = _ENCODINGS[image_format]
-    done, encoded = cv2.imencode(extension, picture[..., ::-1], parameters)
+    ordered = picture if picture.ndim == 2 else picture[..., ::-1]
+    done, encoded = cv2.imencode(extension, ordered, parameters)
     if not done:
         raise RuntimeError(f"OpenCV could not write {image_format}")
-    return encoded.tobytes()
+    height, width = picture.shape[:2]
+    return Image(encoded.tobytes(), f"image/{image_format}", width, height)
+
+
+def boxes(heat: Heat, frame: Frame, side: int, threshold: float) -> tuple[Region, ...]:
+    """The connected regions of heat above ``threshold``, the one with most heat first.
+
+    They are sought at the size of the network's input, in the part of it that is photo, so the
+    same regions are found whatever the size of the reply's pictures.
+
+    Args:
+        heat: of the explanation.
+        frame: of the photo.
+        side: of the network's input.
+        threshold: in [0, 1).
+    """
+    seen = heat.over(Frame.whole(side, side))
+    x0, y0, x1, y1 = frame.window
+    across, down = (x1 - x0) / side, (y1 - y0) / side
+    width, height = frame.upright
+    # Bars beside a padded photo are no part of it.
+    left, right = max(0, round(-x0 / across)), min(side, round((width - x0) / across))
+    top, bottom = max(0, round(-y0 / down)), min(side, round((height - y0) / down))
+    seen = seen[top:bottom, left:right]
+    total = float(seen.sum(dtype=np.float64))
+    found, labels, stats, _ = cv2.connectedComponentsWithStats(
+        (seen > threshold).astype(np.uint8), connectivity=8
+    )
+    heats = np.bincount(labels.ravel(), weights=seen.ravel(), minlength=found)
+    regions = []
+    for n in sorted(range(1, found), key=lambda n: -heats[n]):
+        column, row, columns, rows = (int(value) for value in stats[n, :4])
+        upright = Box(
+            x0 + (left + column) * across,
+            y0 + (top + row) * down,
+            x0 + (left + column + columns) * across,
+            y0 + (top + row + rows) * down,
+        )
+        regions.append(Region(frame.stored(upright), float(heats[n]) / total))
+    return tuple(regions)

@@ -1,45 +1,24 @@
-"""Results -> body, content type and status."""
+"""Results -> the reply's objects."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
-import orjson
-
-from camserve.errors import RequestError
-from camserve.pictures import Frame
-from camserve.render import Image
-
-JSON = "application/json"
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What goes back for one request."""
-
-    body: bytes
-    status: int = 200
-    content_type: str = JSON
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """A class and how the network sees it.
-
-    Attributes:
-        class_id: its index.
-        label: its name.
-        probability: softmax over all classes, in [0, 1].
-        score: the logit.
-    """
-
-    class_id: int
-    label: str
-    probability: float
-    score: float
+from camserve.geometry import Box, Frame
+from camserve.options import Method, Output
+from camserve.render import Drawing, Image, Map
+from camserve.wire import (
+    AnswerBody,
+    BoxBody,
+    ExplanationBody,
+    MapBody,
+    ModelBody,
+    PictureBody,
+    PredictionBody,
+)
 
 
 @dataclass(frozen=True)
@@ -48,72 +27,75 @@ class Explanation:
 
     Attributes:
         prediction: the class.
-        method, layer: how and where the map was taken.
+        against: the other class of "why A rather than B".
+        method, layers: how and where the map was taken.
         evidence: false where the map is zero everywhere.
-        peak: the raw maximum of the map, before normalisation.
-        images: by output name.
+        peak: the maximum of the map, before normalisation.
+        drawings: by output.
     """
 
-    prediction: Prediction
-    method: str
-    layer: str
+    prediction: PredictionBody
+    against: PredictionBody | None
+    method: Method
+    layers: tuple[str, ...]
     evidence: bool
     peak: float
-    images: Mapping[str, Image]
+    drawings: Mapping[Output, Drawing]
 
 
-@dataclass(frozen=True)
-class Model:
-    """The served model."""
-
-    name: str
-    version: str
-
-
-def explained(
-    model: Model,
+def answer(
+    model: ModelBody,
     frame: Frame,
-    predictions: Sequence[Prediction],
+    predictions: Sequence[PredictionBody],
     explanations: Sequence[Explanation],
-) -> Reply:
-    """The reply to one photo; ``explanations`` is empty where none was asked for."""
-    return Reply(
-        orjson.dumps(
-            {
-                "model": asdict(model),
-                "image": {
-                    "width": frame.width,
-                    "height": frame.height,
-                    "seen": [round(edge, 3) for edge in frame.seen],
-                },
-                "predictions": [asdict(prediction) for prediction in predictions],
-                "explanations": [_explanation(explanation) for explanation in explanations],
-            }
-        )
-    )
-
-
-def refused(error: RequestError) -> Reply:
-    """The reply to a request that failed; the body says the status too, for gRPC loses it."""
-    fields = {"code": error.code, "status": error.status, "message": error.message}
-    return Reply(orjson.dumps({"error": fields}), error.status)
-
-
-def _explanation(explanation: Explanation) -> dict[str, Any]:
+) -> AnswerBody:
+    """The answer to one photo; ``explanations`` is empty where none was asked for."""
     return {
-        **asdict(explanation.prediction),
+        "model": model,
+        "image": {
+            "width": frame.width,
+            "height": frame.height,
+            "orientation": frame.orientation,
+            "seen": _edges(frame.seen),
+        },
+        "predictions": list(predictions),
+        "explanations": [_explanation(explanation) for explanation in explanations],
+    }
+
+
+def _explanation(explanation: Explanation) -> ExplanationBody:
+    layers = explanation.layers
+    body: dict[str, Any] = {
+        **explanation.prediction,
         "method": explanation.method,
-        "layer": explanation.layer,
+        "layer": layers[0] if len(layers) == 1 else list(layers),
         "evidence": explanation.evidence,
         "peak": explanation.peak,
-        **{name: _image(image) for name, image in explanation.images.items()},
     }
+    if explanation.against:
+        body["against"] = explanation.against
+    for output, drawing in explanation.drawings.items():
+        body[output] = _drawn(drawing)
+    return cast(ExplanationBody, body)
 
 
-def _image(image: Image) -> dict[str, Any]:
-    return {
-        "b64": base64.b64encode(image.data).decode("ascii"),
-        "media_type": image.media_type,
-        "width": image.width,
-        "height": image.height,
-    }
+def _drawn(drawing: Drawing) -> PictureBody | MapBody | list[BoxBody]:
+    if isinstance(drawing, Image):
+        return PictureBody(
+            b64=base64.b64encode(drawing.data).decode("ascii"),
+            media_type=drawing.media_type,
+            width=drawing.width,
+            height=drawing.height,
+        )
+    if isinstance(drawing, tuple):
+        return [BoxBody(box=_edges(region.box), share=region.share) for region in drawing]
+    return _grid(drawing)
+
+
+def _grid(map: Map) -> MapBody:
+    return {"shape": list(map.shape), "values": map.ravel().tolist()}
+
+
+def _edges(box: Box) -> list[float]:
+    # Adding zero takes the sign off a zero.
+    return [round(edge, 3) + 0.0 for edge in box]

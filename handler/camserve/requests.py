@@ -1,4 +1,4 @@
-"""One row of a batch, whatever transport it came by -> the photo and the options it carries."""
+"""One row of a batch, whatever transport it came by -> the photos and the options it carries."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from camserve import kserve
 from camserve.errors import RequestError, shown
 from camserve.options import Options
 from camserve.settings import Settings
+from camserve.wire import Envelope, Plain
 
 Encoded = bytes | bytearray
 Text = (bytes, bytearray, str)
@@ -38,13 +40,15 @@ class Row:
             their own names; bytes, or what the server parsed from JSON.
         headers: HTTP headers, names in lower case; empty for gRPC.
         path: what follows the model's version in the URL path.
-        must_explain: the call was one for explanations (``/explanations``).
+        must_explain: the call was one for explanations (``/explanations``, ``:explain``).
+        describe: the call asks what the model can do.
     """
 
     fields: Mapping[str, Any]
     headers: Mapping[str, str]
     path: str = ""
     must_explain: bool = False
+    describe: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,51 +64,104 @@ class Instance:
     options: Options
 
 
-def read(row: Row, settings: Settings) -> Instance:
-    """Find the photo and the options of one request.
+@dataclass(frozen=True)
+class Request:
+    """What a row asks for.
 
-    Raises:
-        RequestError: no photo or several, an unreadable part, an unknown or wrong option, or one
-            that is given twice.
+    Attributes:
+        envelope: how its reply is written.
+        instances: its photos; one that cannot be read keeps its place. An error where none of the
+            row can be read.
     """
-    sources = [_path_options(row.path), _header_options(row.headers)]
-    fields = {name: value for name, value in row.fields.items() if name not in _ROUTING}
-    content_type = row.headers.get("content-type", "").lower()
-    # The server parses what is declared as JSON; broken JSON it hands on as bytes.
-    unparsed = (bytes, bytearray) if content_type.startswith("application/json") else Text
-    if isinstance(fields.get("body", b""), unparsed):
-        image, found = _from_form(fields, content_type)
-    else:
-        image, found = _from_json(fields)
-    sources += found
-    given = _merge(sources)
+
+    envelope: Envelope
+    instances: tuple[Instance | RequestError, ...] | RequestError
+
+
+def read(row: Row, settings: Settings) -> Request:
+    """Find the photos and the options of one request.
+
+    What is refused: no photo or several in one place, an unreadable part, an unknown or wrong
+    option, one that is given twice, too many photos.
+    """
+    body = row.fields.get("body")
+    protocol = kserve.envelope(body, bool(row.headers), row.must_explain)
+    try:
+        if protocol is None:
+            return Request(Plain(), (_instance(_plain(row), row, settings),))
+        return Request(protocol, _unpacked(protocol, row, settings))
+    except RequestError as error:
+        return Request(protocol or Plain(), error)
+
+
+#: A photo as it came, and the options that came with it.
+_Part = tuple[Encoded, dict[str, Any]]
+
+
+def _instance(part: _Part, row: Row, settings: Settings) -> Instance:
+    image, given = part
     if row.must_explain:
         given.setdefault("explain", True)
     options = settings.options(given)
     if row.must_explain and not options.explain:
         raise RequestError(
             "conflicting_options",
-            "option 'explain' is false on a call for explanations; leave it out, or call "
-            "/predictions",
+            "option 'explain' is false on a call for explanations; leave it out, or ask for "
+            "predictions",
         )
     return Instance(image, options)
 
 
-def _from_json(fields: dict[str, Any]) -> tuple[Encoded, list[dict[str, Any]]]:
-    """A JSON body: the photo under one key, the options beside it or in the query string."""
-    body = fields.pop("body")
+def _plain(row: Row) -> _Part:
+    """The one photo of a form, a raw body, a gRPC map, or a JSON object."""
+    fields = {name: value for name, value in row.fields.items() if name not in _ROUTING}
+    content_type = row.headers.get("content-type", "").lower()
+    # The server parses what is declared as JSON; broken JSON it hands on as bytes.
+    unparsed = (bytes, bytearray) if content_type.startswith("application/json") else Text
+    if isinstance(fields.get("body", b""), unparsed):
+        image, sources = _from_form(fields, content_type)
+    else:
+        image, own = _from_json(fields.pop("body"))
+        sources = [own, _texts(fields)]
+    return image, _merge([*_beside(row), *sources])
+
+
+def _unpacked(
+    protocol: kserve.V1 | kserve.V2, row: Row, settings: Settings
+) -> tuple[Instance | RequestError, ...]:
+    """The photos of a KServe body; an instance's own options go before those of all."""
+    objects, common = protocol.unpack(row.fields["body"])
+    most = settings.limits.instances
+    if len(objects) > most:
+        raise RequestError(
+            "too_many_instances",
+            f"the request carries {len(objects)} photos; accepted: up to {most}",
+        )
+    beside = {name: value for name, value in row.fields.items() if name not in ("body", *_ROUTING)}
+    common = _merge([*_beside(row), _texts(beside), common])
+    instances: list[Instance | RequestError] = []
+    for one in objects:
+        try:
+            image, own = (_decoded(one), {}) if isinstance(one, str) else _from_json(one)
+            instances.append(_instance((image, {**common, **own}), row, settings))
+        except RequestError as error:
+            instances.append(error)
+    return tuple(instances)
+
+
+def _beside(row: Row) -> list[dict[str, Any]]:
+    """The options that stand outside of the body."""
+    return [_path_options(row.path), _header_options(row.headers)]
+
+
+def _from_json(body: Any) -> _Part:
+    """A JSON object: the photo under one key, the options beside it."""
     if not isinstance(body, dict):
         raise RequestError(
-            "invalid_request", f"the JSON body must be an object, not {_kind(body)}; {_HOW}"
+            "invalid_request", f"a photo's JSON must be an object, not {_kind(body)}; {_HOW}"
         )
-    for key in ("instances", "inputs"):
-        if key in body:
-            raise RequestError(
-                "unsupported_protocol",
-                f"a KServe body with {key!r} is not served by this version; {_HOW}",
-            )
     key = _only_image(body, JSON_IMAGES)
-    return _decoded(body[key]), [{k: v for k, v in body.items() if k != key}, _texts(fields)]
+    return _decoded(body[key]), {name: value for name, value in body.items() if name != key}
 
 
 def _from_form(fields: dict[str, Any], content_type: str) -> tuple[Encoded, list[dict[str, Any]]]:

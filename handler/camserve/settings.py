@@ -18,10 +18,13 @@ from camserve.values import Above0, Number, Values, Whole
 class Preprocess(Values):
     """How a photo becomes the network's input: the weights' own preset.
 
-    The shorter side is resized to ``resize``, a centred square of ``crop`` is cut out, values are
-    scaled to [0, 1] and normalised per channel (R, G, B) with ``mean`` and ``std``.
+    It is made a square of side ``crop``: with ``fit`` crop, the shorter side is resized to
+    ``resize`` and the centred square is cut out; with stretch, the whole photo is resized to it;
+    with pad, the longer side is, and bars of the colour ``mean`` fill the rest. Values are scaled
+    to [0, 1] and normalised per channel (R, G, B) with ``mean`` and ``std``.
     """
 
+    fit: Literal["crop", "stretch", "pad"] = Field("crop", description="crop, stretch or pad")
     resize: Whole = Field(232, ge=1, le=4096, description="the shorter side in pixels, 1 to 4096")
     crop: Whole = Field(224, ge=1, le=4096, description="the side of the centred square, 1 to 4096")
     interpolation: Literal["bilinear", "bicubic"] = Field(
@@ -36,19 +39,30 @@ class Preprocess(Values):
 
     @model_validator(mode="after")
     def _crop_fits(self) -> Preprocess:
-        if self.crop > self.resize:
+        if self.fit == "crop" and self.crop > self.resize:
             raise ValueError(f"crop ({self.crop}) must not exceed resize ({self.resize})")
         return self
 
 
 class Limits(Values):
-    """What a photo may be at most; checked from its header, before it is decoded."""
+    """What a request may ask for at most; checked before the work is done."""
 
     pixels: Whole = Field(
-        50_000_000, ge=1, le=2**30, description="width x height of a photo, 1 to 1073741824"
+        50_000_000,
+        ge=1,
+        le=2**30,
+        description="width x height of all photos of a request together, 1 to 1073741824",
     )
     aspect_ratio: Number = Field(
         20.0, ge=1, description="the longer side over the shorter one, at least 1"
+    )
+    instances: Whole = Field(32, ge=1, description="photos in one request, at least 1")
+    targets: Whole = Field(16, ge=1, description="scores explained for one photo, at least 1")
+    drawn_pixels: Whole = Field(
+        64_000_000, ge=1, description="pixels of all pictures in one reply, at least 1"
+    )
+    reply_bytes: Whole = Field(
+        60_000_000, ge=1, description="the size of one reply in bytes, at least 1"
     )
 
 
@@ -66,24 +80,36 @@ class Settings(Values):
     )
     labels: str = Field("labels.json", description="the labels' file name in the archive")
     layer: str = Field("layer4.2", description="the dotted name of the module to explain")
+    layers: tuple[str, ...] = Field(
+        (), description="a list of the dotted names of further modules that may be asked for"
+    )
     preprocess: Preprocess = Field(Preprocess(), description="a section; see its keys")
     limits: Limits = Field(Limits(), description="a section; see its keys")
     defaults: Options = Field(
         Options(), description="a section with the options' values for requests that name none"
     )
 
+    @property
+    def served(self) -> tuple[str, ...]:
+        """The layers that may be asked for, the default one first."""
+        return tuple(dict.fromkeys((self.layer, *self.layers)))
+
     def options(self, given: Mapping[str, Any]) -> Options:
         """The options of a request that names ``given``; the operator's defaults for the rest.
 
         Raises:
-            RequestError: as :meth:`Options.override`.
+            RequestError: as :meth:`Options.override`, and for a layer that is not served.
         """
-        options = self.defaults.override({"layer": self.layer, **given})
-        if options.layer != self.layer:
-            raise RequestError(
-                "invalid_option",
-                f"option 'layer': {shown(options.layer)} is not served; accepted: {self.layer}",
-            )
+        options = self.defaults.override(given)
+        for layer in options.layer or ():
+            if layer not in self.served:
+                raise RequestError(
+                    "invalid_option",
+                    f"option 'layer': {shown(layer)} is not served; accepted: "
+                    f"{', '.join(self.served)}, or a list of these",
+                )
+        if options.layer is None:
+            return options.model_copy(update={"layer": (self.layer,)})
         return options
 
     @classmethod
@@ -114,11 +140,12 @@ class Settings(Values):
             settings = cls.model_validate(dict(section))
         except ValidationError as failure:
             raise SettingsError(f"model-config.yaml: {_explain(cls, failure)}") from None
-        if settings.defaults.layer not in (None, settings.layer):
+        try:
+            settings.options({})
+        except RequestError as error:
             raise SettingsError(
-                f"model-config.yaml: handler.defaults.layer: {shown(settings.defaults.layer)} is "
-                f"not accepted; accepted: {settings.layer}, as handler.layer has it"
-            )
+                f"model-config.yaml: handler.defaults.layer: {error.message}"
+            ) from None
         return settings
 
 

@@ -16,7 +16,6 @@ import constructed
 import pretrained
 from camserve.network import build
 from camserve.pipeline import Pipeline
-from camserve.replies import Model
 
 CONFIG = Path(__file__).parents[2] / "handler" / "model-config.yaml"
 
@@ -46,7 +45,7 @@ def load(make_archive: Callable[..., Archive]) -> Callable[..., Pipeline]:
 
     def load(*labels: list[str], **section: Any) -> Pipeline:
         config, directory = make_archive(*labels, **section)
-        return Pipeline.load(config, directory, Model("colours", "1.0"), torch.device("cpu"))
+        return Pipeline.load(config, directory, {"name": "colours", "version": "1.0"}, torch.device("cpu"))
 
     return load
 

@@ -1,0 +1,57 @@
+"""What a loaded archive can do, for callers who ask before they call."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+from typing import Any, get_args
+
+from camserve import __version__
+from camserve.gradcam import TargetLayers
+from camserve.methods import METHODS
+from camserve.network import Network
+from camserve.options import Options, Output
+from camserve.pictures import FORMATS
+from camserve.settings import Settings
+from camserve.wire import ModelBody
+
+#: The packages whose versions an answer depends on.
+_PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "pillow")
+
+
+def describe(
+    model: ModelBody, settings: Settings, network: Network, layers: TargetLayers
+) -> dict[str, Any]:
+    """The self-description, as it stands in JSON.
+
+    ``options`` is a JSON Schema of a request's options, with the operator's defaults in it.
+    """
+    schema = Options.model_json_schema()
+    properties = schema["properties"]
+    for name, default in settings.options({}).model_dump(mode="json").items():
+        properties[name]["default"] = default
+    served = {"enum": list(settings.served)}
+    properties["layer"]["anyOf"] = [served, {"type": "array", "items": served, "minItems": 1}]
+    properties["top_k"]["maximum"] = len(network.labels)
+    return {
+        "model": {
+            **model,
+            "arch": settings.arch,
+            "weights_sha256": network.sha256,
+            "device": str(network.device),
+            "precision": str(network.mean.dtype).removeprefix("torch."),
+        },
+        "classes": list(network.labels.names),
+        "layers": [{"name": name, "shape": list(layers.shapes[name])} for name in settings.served],
+        "methods": list(METHODS),
+        "outputs": list(get_args(Output)),
+        "options": schema,
+        "preprocess": settings.preprocess.model_dump(mode="json"),
+        "limits": settings.limits.model_dump(mode="json"),
+        "formats": list(FORMATS),
+        "versions": {
+            "camserve": __version__,
+            "python": platform.python_version(),
+            **{name: version(name) for name in _PACKAGES},
+        },
+    }
