@@ -63,7 +63,8 @@ class GradCamHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untype
                 sent,
                 path=sent.get("url_path", ""),
                 must_explain=sent.get("explain") == "True",
-                describe=sent.get("describe") == "True",
+                # Asked through the management API, which sends nothing else.
+                describe=not fields and sent.get("describe") == "True",
             )
             for fields, sent in zip(data, headers, strict=True)
         ]

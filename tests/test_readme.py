@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,13 +27,15 @@ def folder(tmp_path: Path) -> Path:
     """A folder that looks like the project's after a quick start."""
     (tmp_path / "out").mkdir()
     shutil.copy(sample("coffee.png"), tmp_path / "out")
-    (tmp_path / "scripts").symlink_to(ROOT / "scripts")
+    for name in ("scripts", "client"):
+        (tmp_path / name).symlink_to(ROOT / name)
     return tmp_path
 
 
 def run_block(language: str, code: str, server: Client, folder: Path, **variables: str) -> str:
     # The tests' server has ports of its own.
     code = code.replace("127.0.0.1:8080", f"127.0.0.1:{server.ports['INFERENCE_PORT']}")
+    code = code.replace("127.0.0.1:8081", f"127.0.0.1:{server.ports['MANAGEMENT_PORT']}")
     code = code.replace("127.0.0.1:7070", f"127.0.0.1:{server.ports['GRPC_INFERENCE_PORT']}")
     shell = ("bash", "-euo", "pipefail") if language == "bash" else (sys.executable,)
     done = run(*shell, "-c", code, cwd=folder, **server.ports, **variables)
@@ -41,8 +44,8 @@ def run_block(language: str, code: str, server: Client, folder: Path, **variable
 
 
 def test_there_are_calls_to_run() -> None:
-    assert [language for language, _ in BLOCKS].count("bash") == 4
-    assert [language for language, _ in BLOCKS].count("python") == 2
+    assert [language for language, _ in BLOCKS].count("bash") == 7
+    assert [language for language, _ in BLOCKS].count("python") == 4
 
 
 def test_the_calls_of_the_readme(server: Client, folder: Path) -> None:
@@ -50,29 +53,44 @@ def test_the_calls_of_the_readme(server: Client, folder: Path) -> None:
     show = 'printf "%s %s" "$MODEL" "$TOKEN"'
     model, token = run_block("bash", setting + show, server, folder).split()
     assert model == IMAGENET
-    replies, said = [], []
+    replies: list[Any] = []
+    said = []
     for language, code in calls:
         output = run_block(language, code, server, folder, MODEL=model, TOKEN=token)
         if language == "python":
             said.append(output)
             continue
         decoder = json.JSONDecoder()
-        while output:
+        while output := output.strip():
             reply, end = decoder.raw_decode(output)
             replies.append(reply)
             output = output[end:]
-    first, *cups = replies
-    assert len(cups) == 5
+    first, *cups, several, v1, v2, description = replies
     assert first["predictions"][0]["label"] == "espresso"
     assert len(first["predictions"]) == 5
-    for reply in cups:
+    (instance,) = v1["explanations"]
+    assert len(cups) == 5
+    for reply in (*cups, instance):
         assert len(reply["predictions"]) == 3
         (explanation,) = reply["explanations"]
         assert explanation["label"] == "cup"
         assert {"heatmap", "overlay"} <= explanation.keys()
-    over_http, over_grpc = said
+    contrast, *top = several["explanations"]
+    assert (contrast["label"], contrast["against"]["label"]) == ("espresso", "cup")
+    assert [one["class_id"] for one in top] == [
+        one["class_id"] for one in several["predictions"][:3]
+    ]
+    assert all(one["boxes"] and one["overlay"]["width"] == 600 for one in several["explanations"])
+    tensors = {tensor["name"]: tensor for tensor in v2["outputs"]}
+    assert tensors["explained_label"]["data"] == ["cup"]
+    assert tensors["label"]["shape"] == [1, 3]
+    assert description[0]["customizedMetadata"]["classes"][967] == "espresso"
+    by_client, over_http, over_grpc, open_inference = said
+    assert by_client.split()[0] == "espresso"
     assert "espresso" in over_http
     assert over_grpc.split() == ["cup", "True"]
+    assert open_inference.split() == ["cup", "True"]
+    assert (folder / "out" / "cup.png").read_bytes().startswith(b"\x89PNG")
     assert (folder / "out" / "cup.jpg").read_bytes().startswith(b"\xff\xd8")
 
 

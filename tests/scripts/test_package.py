@@ -124,7 +124,7 @@ def test_what_an_import_misses_shows_at_packaging(tiny: Path, tmp_path: Path) ->
 def test_an_archive_can_be_checked_later(store: Path) -> None:
     done = run(sys.executable, "scripts/check_archive.py", store / "colours.mar")
     found = json.loads(done.stdout)
-    assert (found["classes"], found["layer"]) == (6, "layer4.2")
+    assert (found["classes"], found["layers"][0]) == (6, "layer4.2")
 
 
 @pytest.mark.parametrize(
@@ -188,5 +188,5 @@ def test_any_torchvision_cnn(tmp_path: Path, arch: str, layer: str) -> None:
         *("--labels", tmp_path / "labels.json"),
     )
     assert done.returncode == 0, done.stderr
-    assert f"3 classes, layer {layer}" in done.stdout
+    assert f"3 classes, layers {layer}" in done.stdout
     assert (tmp_path / f"{arch}.mar").is_file()

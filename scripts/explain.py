@@ -1,0 +1,244 @@
+"""Explain photos: an overlay of where the network saw each class, and the replies as JSON lines.
+
+    \b
+    python scripts/explain.py cat.jpg
+    python scripts/explain.py photos --target tabby --target predicted
+    python scripts/explain.py 'photos/**/*.jpg' --option colormap=viridis --option size=original
+    python scripts/explain.py photos --url https://cam.example --model resnet50 --token "$TOKEN"
+
+PHOTOS are files, folders (searched to the bottom) and globs. --out gets an overlay for each
+explanation, in folders like those that the photos lie in, and explanations.jsonl: one line for each
+photo, in the order of the photos, with its error or its reply, in which pictures are names of files
+in --out. Files of an earlier run are written over.
+
+The server is the one that scripts/serve.sh started, unless --url or --grpc names another.
+
+Exit status: 0 when every photo is explained, 1 when one failed, 2 when none was tried.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from explained import SUFFIXES, Photo, Results, find_photos
+from running import ROOT, Server, ServerError
+
+sys.path.insert(0, str(ROOT / "client"))
+
+from camserve_client import (
+    AsyncClient,
+    AsyncGrpcClient,
+    CamserveError,
+    Options,
+    RefusedError,
+    Token,
+)
+
+#: Only what is kept is asked for. The size is sent, so that it is known how an overlay lies.
+DEFAULTS = {"outputs": "overlay", "size": "model"}
+INTERRUPTED = 130
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+class ExplainError(Exception):
+    """What keeps a run from beginning, in words for the person who starts it."""
+
+
+async def explain_all(
+    client: AsyncClient | AsyncGrpcClient,
+    photos: Sequence[Photo],
+    options: dict[str, Any],
+    in_flight: int,
+    results: Results,
+    progress: Progress,
+) -> None:
+    """Explain the photos, ``in_flight`` of them at once, none read before its turn."""
+    bar = progress.add_task("", total=len(photos), failed=0)
+    queue = iter(enumerate(photos))
+    as_stored = options["size"] != "model"
+
+    async def work() -> None:
+        for number, photo in queue:
+            line: dict[str, Any] = {"photo": str(photo.path)}
+            try:
+                reply = await client.explain(photo.path, **cast(Options, options))
+                line["reply"] = await results.keep(photo, reply, as_stored)
+            except (CamserveError, ServerError, OSError) as failure:
+                line["error"] = _error(failure)
+                results.failed += 1
+                progress.console.print(
+                    f"{photo.path}: {failure}",
+                    style="red",
+                    markup=False,
+                    highlight=False,
+                    soft_wrap=True,
+                )
+            results.write(number, line)
+            progress.update(bar, advance=1, failed=results.failed)
+
+    async with client, asyncio.TaskGroup() as group:
+        for _ in range(min(in_flight, len(photos))):
+            group.create_task(work())
+
+
+def _error(failure: Exception) -> dict[str, Any]:
+    if isinstance(failure, RefusedError):
+        return {"code": failure.code, "status": failure.status, "message": failure.message}
+    code = failure.code if isinstance(failure, CamserveError) else "local_error"
+    return {"code": code, "message": str(failure)}
+
+
+def _options(targets: Sequence[str], named: Sequence[str]) -> dict[str, Any]:
+    """The options to send: the server reads numbers and lists from their text."""
+    options: dict[str, Any] = dict(DEFAULTS)
+    for one in named:
+        name, equals, value = one.partition("=")
+        if not equals:
+            raise ExplainError(f"--option {one}: accepted is NAME=VALUE, as top_k=3")
+        options[name] = value
+    if targets:
+        if "target" in options:
+            raise ExplainError("--target and --option target=.. are the same; use one")
+        options["target"] = targets[0] if len(targets) == 1 else list(targets)
+    return options
+
+
+def _client(
+    url: str | None, grpc: str | None, model: str | None, token: str | None, timeout: float
+) -> AsyncClient | AsyncGrpcClient:
+    """A client of the named server, or of the one that runs here.
+
+    Raises:
+        ExplainError: there is no server to ask, or no model.
+    """
+    if url and grpc:
+        raise ExplainError("--url and --grpc are two ways to a server; use one")
+    here = Server.find()
+    if not url and not grpc:
+        if here is None:
+            raise ExplainError(
+                "no server is running; start one with scripts/serve.sh, or name one with --url"
+            )
+        url = here.inference
+    # Its token goes nowhere else.
+    source: Token = token or None
+    if here is not None and ((url or "").rstrip("/") == here.inference or grpc == here.grpc):
+        model = model or here.models[0]
+        source = source or here.token
+    if not model:
+        raise ExplainError("--model names the model of a server that was not started here")
+    try:
+        if grpc:
+            return AsyncGrpcClient(grpc, model, token=source, timeout=timeout)
+        return AsyncClient(str(url), model, token=source, timeout=timeout)
+    except ValueError as wrong:
+        raise ExplainError(str(wrong)) from None
+
+
+@app.command(help=__doc__)
+def explain(
+    photos: Annotated[
+        list[str], typer.Argument(help="Files, folders and globs.", metavar="PHOTOS...")
+    ],
+    out: Annotated[Path, typer.Option(help="Where overlays and replies go.")] = Path(
+        "out/explained"
+    ),
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CLASS",
+            help="A class to explain: its index or label, 'predicted', 'top:3'; repeatable.",
+        ),
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="Another of the server's options, as alpha=0.5; repeatable.",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="The model's name; the first of the server started here.")
+    ] = None,
+    url: Annotated[str | None, typer.Option(help="The server, as http://host:8080.")] = None,
+    grpc: Annotated[
+        str | None, typer.Option(help="The server as host:port, to use gRPC; not encrypted.")
+    ] = None,
+    token: Annotated[
+        str | None,
+        typer.Option(envvar="CAMSERVE_TOKEN", help="By default that of the server started here."),
+    ] = None,
+    in_flight: Annotated[
+        int, typer.Option(min=1, max=100, help="Requests at once, so that batches fill.")
+    ] = 32,
+    timeout: Annotated[float, typer.Option(help="Seconds that a request may take.")] = 60,
+) -> None:
+    options = _options(target or [], option or [])
+    found, vain = find_photos(photos, out)
+    if vain:
+        raise ExplainError(
+            f"no photo at {', '.join(map(repr, vain))}; looked for a file, a folder with "
+            f"{', '.join(sorted(SUFFIXES))} files, and a glob"
+        )
+    client = _client(url, grpc, model, token, timeout)
+    lines = out / "explanations.jsonl"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        results = Results(out, lines.open("w", encoding="utf-8"))
+    except OSError as failure:
+        raise ExplainError(f"--out {failure.filename}: {failure.strerror}") from None
+    console = Console(stderr=True)
+    progress = Progress(
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[failed]} failed"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+    begin = time.perf_counter()
+    interrupted = False
+    try:
+        with progress:
+            asyncio.run(explain_all(client, found, options, in_flight, results, progress))
+    except KeyboardInterrupt:
+        interrupted = True
+    finally:
+        results.close()
+    seconds = time.perf_counter() - begin
+    typer.echo(
+        f"{'stopped: ' if interrupted else ''}{results.done} of {len(found)} photos in "
+        f"{seconds:.1f} s ({results.done / seconds:.1f} photos/s), {results.failed} failed; "
+        f"{lines}"
+    )
+    if interrupted:
+        raise typer.Exit(INTERRUPTED)
+    raise typer.Exit(1 if results.failed else 0)
+
+
+def main() -> None:
+    try:
+        app()
+    except ExplainError as error:
+        typer.echo(f"explain: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,267 @@
+"""Replies as values, photos as bytes: no server."""
+
+from __future__ import annotations
+
+import base64
+import copy
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import constructed
+from camserve_client import (
+    Box,
+    Explanation,
+    ImageInfo,
+    Model,
+    Picture,
+    Prediction,
+    Reply,
+    ReplyError,
+)
+from camserve_client.photos import encoded
+from stub import PREDICTION, REPLY
+
+PIXELS = constructed.photo(("red", (20, 10), 8), width=40, height=30)
+GREY = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
+ORIENTATION = 0x0112
+
+
+def file(pixels: Any, format: str = "PNG", **options: Any) -> bytes:
+    stream = BytesIO()
+    Image.fromarray(pixels).save(stream, format, **options)
+    return stream.getvalue()
+
+
+def picture(pixels: Any, format: str = "PNG", **options: Any) -> dict[str, Any]:
+    return {
+        "b64": base64.b64encode(file(pixels, format, **options)).decode(),
+        "media_type": f"image/{format.lower()}",
+        "width": pixels.shape[1],
+        "height": pixels.shape[0],
+    }
+
+
+FULL: dict[str, Any] = {
+    "model": {"name": "pets", "version": "1.0"},
+    "image": {"width": 451, "height": 300, "orientation": 6, "seen": [75.5, 0, 375.5, 300]},
+    "predictions": [PREDICTION, {**PREDICTION, "class_id": 282, "label": "tiger cat"}],
+    "explanations": [
+        {
+            **PREDICTION,
+            "method": "gradcam",
+            "layer": "layer4.2",
+            "evidence": True,
+            "peak": 0.41,
+            "heatmap": picture(PIXELS),
+            "overlay": picture(PIXELS, "WEBP", lossless=True),
+            "mask": picture(GREY),
+            "map": {"shape": [2, 3], "values": [0, 0.25, 0.5, 0.75, 1, 0]},
+            "boxes": [{"box": [10, 20.5, 30, 40], "share": 0.8}],
+        },
+        {
+            **PREDICTION,
+            "against": {**PREDICTION, "class_id": 207, "label": "golden retriever"},
+            "method": "gradcam",
+            "layer": ["layer3.5", "layer4.2"],
+            "evidence": False,
+            "peak": 0.5,
+            "boxes": [],
+        },
+    ],
+}
+
+
+def test_a_whole_reply() -> None:
+    reply = Reply.from_json(FULL)
+    assert reply.model == Model("pets", "1.0")
+    assert reply.image == ImageInfo(451, 300, 6, (75.5, 0.0, 375.5, 300.0))
+    assert reply.predictions == (
+        Prediction(281, "tabby", 0.62, 9.1),
+        Prediction(282, "tiger cat", 0.62, 9.1),
+    )
+    first, second = reply.explanations
+    assert (first.class_id, first.label, first.probability, first.score) == (
+        281,
+        "tabby",
+        0.62,
+        9.1,
+    )
+    assert (first.method, first.layer, first.evidence, first.peak) == (
+        "gradcam",
+        "layer4.2",
+        True,
+        0.41,
+    )
+    assert first.against is None
+    assert first.boxes == (Box((10.0, 20.5, 30.0, 40.0), 0.8),)
+    assert second == Explanation(
+        281,
+        "tabby",
+        0.62,
+        9.1,
+        "gradcam",
+        ("layer3.5", "layer4.2"),
+        False,
+        0.5,
+        against=Prediction(207, "golden retriever", 0.62, 9.1),
+        boxes=(),
+    )
+    assert reply.raw == FULL
+
+
+def test_outputs_decode_to_what_was_encoded() -> None:
+    first, _ = Reply.from_json(FULL).explanations
+    for drawn in (first.heatmap, first.overlay):
+        assert drawn is not None
+        assert (drawn.width, drawn.height) == (40, 30)
+        pixels = drawn.numpy()
+        assert pixels.dtype == np.uint8
+        assert (pixels == PIXELS).all()
+        assert drawn.pil().mode == "RGB"
+    assert first.mask is not None
+    assert (first.mask.numpy() == GREY).all()
+    assert first.map is not None
+    grid = first.map.numpy()
+    assert grid.dtype == np.float32
+    assert grid.tolist() == [[0, 0.25, 0.5], [0.75, 1, 0]]
+
+
+def test_a_mask_is_grey_in_a_format_that_has_no_grey() -> None:
+    colours = np.repeat(GREY[..., None], 3, axis=2)
+    reply = copy.deepcopy(FULL)
+    reply["explanations"][0]["mask"] = picture(colours, "WEBP", lossless=True)
+    mask = Reply.from_json(reply).explanations[0].mask
+    assert mask is not None
+    assert (mask.numpy() == GREY).all()
+
+
+def test_what_a_later_server_adds_is_let_pass() -> None:
+    reply = {**FULL, "timing": {"ms": 40}, "model": {**FULL["model"], "arch": "resnet50"}}
+    assert Reply.from_json(reply) == Reply.from_json(FULL)
+    assert Reply.from_json(reply).raw["timing"] == {"ms": 40}
+
+
+def test_an_upright_photo_needs_no_orientation() -> None:
+    assert Reply.from_json(REPLY).image.orientation == 1
+
+
+MISSING = object()
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("model", None, "reply.model must be an object, and is 'None'"),
+        ("model.version", 1, "reply.model.version must be text, and is '1'"),
+        ("image.width", 0, "reply.image.width must be a whole number from 1"),
+        ("image.width", 1.5, "reply.image.width must be a whole number from 1"),
+        ("image.seen", [1, 2, 3], "reply.image.seen must be of 4 values, and is of 3"),
+        ("image.seen.2", "x", r"reply.image.seen\[2\] must be a number, and is 'x'"),
+        ("predictions", {}, "reply.predictions must be a list"),
+        ("predictions.1.class_id", True, r"reply.predictions\[1\].class_id must be a whole number"),
+        ("predictions.0.score", float("nan"), r"\[0\].score must be a finite number"),
+        ("predictions.0.score", False, r"\[0\].score must be a number"),
+        ("explanations", MISSING, "reply has no 'explanations'"),
+        ("explanations.0.evidence", 1, r"\[0\].evidence must be true or false"),
+        ("explanations.0.peak", None, r"\[0\].peak must be a number"),
+        ("explanations.0.layer", [1], r"\[0\].layer\[0\] must be text"),
+        ("explanations.0.overlay", "iVBO", r"\[0\].overlay must be an object"),
+        ("explanations.0.overlay.b64", "iVBO\n!", r"\[0\].overlay.b64 is broken base64"),
+        ("explanations.0.overlay.b64", "ÄÖ", r"\[0\].overlay.b64 is broken base64"),
+        ("explanations.0.overlay.width", MISSING, r"\[0\].overlay has no 'width'"),
+        ("explanations.0.map.values", [0] * 5, r"map.values must be of 6 values, and is of 5"),
+        ("explanations.0.map.shape", [2, 0], r"map.shape\[1\] must be a whole number from 1"),
+        ("explanations.0.boxes.0.share", None, r"boxes\[0\].share must be a number"),
+        ("explanations.1.against", [], r"\[1\].against must be an object"),
+    ],
+)
+def test_what_is_not_as_agreed_is_named(path: str, value: Any, message: str) -> None:
+    reply = copy.deepcopy(FULL)
+    place: Any = reply
+    *steps, last = [int(step) if step.isdecimal() else step for step in path.split(".")]
+    for step in steps:
+        place = place[step]
+    if value is MISSING:
+        del place[last]
+    else:
+        place[last] = value
+    with pytest.raises(ReplyError, match=message):
+        Reply.from_json(reply)
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP"])
+def test_a_saved_picture(tmp_path: Path, format: str) -> None:
+    drawn = Picture(file(PIXELS, format), f"image/{format.lower()}", 40, 30)
+    drawn.save(tmp_path / "plain")
+    assert (tmp_path / "plain").read_bytes() == drawn.data
+    drawn.save(tmp_path / "turned", orientation=6)
+    with Image.open(tmp_path / "turned") as turned:
+        assert turned.format == format
+        assert turned.size == (40, 30)
+        assert dict(turned.getexif()) == {ORIENTATION: 6}
+        difference = np.array(turned.convert("RGB")).astype(int) - drawn.numpy()
+    # WebP is written anew, the others lose nothing.
+    assert abs(difference).mean() < (2 if format == "WEBP" else 1e-9)
+
+
+def test_a_picture_that_is_none(tmp_path: Path) -> None:
+    drawn = Picture(b"junk", "image/png", 4, 3)
+    with pytest.raises(ReplyError, match="cannot be decoded"):
+        drawn.numpy()
+    with pytest.raises(ReplyError, match="cannot be decoded"):
+        drawn.save(tmp_path / "turned", orientation=6)
+
+
+def decoded(data: bytes) -> Image.Image:
+    with Image.open(BytesIO(data)) as image:
+        image.load()
+        return image
+
+
+def test_bytes_and_files_are_sent_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "photo").write_bytes(b"photo")
+    for photo in (b"photo", bytearray(b"photo"), tmp_path / "photo", str(tmp_path / "photo")):
+        assert encoded(photo) == b"photo"
+
+
+def test_pixels_are_sent_without_a_loss() -> None:
+    for photo in (PIXELS, Image.fromarray(PIXELS), PIXELS[:, ::-1][:, ::-1]):
+        assert (np.array(decoded(encoded(photo))) == PIXELS).all()
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr", "F", "I", "I;16"])
+def test_an_image_of_any_mode(mode: str) -> None:
+    grey = mode in ("1", "L", "LA", "F", "I", "I;16")
+    image = Image.fromarray(np.full((3, 4), 255, np.uint8) if grey else PIXELS).convert(mode)
+    sent = decoded(encoded(image))
+    assert sent.format == "PNG"
+    assert sent.size == image.size
+
+
+def test_an_image_is_as_turned_as_its_file() -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    image = decoded(file(PIXELS, "JPEG", exif=exif))
+    sent = decoded(encoded(image))
+    assert sent.getexif()[ORIENTATION] == 6
+    assert sent.size == (40, 30)
+
+
+@pytest.mark.parametrize(
+    ("photo", "error", "message"),
+    [
+        (PIXELS.astype(np.float32), ValueError, "not float32 of"),
+        (GREY, ValueError, r"uint8 of shape \(h, w, 3\), RGB, not uint8 of \(3, 4\)"),
+        (np.zeros((3, 4, 4), np.uint8), ValueError, r"\(3, 4, 4\)"),
+        (5, TypeError, "not int"),
+        ("no/such/photo.jpg", FileNotFoundError, "no/such/photo.jpg"),
+    ],
+)
+def test_what_is_no_photo(photo: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        encoded(photo)

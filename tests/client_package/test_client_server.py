@@ -1,0 +1,177 @@
+"""The four clients and a real server."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import constructed
+from camserve_client import RefusedError, TokenRefusedError, UnavailableError
+from client import Client
+from harness import COLOURS, free_ports
+from stub import CLIENTS, WAYS, explain
+
+PIXELS = constructed.photo(("red", (100, 120), 50), ("blue", (230, 120), 30))
+PHOTO = constructed.png(PIXELS)
+each_way = pytest.mark.parametrize("way", WAYS)
+
+
+def place(server: Client, way: str) -> dict[str, Any]:
+    """Where the server is and what opens it, for a client of the package."""
+    http, grpc = (server.ports[name] for name in ("INFERENCE_PORT", "GRPC_INFERENCE_PORT"))
+    address = f"http://127.0.0.1:{http}" if way.startswith("http") else f"127.0.0.1:{grpc}"
+    return {"address": address, "model": COLOURS, "token": server.token}
+
+
+def ask(server: Client, way: str, *photos: Any, settings: Any = None, **options: Any) -> list[Any]:
+    waits: list[float] = []
+    given = {**place(server, way), **(settings or {})}
+    replies = explain(way, photos or (PHOTO,), waits, given, options)
+    assert waits == []
+    return replies
+
+
+def test_all_four_get_the_same_reply(server: Client) -> None:
+    options = {"target": "blue", "top_k": 2, "colormap": "bone", "outputs": ["heatmap", "overlay"]}
+    replies = [ask(server, way, **options)[0] for way in WAYS]
+    assert all(reply == replies[0] for reply in replies)
+    assert all(reply.raw == replies[0].raw for reply in replies)
+    reply = replies[0]
+    assert [prediction.label for prediction in reply.predictions] == ["red", "magenta"]
+    (explanation,) = reply.explanations
+    assert (explanation.label, explanation.layer) == ("blue", "layer4.2")
+    assert explanation.mask is None
+    hot = explanation.heatmap.numpy().mean(axis=2)
+    y, x = np.unravel_index(int(hot.argmax()), hot.shape)
+    x0, y0, x1, y1 = reply.image.seen
+    peak = x0 + (x + 0.5) * (x1 - x0) / 224, y0 + (y + 0.5) * (y1 - y0) / 224
+    assert np.hypot(peak[0] - 230, peak[1] - 120) < 30
+    assert explanation.overlay.numpy().shape == (224, 224, 3)
+
+
+@each_way
+def test_every_output(server: Client, way: str) -> None:
+    (reply,) = ask(
+        server,
+        way,
+        target=["red", "blue", "blue-red"],
+        layer=["layer4.2", "layer3.5"],
+        outputs=["mask", "map", "boxes"],
+        size="original",
+    )
+    red, blue, rather = reply.explanations
+    assert [one.label for one in reply.explanations] == ["red", "blue", "blue"]
+    assert (rather.against.label, blue.against) == ("red", None)
+    assert red.layer == ("layer4.2", "layer3.5")
+    assert red.heatmap is None
+    for explanation, (x, y) in ((red, (100, 120)), (blue, (230, 120))):
+        mask, map = explanation.mask.numpy(), explanation.map.numpy()
+        assert mask.shape == (240, 320)
+        assert mask[y, x] > 128
+        assert map.shape == (14, 14)
+        assert map.max() == 1
+        x0, y0, x1, y1 = explanation.boxes[0].box
+        assert x0 < x < x1
+        assert y0 < y < y1
+
+
+@each_way
+def test_predictions_alone(server: Client, way: str) -> None:
+    (reply,) = ask(server, way, explain=False)
+    assert reply.explanations == ()
+    assert reply.predictions[0].label == "red"
+
+
+@each_way
+def test_each_form_of_a_photo(server: Client, way: str) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    stream = BytesIO()
+    Image.fromarray(PIXELS).save(stream, "PNG", exif=turned)
+    image = Image.open(stream)
+    replies = ask(server, way, PHOTO, PIXELS, Image.fromarray(PIXELS), stream.getvalue(), image)
+    assert replies[0] == replies[1] == replies[2]
+    assert replies[3] == replies[4]
+    assert replies[3].image.orientation == 6
+    assert replies[3].predictions[0].label == "red"
+
+
+@each_way
+@pytest.mark.parametrize(
+    ("settings", "photo", "options", "code", "status"),
+    [
+        ({}, PHOTO, {"target": "pink"}, "unknown_class", 400),
+        ({}, PHOTO, {"tarject": "red"}, "unknown_option", 400),
+        ({}, PHOTO, {"alpha": 2}, "invalid_option", 400),
+        ({}, b"junk", {}, "unsupported_format", 415),
+        ({"model": "nothing"}, PHOTO, {}, "ModelNotFoundException", 404),
+        ({"version": "7.0"}, PHOTO, {}, "ModelVersionNotFoundException", 404),
+    ],
+)
+def test_refusals(
+    server: Client,
+    way: str,
+    settings: dict[str, Any],
+    photo: bytes,
+    options: dict[str, Any],
+    code: str,
+    status: int,
+) -> None:
+    with pytest.raises(RefusedError) as refusal:
+        ask(server, way, photo, settings=settings, **options)
+    assert (refusal.value.code, refusal.value.status) == (code, status)
+
+
+@each_way
+def test_a_photo_that_is_too_large(server: Client, way: str) -> None:
+    with pytest.raises(RefusedError) as refusal:
+        ask(server, way, bytes(26 * 1024 * 1024))
+    assert refusal.value.status == 413
+    assert refusal.value.code in ("http_413", "grpc_cancelled")
+
+
+@each_way
+def test_the_server_refuses_a_token_until_it_is_renewed(server: Client, way: str) -> None:
+    given = []
+
+    def issue() -> str:
+        given.append("stale" if not given else server.token)
+        return given[-1]
+
+    with pytest.raises(TokenRefusedError):
+        ask(server, way, settings={"token": "stale"})
+    waits: list[float] = []
+    settings = {**place(server, way), "token": issue}
+    (reply,) = explain(way, (PHOTO,), waits, settings, {"version": None})
+    assert reply.predictions[0].label == "red"
+    assert given == ["stale", server.token]
+
+
+@each_way
+def test_many_at_once(server: Client, way: str) -> None:
+    photos = [
+        constructed.png(constructed.photo((name, (160, 120), 60))) for name in constructed.LABELS
+    ]
+    replies = ask(server, way, *photos, explain=False)
+    assert [reply.predictions[0].label for reply in replies] == constructed.LABELS
+
+
+@each_way
+def test_nothing_listens(way: str) -> None:
+    port = free_ports()["INFERENCE_PORT"]
+    address = f"http://127.0.0.1:{port}" if way.startswith("http") else f"127.0.0.1:{port}"
+    waits: list[float] = []
+    with pytest.raises(UnavailableError, match="tried 3 times"):
+        explain(way, (PHOTO,), waits, {"address": address, "model": "x", "retries": 2}, {})
+    assert len(waits) == 2
+
+
+def test_a_client_is_of_use_without_a_with(server: Client) -> None:
+    for way in ("http", "grpc"):
+        client = CLIENTS[way](**place(server, way))
+        assert client.predict(PHOTO, top_k=1).predictions[0].label == "red"
+        client.close()

@@ -1,0 +1,477 @@
+"""scripts/explain.py, run as a person would: what it finds, writes, says and exits with."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Event, Lock, Thread
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+from rich.progress import Progress
+
+import constructed
+from camserve_client import TimedOutError
+from client import Client
+from explain import explain_all
+from explained import Photo, Results, find_photos
+from harness import COLOURS, ROOT, free_ports, run
+
+EXPLAIN = (sys.executable, ROOT / "scripts" / "explain.py")
+ORIENTATION = 0x0112
+
+
+def photo(path: Path, colour: str, **options: Any) -> None:
+    """Write a photo of one disc."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = constructed.photo((colour, (160, 120), 60))
+    Image.fromarray(pixels).save(path, **options)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Two folders with photos, one of them with one that is broken."""
+    folder = tmp_path / "photos"
+    photo(folder / "a" / "disc.png", "red")
+    photo(folder / "a" / "disc.JPG", "green", format="JPEG")
+    photo(folder / "b" / "disc.png", "blue")
+    photo(folder / "b" / "deep" / "disc.webp", "cyan")
+    (folder / "b" / "broken.jpg").write_bytes(b"no photo")
+    (folder / "notes.txt").write_text("no photo either")
+    return folder
+
+
+def run_explain(
+    server: Client, folder: Path, *arguments: str | Path, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run it in a folder, against the tests' server unless the arguments name another."""
+    return run(
+        *EXPLAIN, *arguments, cwd=folder, **{**server.ports, "CAMSERVE_TOKEN": "", **environment}
+    )
+
+
+def lines(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "explanations.jsonl").read_text().splitlines()]
+
+
+def pixels(path: Path) -> Any:
+    """A picture as its file's raster, (h, w, 3) RGB."""
+    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    return cv2.imread(str(path), flags)
+
+
+def test_a_folder_with_a_broken_photo(server: Client, photos: Path, tmp_path: Path) -> None:
+    done = run_explain(server, tmp_path, "photos", "--model", COLOURS)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "photos/b/broken.jpg: the photo's format is not recognised; accepted: JPEG, PNG, WebP, "
+        "GIF, BMP or TIFF (unsupported_format, 415)\n"
+    )
+    assert "5 of 5 photos in " in done.stdout
+    assert ", 1 failed; out/explained/explanations.jsonl" in done.stdout
+    out = tmp_path / "out" / "explained"
+    written = lines(out)
+    assert [line["photo"] for line in written] == [
+        "photos/a/disc.JPG",
+        "photos/a/disc.png",
+        "photos/b/broken.jpg",
+        "photos/b/deep/disc.webp",
+        "photos/b/disc.png",
+    ]
+    assert written[2] == {
+        "photo": "photos/b/broken.jpg",
+        "error": {
+            "code": "unsupported_format",
+            "status": 415,
+            "message": "the photo's format is not recognised; accepted: JPEG, PNG, WebP, GIF, BMP "
+            "or TIFF",
+        },
+    }
+    files = []
+    for line, colour in zip(written, ("green", "red", None, "cyan", "blue"), strict=True):
+        if colour is None:
+            continue
+        assert line["reply"]["predictions"][0]["label"] == colour
+        (explanation,) = line["reply"]["explanations"]
+        assert explanation["label"] == colour
+        assert "heatmap" not in explanation
+        overlay = explanation["overlay"]
+        assert overlay == {
+            "file": overlay["file"],
+            "media_type": "image/png",
+            "width": 224,
+            "height": 224,
+        }
+        files.append(overlay["file"])
+        picture = pixels(out / overlay["file"])
+        assert picture.shape == (224, 224, 3)
+        # Beside the heat, in a corner, the photo's grey shows under JET's blue.
+        assert picture[2, 2, 2] > picture[2, 2, 0]
+    assert files == [
+        "a/disc-JPG-green.png",
+        "a/disc-png-red.png",
+        "b/deep/disc-cyan.png",
+        "b/disc-blue.png",
+    ]
+    assert {str(file.relative_to(out)) for file in out.rglob("*.*")} == {
+        *files,
+        "explanations.jsonl",
+    }
+
+
+def test_the_servers_batches_fill(server: Client, tmp_path: Path) -> None:
+    for n in range(16):
+        photo(tmp_path / f"{n}.png", "red")
+
+    def batches() -> int:
+        log = (server.run_dir / "server.log").read_text(errors="replace")
+        return log.count("Flushing req.cmd PREDICT")
+
+    before = batches()
+    done = run_explain(server, tmp_path, ".", "--model", COLOURS, "--option", "explain=false")
+    assert done.returncode == 0
+    assert batches() - before < 16
+
+
+def test_a_photo_of_a_camera_held_on_its_side(server: Client, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    photo(tmp_path / "a.png", "red", exif=exif)
+    outputs = ("--option", "outputs=overlay,mask,boxes,map", "--option", "size=original")
+    done = run_explain(server, tmp_path, "a.png", "--model", COLOURS, *outputs)
+    assert (done.returncode, done.stderr) == (0, "")
+    (line,) = lines(tmp_path / "out" / "explained")
+    (explanation,) = line["reply"]["explanations"]
+    assert explanation["boxes"][0]["share"] > 0.5
+    assert explanation["map"]["shape"] == [7, 7]
+    for output, name in (("overlay", "a-red.png"), ("mask", "a-red-mask.png")):
+        assert explanation[output]["file"] == name
+        written = tmp_path / "out" / "explained" / name
+        with Image.open(written) as picture:
+            assert picture.getexif()[ORIENTATION] == 6
+        assert pixels(written).shape == (240, 320, 3)
+    assert pixels(tmp_path / "out" / "explained" / "a-red-mask.png")[120, 160].min() > 128
+
+
+def test_one_photo_and_the_classes_asked_for(server: Client, photos: Path, tmp_path: Path) -> None:
+    done = run_explain(
+        server,
+        tmp_path,
+        *(photos / "b" / "disc.png", "--model", COLOURS, "--out", "here"),
+        *("--target", "blue", "--option", "top_k=2", "--option", "outputs=heatmap,overlay"),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    (line,) = lines(tmp_path / "here")
+    assert line["photo"] == str(photos / "b" / "disc.png")
+    assert len(line["reply"]["predictions"]) == 2
+    (explanation,) = line["reply"]["explanations"]
+    assert explanation["heatmap"]["file"] == "disc-blue-heatmap.png"
+    assert explanation["overlay"]["file"] == "disc-blue.png"
+    heatmap, overlay = (
+        pixels(tmp_path / "here" / explanation[name]["file"]).astype(int)
+        for name in ("heatmap", "overlay")
+    )
+    seen = (overlay - 0.3 * heatmap) / 0.7
+    # In the middle is the disc, in the corner is grey.
+    assert np.abs(seen[112, 112] - constructed.COLOURS["blue"]).max() < 3
+    assert np.abs(seen[2, 2] - constructed.GREY).max() < 3
+
+
+@pytest.mark.parametrize("transport", ["http", "grpc"])
+def test_a_glob_and_a_server_by_name(
+    server: Client, photos: Path, tmp_path: Path, transport: str
+) -> None:
+    http, grpc = (server.ports[name] for name in ("INFERENCE_PORT", "GRPC_INFERENCE_PORT"))
+    there = {
+        "http": ("--url", f"http://127.0.0.1:{http}/"),
+        "grpc": ("--grpc", f"127.0.0.1:{grpc}"),
+    }
+    done = run_explain(
+        server,
+        tmp_path,
+        *("photos/*/*.[pj]*", "photos/**/*.webp", "--model", COLOURS),
+        *there[transport],
+        *("--in-flight", "2", "--option", "image_format=jpeg"),
+    )
+    assert done.returncode == 1, done.stderr
+    assert [line["photo"] for line in lines(tmp_path / "out" / "explained")] == [
+        "photos/a/disc.png",
+        "photos/b/broken.jpg",
+        "photos/b/disc.png",
+        "photos/b/deep/disc.webp",
+    ]
+    overlay = tmp_path / "out" / "explained" / "a" / "disc-red.jpeg"
+    assert overlay.read_bytes().startswith(b"\xff\xd8")
+    # Overlays are no photos of the next run.
+    again = run_explain(server, tmp_path, "**/*.jpeg", "--model", COLOURS)
+    assert again.returncode == 2
+
+
+def test_the_models_and_tokens_of_the_server_that_runs(
+    server: Client, photos: Path, tmp_path: Path
+) -> None:
+    disc = photos / "a" / "disc.png"
+    first = json.loads((server.run_dir / "server.json").read_text())["models"][0]
+    assert run_explain(server, tmp_path, disc).returncode == 0
+    assert lines(tmp_path / "out" / "explained")[0]["reply"]["model"]["name"] == first
+    wrong = run_explain(server, tmp_path, disc, CAMSERVE_TOKEN="wrong")
+    assert wrong.returncode == 1
+    assert "Token Authorization failed" in wrong.stderr
+    assert run_explain(server, tmp_path, disc, "--token", server.token).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing", "*.xyz", "a.png"], "no photo at 'nothing', '*.xyz'; looked for a file, a"),
+        (["empty"], "folder with .bmp, .gif, .jpeg, .jpg, .png, .tif, .tiff, .webp files"),
+        (["a.png", "--option", "alpha"], "--option alpha: accepted is NAME=VALUE"),
+        (["a.png", "--target", "1", "--option", "target=2"], "are the same; use one"),
+        (["a.png", "--url", "http://x", "--grpc", "x:1"], "--url and --grpc are two ways"),
+        (["a.png", "--url", "http://x"], "--model names the model"),
+        (["a.png", "--url", "x:8080", "--model", "m"], "address 'x:8080': accepted is a URL"),
+        (["a.png", "--timeout", "0"], "timeout 0.0: accepted is"),
+        (["a.png", "--out", "a.png"], "--out a.png: File exists"),
+    ],
+)
+def test_what_cannot_begin(
+    server: Client, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    photo(tmp_path / "a.png", "red")
+    done = run_explain(server, tmp_path, *arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith("explain: ")
+    assert message in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_server_runs(photos: Path, tmp_path: Path) -> None:
+    done = run(*EXPLAIN, photos, cwd=tmp_path, RUN_DIR=str(tmp_path))
+    assert done.returncode == 2
+    assert "no server is running; start one with scripts/serve.sh" in done.stderr
+
+
+def test_a_server_that_cannot_be_reached(photos: Path, tmp_path: Path) -> None:
+    url = f"http://127.0.0.1:{free_ports()['INFERENCE_PORT']}"
+    named = ("--url", url, "--model", "pets", "--out", tmp_path / "out")
+    done = run(*EXPLAIN, photos / "a", *named, RUN_DIR=str(tmp_path))
+    assert done.returncode == 1
+    for line, name in zip(lines(tmp_path / "out"), ("disc.JPG", "disc.png"), strict=True):
+        assert line["photo"] == str(photos / "a" / name)
+        assert line["error"]["code"] == "unavailable"
+        assert f"{line['photo']}: {url}/predictions/pets cannot be reached" in done.stderr
+
+
+@contextmanager
+def serving(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[str]:
+    """A server that answers every photo in one way; its URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            answer(self)
+
+        def log_message(self, *_: Any) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class Slow:
+    """A client whose calls take a while and fail."""
+
+    def __init__(self) -> None:
+        self.under_way = self.most = 0
+
+    async def __aenter__(self) -> Slow:
+        return self
+
+    async def __aexit__(self, *_: Any) -> None: ...
+
+    async def explain(self, path: Path, **options: Any) -> Any:
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        self.under_way -= 1
+        if path.name == "3.png":
+            raise FileNotFoundError(2, "No such file or directory", str(path))
+        raise TimedOutError(f"{path} took too long")
+
+
+@pytest.mark.parametrize(("in_flight", "most"), [(1, 1), (3, 3), (32, 7)])
+def test_as_many_requests_at_once_as_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], in_flight: int, most: int
+) -> None:
+    found = [Photo(Path(f"{n}.png"), Path(str(n))) for n in range(7)]
+    results = Results(tmp_path, (tmp_path / "explanations.jsonl").open("w"))
+    progress = Progress(console=Console(stderr=True), disable=True)
+    client: Any = Slow()
+    asyncio.run(explain_all(client, found, {"size": "model"}, in_flight, results, progress))
+    results.close()
+    assert client.most == most
+    assert (results.done, results.failed) == (7, 7)
+    errors = [line["error"] for line in lines(tmp_path)]
+    assert errors[2] == {"code": "timed_out", "message": "2.png took too long"}
+    assert errors[3]["code"] == "local_error"
+    said = capsys.readouterr().err
+    assert "2.png: 2.png took too long\n" in said
+    assert "3.png: [Errno 2] No such file or directory: '3.png'\n" in said
+
+
+def test_ctrl_c_keeps_what_is_done(photos: Path, tmp_path: Path) -> None:
+    first, over = Lock(), Event()
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        if first.acquire(blocking=False):
+            over.wait()
+        else:
+            request.send_error(415)
+
+    with (
+        # One photo gets no answer until all is over, the others fail at once.
+        serving(answer) as url,
+        subprocess.Popen(
+            [*EXPLAIN, photos, "--url", url, "--model", "pets"],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process,
+    ):
+        try:
+            assert process.stderr is not None
+            complaints = [process.stderr.readline() for _ in range(4)]
+            process.send_signal(signal.SIGINT)
+            said, rest = process.communicate(timeout=60)
+        finally:
+            process.kill()
+            over.set()
+    assert process.returncode == 130
+    assert "stopped: 4 of 5 photos" in said
+    assert all("Unsupported Media Type (http_415, 415)" in line for line in complaints)
+    assert rest == ""
+    assert len(lines(tmp_path / "out" / "explained")) == 4
+
+
+def reply(orientation: int, label: str, overlay: bytes) -> dict[str, Any]:
+    seen = {"class_id": 7, "label": label, "probability": 0.5, "score": 1.0}
+    picture = {
+        "b64": b64encode(overlay).decode(),
+        "media_type": "image/png",
+        "width": 320,
+        "height": 240,
+    }
+    made = {"method": "gradcam", "layer": "x", "evidence": True, "peak": 1}
+    return {
+        "model": {"name": "pets", "version": "1.0"},
+        "image": {"width": 3, "height": 4, "orientation": orientation, "seen": [0, 0, 3, 4]},
+        "predictions": [seen],
+        "explanations": [{**seen, **made, "overlay": picture}] * 2,
+    }
+
+
+@pytest.mark.parametrize(("size", "orientation"), [("original", 6), ("224", 6), ("model", None)])
+def test_an_overlay_is_as_turned_as_its_photo(
+    tmp_path: Path, size: str, orientation: int | None
+) -> None:
+    photo(tmp_path / "a.png", "red")
+    body = json.dumps(reply(6, "Tabby, tabby cat!", (tmp_path / "a.png").read_bytes())).encode()
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        assert json.loads(request.headers["X-Explain"]) == {"outputs": "overlay", "size": size}
+        request.send_response(200)
+        request.send_header("Content-Length", str(len(body)))
+        request.end_headers()
+        request.wfile.write(body)
+
+    with serving(answer) as url:
+        named = ("--url", url, "--model", "pets", "--option", f"size={size}")
+        done = run(*EXPLAIN, "a.png", *named, cwd=tmp_path, RUN_DIR=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    # The same class twice.
+    for name in ("a-tabby-tabby-cat.png", "a-tabby-tabby-cat-2.png"):
+        written = tmp_path / "out" / "explained" / name
+        with Image.open(written) as picture:
+            assert picture.getexif().get(ORIENTATION) == orientation
+        assert (pixels(written) == pixels(tmp_path / "a.png")).all()
+
+
+@pytest.mark.parametrize(
+    ("named", "found"),
+    [
+        (["p"], {"p/a.png": "a", "p/q/a.png": "q/a", "p/q/b.JPG": "q/b"}),
+        (["p/q", "p"], {"p/q/a.png": "q/a", "p/q/b.JPG": "q/b", "p/a.png": "a"}),
+        (["p/q/a.png", "p/q/note.txt"], {"p/q/a.png": "a", "p/q/note.txt": "note"}),
+        (["p/*/*.png", "p/./q/a.png"], {"p/q/a.png": "a"}),
+        (["p/*"], {"p/a.png": "a", "p/q/a.png": "q/a", "p/q/b.JPG": "q/b"}),
+        (["[x].png"], {"[x].png": "[x]"}),
+        (["out/o.png"], {"out/o.png": "o"}),
+        (["."], {"[x].png": "[x]", "p/a.png": "p/a", "p/q/a.png": "p/q/a", "p/q/b.JPG": "p/q/b"}),
+        (["out", "*/o.png", "gone*"], {}),
+    ],
+)
+def test_what_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: list[str], found: dict[str, str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for file in ("p/a.png", "p/q/a.png", "p/q/b.JPG", "p/q/note.txt", "[x].png", "out/o.png"):
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        Path(file).touch()
+    Path("gone.png").symlink_to("nowhere")
+    photos, vain = find_photos(named, Path("out"))
+    assert {str(one.path): str(one.prefix) for one in photos} == found
+    assert list(map(str, (one.path for one in photos))) == list(found)
+    assert vain == ([] if found else named)
+
+
+def test_a_photo_that_is_named_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.png").touch()
+    named = ["a.png", str(tmp_path / "a.png"), f"../{tmp_path.name}/a.png", "."]
+    photos, _ = find_photos(named, Path("out"))
+    assert [str(one.path) for one in photos] == ["a.png"]
+
+
+def test_no_picture_leaves_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for file in ("here/y/b.png", "x/a.png"):
+        (tmp_path / file).parent.mkdir(parents=True)
+        (tmp_path / file).touch()
+    monkeypatch.chdir(tmp_path / "here")
+    photos, _ = find_photos(["../x", "y"], Path("out"))
+    assert [str(one.prefix) for one in photos] == ["x/a", "here/y/b"]
+
+
+def test_photos_that_would_share_a_name(tmp_path: Path) -> None:
+    for file in ("cat.jpg", "cat.png", "other/cat.png"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).touch()
+    photos, _ = find_photos([str(tmp_path)], tmp_path / "out")
+    assert [str(one.prefix) for one in photos] == ["cat-jpg", "cat-png", "other/cat"]
+
+
+def test_lines_stand_in_the_order_of_the_photos(tmp_path: Path) -> None:
+    results = Results(tmp_path, (tmp_path / "explanations.jsonl").open("w"))
+    for number in (2, 0, 3, 5):
+        results.write(number, {"photo": number})
+    results.close()
+    assert [line["photo"] for line in lines(tmp_path)] == [0, 2, 3, 5]
