@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from camserve import tiff
 from camserve.errors import RequestError
 from camserve.geometry import ORIENTATIONS, Box, Frame, Pixels, View, turn_back, turn_upright
 from camserve.options import Size
@@ -38,6 +40,7 @@ _WITH_ALPHA: Final = (
     cv2.IMREAD_COLOR | cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
 )
 _ORIENTATION: Final = 274
+_TIFF_BITS: Final = 258
 _TIFF_EXTRA_SAMPLES: Final = 338
 
 # Settings say how large a photo may be, from its header; Pillow's own limit would come before.
@@ -74,10 +77,13 @@ def decode(data: bytes | bytearray, limits: Limits, pixels: int) -> Photo:
         RequestError: ``unsupported_format``, ``image_too_large``, ``invalid_image``.
     """
     header = _read_header(data, limits, pixels)
+    if header.format == "TIFF":
+        try:
+            data = tiff.as_stored(data)
+        except ValueError:
+            raise _damaged(header.format) from None
     stored = _decode(data, header)
-    # Of TIFF, OpenCV gives upright pixels whatever the flags.
-    upright = stored if header.format == "TIFF" else turn_upright(stored, header.orientation)
-    return Photo(upright, header.orientation)
+    return Photo(turn_upright(stored, header.orientation), header.orientation)
 
 
 def _decode(data: bytes | bytearray, header: _Header) -> Pixels:
@@ -203,9 +209,10 @@ def _read_header(data: bytes | bytearray, limits: Limits, pixels: int) -> _Heade
             header = _Header(
                 str(image.format),
                 image.has_transparency_data,
-                extra in ((1,), (2,)),
-                # A tag that holds anything else is as good as none.
-                orientation if orientation in ORIENTATIONS else 1,
+                # Of more bits, OpenCV leaves colours as they are where they are not multiplied.
+                extra == (1,) or (extra == (2,) and tags.get(_TIFF_BITS) == (8, 8, 8, 8)),
+                # A tag that holds anything else is as good as none; one may hold 6 as a fraction.
+                int(orientation) if orientation in ORIENTATIONS else 1,
             )
             # A PNG whose chunk claims more than the file holds would have OpenCV ask for gigabytes.
             image.verify()
@@ -234,7 +241,9 @@ def _read_header(data: bytes | bytearray, limits: Limits, pixels: int) -> _Heade
 def _exif(image: Image.Image) -> Image.Exif:
     """What stands before the pixels; Image.getexif would decode a whole PNG to look behind them."""
     exif = Image.Exif()
-    exif.load(image.info.get("exif", b""))
+    # What is no EXIF says nothing of how the photo is turned. Pillow raises nearly anything on it.
+    with suppress(Exception):
+        exif.load(image.info.get("exif", b""))
     return exif
 
 

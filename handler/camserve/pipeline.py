@@ -200,14 +200,15 @@ class Pipeline:
                 f"option 'top_k': {options.top_k} is not accepted; accepted: 1 to {classes}",
             )
         if not options.explain:
-            # Nothing is drawn, so nothing of the photo need be kept.
-            targets, options = (), options.model_copy(update={"size": "model"})
+            targets = ()
+        pictured = len(targets) * len(render.PICTURES & set(options.outputs))
+        # Where no picture is drawn, nothing of the photo need be kept.
+        size = options.size if pictured else "model"
         photo = pictures.decode(instance.image, limits, purse.pixels)
         crop, frame = pictures.fit(photo, preprocess)
-        shown = pictures.shown(frame, preprocess, options.size)
-        drawn = len(targets) * len(render.PICTURES & set(options.outputs))
-        purse.spend(frame, drawn * shown.width * shown.height)
-        view = pictures.view(photo, crop, shown, options.size)
+        shown = pictures.shown(frame, preprocess, size)
+        purse.spend(frame, pictured * shown.width * shown.height)
+        view = pictures.view(photo, crop, shown, size)
         return Job(crop, frame, view, options, Wish(targets, options.layer or (), options.method))
 
     def _outcomes(self, one: Pass) -> Iterator[Outcome]:
@@ -256,24 +257,25 @@ class Pipeline:
             against=None if one.against is None else self._prediction(one.against, n, results),
             method=job.wish.method,
             layers=job.wish.layers,
-            evidence=any(map.evidence for map in one.maps),
+            evidence=any(map.evidence for map in one.maps) and not heat.flat,
             peak=one.maps[0].peak if len(one.maps) == 1 else heat.peak,
             drawings=render.draw(heat, job.view, job.frame, side, job.options),
         )
 
     def _reply(self, request: Asked, outcomes: Iterator[Outcome]) -> Reply:
         """One request's reply; its living jobs take theirs from ``outcomes``."""
-        reply = request.envelope.reply(
-            [next(outcomes) if isinstance(job, Job) else job for job in request.jobs], self.model
-        )
+        of_request = [next(outcomes) if isinstance(job, Job) else job for job in request.jobs]
+        reply = _attempt(request.envelope.reply, of_request, self.model)
         limit = self.settings.limits.reply_bytes
-        if len(reply.body) <= limit:
-            return reply
-        error = RequestError(
-            "reply_too_large",
-            f"the reply would have {len(reply.body)} bytes; accepted: up to {limit}. {_SMALLER}",
-        )
-        return request.envelope.refused(error, self.model)
+        if isinstance(reply, Reply) and len(reply.body) > limit:
+            reply = RequestError(
+                "reply_too_large",
+                f"the reply would have {len(reply.body)} bytes; accepted: up to {limit}. "
+                f"{_SMALLER}",
+            )
+        if isinstance(reply, RequestError):
+            return request.envelope.refused(reply, self.model)
+        return reply
 
 
 _SMALLER: Final = (

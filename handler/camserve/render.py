@@ -26,6 +26,7 @@ _ENCODINGS: Final[dict[str, tuple[str, list[int]]]] = {
     "jpeg": (".jpg", [cv2.IMWRITE_JPEG_QUALITY, 90]),
     "webp": (".webp", [cv2.IMWRITE_WEBP_QUALITY, 85]),
 }
+_ROUNDING: Final = 1e-6
 #: The outputs that are pictures.
 PICTURES: Final[frozenset[Output]] = frozenset({"heatmap", "overlay", "mask"})
 
@@ -69,6 +70,7 @@ class Heat:
 
     Attributes:
         peak: of several layers, the maximum of the mean before it is normalised; 1 for one layer.
+        flat: of several layers, whether their mean is the same everywhere.
     """
 
     def __init__(self, maps: Sequence[Map], side: int) -> None:
@@ -77,6 +79,8 @@ class Heat:
         if len(maps) > 1:
             mean = self._mean(Frame.whole(side, side))
             self._low, self.peak = float(mean.min()), float(mean.max())
+        # What float32 leaves of a mean that is constant is no heat.
+        self.flat = self.peak - self._low < _ROUNDING
 
     @cached_property
     def map(self) -> Map:
@@ -87,9 +91,10 @@ class Heat:
     def over(self, frame: Frame) -> Map:
         """(frame.height, frame.width) in [0, 1]; zero where the network did not see the photo."""
         heat = self._mean(frame)
-        spread = self.peak - self._low
-        if len(self._maps) > 1 and spread > 0:
-            heat = (heat - self._low) / spread
+        if self.flat:
+            heat = np.zeros_like(heat)
+        elif len(self._maps) > 1:
+            heat = (heat - self._low) / (self.peak - self._low)
         return cast(Map, np.clip(heat, 0, 1))
 
     def _mean(self, frame: Frame) -> Map:

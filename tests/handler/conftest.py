@@ -45,7 +45,9 @@ def load(make_archive: Callable[..., Archive]) -> Callable[..., Pipeline]:
 
     def load(*labels: list[str], **section: Any) -> Pipeline:
         config, directory = make_archive(*labels, **section)
-        return Pipeline.load(config, directory, {"name": "colours", "version": "1.0"}, torch.device("cpu"))
+        return Pipeline.load(
+            config, directory, {"name": "colours", "version": "1.0"}, torch.device("cpu")
+        )
 
     return load
 
