@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import grpc
 import httpx
 import inference_pb2
 import inference_pb2_grpc
+import management_pb2
+import management_pb2_grpc
 import numpy as np
+import open_inference_grpc_pb2 as oip
+import open_inference_grpc_pb2_grpc as oip_grpc
 from numpy.typing import NDArray
+
+from contract import decoded
+from harness import script
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,7 @@ class Client:
         run_dir: where the server's logs are.
         ports: by the name of the variable that sets them.
         token: for the inference address.
+        open_inference: the Open Inference service, at the same address as ``grpc``.
     """
 
     http: httpx.Client
@@ -36,6 +42,7 @@ class Client:
     run_dir: Path
     ports: dict[str, str]
     token: str
+    open_inference: oip_grpc.GRPCInferenceServiceStub
 
     @classmethod
     @contextmanager
@@ -47,7 +54,9 @@ class Client:
             grpc.insecure_channel(f"127.0.0.1:{environment['GRPC_INFERENCE_PORT']}") as channel,
         ):
             stub = inference_pb2_grpc.InferenceAPIsServiceStub(channel)
-            yield cls(http, stub, Path(environment["RUN_DIR"]), environment, token)
+            open_inference = oip_grpc.GRPCInferenceServiceStub(channel)
+            run_dir = Path(environment["RUN_DIR"])
+            yield cls(http, stub, run_dir, environment, token, open_inference)
 
     @property
     def metadata(self) -> list[tuple[str, str]]:
@@ -66,14 +75,90 @@ class Client:
         replies = self.grpc.StreamPredictions(request, metadata=self.metadata, timeout=60)
         return [json.loads(reply.prediction) for reply in replies]
 
+    def infer(self, request: oip.ModelInferRequest) -> dict[str, Any]:
+        """An Open Inference gRPC call; its reply as KServe v2 has it over HTTP."""
+        reply = self.open_inference.ModelInfer(request, metadata=self.metadata, timeout=60)
+        return v2_json(reply)
+
+    def describe(self, model: str) -> dict[str, Any]:
+        """What a model says of itself, over the management API's HTTP."""
+        response = httpx.get(
+            f"http://127.0.0.1:{self.ports['MANAGEMENT_PORT']}/models/{model}",
+            params={"customized": "true"},
+            headers={"Authorization": f"Bearer {self._management_token()}"},
+            timeout=60,
+        )
+        assert response.status_code == 200, response.text
+        return dict(response.json()[0])
+
+    def describe_by_grpc(self, model: str) -> dict[str, Any]:
+        """The same over its gRPC."""
+        request = management_pb2.DescribeModelRequest(model_name=model, customized=True)
+        bearer = ("authorization", f"Bearer {self._management_token()}")
+        address = f"127.0.0.1:{self.ports['GRPC_MANAGEMENT_PORT']}"
+        with grpc.insecure_channel(address) as channel:
+            stub = management_pb2_grpc.ManagementAPIsServiceStub(channel)
+            metadata = [("protocol", "gRPC"), bearer]
+            reply = stub.DescribeModel(request, metadata=metadata, timeout=60)
+        return dict(json.loads(reply.msg)[0])
+
+    def deaths(self) -> int:
+        """How often a worker ended so far, from TorchServe's own log."""
+        log = (self.run_dir / "server.log").read_text(errors="replace")
+        return log.count("State change WORKER_MODEL_LOADED -> WORKER_STOPPED")
+
+    def _management_token(self) -> str:
+        return script("serve.sh", "token", "management", **self.ports).strip()
+
+
+#: The field of an Open Inference tensor's contents for each datatype.
+_CONTENTS = {
+    "BYTES": "bytes_contents",
+    "BOOL": "bool_contents",
+    "INT32": "int_contents",
+    "INT64": "int64_contents",
+    "UINT64": "uint64_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
+}
+
+
+def infer_request(
+    model: str, inputs: Sequence[Mapping[str, Any]], **more: Any
+) -> oip.ModelInferRequest:
+    """Input tensors as KServe v2's JSON has them -> the Open Inference gRPC request.
+
+    Of a datatype that has no contents, as FP16, the elements stay away.
+    """
+    request = oip.ModelInferRequest(model_name=model, **more)
+    for given in inputs:
+        one = request.inputs.add(
+            name=given["name"], datatype=given["datatype"], shape=given["shape"]
+        )
+        if field := _CONTENTS.get(given["datatype"]):
+            data = [d.encode() if isinstance(d, str) else d for d in given["data"]]
+            getattr(one.contents, field).extend(data)
+    return request
+
+
+def v2_json(reply: oip.ModelInferResponse) -> dict[str, Any]:
+    """An Open Inference reply as KServe v2 has it in JSON."""
+    outputs = []
+    for one in reply.outputs:
+        data = list(getattr(one.contents, _CONTENTS[one.datatype]))
+        if one.datatype == "BYTES":
+            # TorchServe sends each text as JSON, quotes included.
+            data = [json.loads(text) for text in data]
+        outputs.append(
+            {"name": one.name, "datatype": one.datatype, "shape": list(one.shape), "data": data}
+        )
+    fields = {name: getattr(reply, name) for name in ("id", "model_name", "model_version")}
+    return {**fields, "outputs": outputs}
+
 
 def picture(image: dict[str, Any]) -> NDArray[np.uint8]:
     """An output of a reply -> (h, w, 3) RGB."""
-    encoded = np.frombuffer(base64.b64decode(image["b64"], validate=True), np.uint8)
-    decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB)
-    assert decoded is not None
-    assert decoded.shape == (image["height"], image["width"], 3)
-    return decoded
+    return decoded(image)
 
 
 def heat(explanation: dict[str, Any]) -> NDArray[np.float32]:

@@ -26,7 +26,8 @@ def store(tmp_path_factory: pytest.TempPathFactory, colour_inputs: tuple[Path, P
     # A long delay, so that requests sent together share a batch.
     common = ("--store", store, "--set", "maxBatchDelay=100")
     inputs = ("--weights", weights, "--labels", labels)
-    script("package.py", "--name", COLOURS, *inputs, "--compress", *common)
+    layers = ("--set", "handler.layers=[layer3.5,layer4.1]")
+    script("package.py", "--name", COLOURS, *inputs, "--compress", *layers, *common)
     script("package.py", "--stand-in", *common)
     return store
 

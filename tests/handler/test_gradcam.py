@@ -1,27 +1,26 @@
-"""The hook, the one backward and the maps: by hand, against two other libraries, on any CNN."""
+"""The hooks, the short backwards and the normalisation: by hand, and on any CNN."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import cv2
 import pytest
 import torch
-from captum.attr import LayerGradCam
-from pytorch_grad_cam import GradCAM
-from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from camserve import gradcam
+from camserve import gradcam, methods
 from camserve.errors import SettingsError
 from camserve.network import build
 from quickstart_calls import sample
 
 
-@pytest.fixture(scope="session")
+@cache
 def photo() -> Tensor:
     """The head of a cat, (1, 3, 224, 224), as EfficientNet-Lite0 wants it."""
     pixels = cv2.imread(str(sample("chelsea.png")), cv2.IMREAD_COLOR_RGB)[:, 75:375]
@@ -42,11 +41,23 @@ def settled(arch: str, classes: int = 1000) -> nn.Module:
     return network.eval()
 
 
-def maps_of(layer: gradcam.TargetLayer, inputs: Tensor, classes: Tensor) -> gradcam.Maps:
+def gradients_of(
+    scores: gradcam.Scores, samples: Sequence[int], classes: Sequence[int]
+) -> dict[str, Tensor]:
+    """By layer, the gradients of one class's score of each sample."""
+    ((places, gradients),) = gradcam.gradients(scores, samples, scores.logits[samples, classes])
+    assert places == list(range(len(samples)))
+    return gradients
+
+
+def maps_of(
+    layers: gradcam.TargetLayers, name: str, inputs: Tensor, classes: Sequence[int]
+) -> gradcam.Maps:
     """Input n's map of class n."""
-    scores = layer.forward(inputs)
-    gradients = gradcam.gradients(scores, torch.arange(len(classes)), classes)
-    return gradcam.normalise(gradcam.gradcam(scores.activations.detach(), gradients))
+    scores = layers.forward(inputs, [name])
+    gradients = gradients_of(scores, range(len(classes)), classes)
+    activations = scores.activations[name].detach()
+    return gradcam.normalise(methods.gradcam(activations, gradients[name]))
 
 
 def hooks_of(network: nn.Module) -> int:
@@ -96,15 +107,15 @@ BY_HAND = [
 
 @pytest.mark.parametrize("classes", [[0], [1], [2], [0, 1, 2], [2, 0]])
 def test_a_map_is_the_one_worked_out_by_hand(classes: list[int]) -> None:
-    layer = gradcam.TargetLayer(Squares(), "pick", GRIDS)
-    scores = layer.forward(GRIDS.expand(3, -1, -1, -1))
-    assert layer.classes == 3
+    layers = gradcam.TargetLayers(Squares(), ["pick"], GRIDS)
+    scores = layers.forward(GRIDS.expand(3, -1, -1, -1), ["pick"])
+    assert layers.classes == 3
+    assert layers.shapes == {"pick": (2, 2, 2)}
     assert scores.logits.tolist() == [LOGITS] * 3
 
-    gradients = gradcam.gradients(scores, torch.arange(len(classes)), torch.tensor(classes))
-    maps = gradcam.normalise(
-        gradcam.gradcam(scores.activations[: len(classes)].detach(), gradients)
-    )
+    gradients = gradients_of(scores, range(len(classes)), classes)["pick"]
+    activations = scores.activations["pick"][: len(classes)].detach()
+    maps = gradcam.normalise(methods.gradcam(activations, gradients))
 
     expected = [BY_HAND[c] for c in classes]
     assert gradients.tolist() == [gradient for gradient, _, _ in expected]
@@ -117,13 +128,46 @@ def test_a_map_is_the_one_worked_out_by_hand(classes: list[int]) -> None:
 
 @pytest.mark.parametrize("samples", [[0, 1, 2], [2, 0], [1]])
 def test_a_gradient_is_that_of_the_sample_it_was_asked_for(samples: list[int]) -> None:
-    layer = gradcam.TargetLayer(Squares(), "pick", GRIDS)
-    scores = layer.forward(torch.cat([GRIDS, 10 * GRIDS, -GRIDS]))
-    gradients = gradcam.gradients(
-        scores, torch.tensor(samples), torch.zeros(len(samples), dtype=torch.long)
-    )
+    layers = gradcam.TargetLayers(Squares(), ["pick"], GRIDS)
+    scores = layers.forward(torch.cat([GRIDS, 10 * GRIDS, -GRIDS]), ["pick"])
+    gradients = gradients_of(scores, samples, [0] * len(samples))["pick"]
     of_class_0 = torch.tensor(BY_HAND[0][0]).double()
     assert_close(gradients, torch.stack([of_class_0 * (1, 10, -1)[n] for n in samples]))
+
+
+@pytest.mark.parametrize(
+    ("samples", "rounds"),
+    [
+        ([], []),
+        ([1], [[0]]),
+        ([0, 1, 2], [[0, 1, 2]]),
+        ([2, 2, 2], [[0], [1], [2]]),
+        ([0, 0, 1, 0, 2, 1], [[0, 2, 4], [1, 5], [3]]),
+    ],
+)
+def test_a_samples_second_score_has_its_gradient_in_the_second_round(
+    samples: list[int], rounds: list[list[int]]
+) -> None:
+    layers = gradcam.TargetLayers(Squares(), ["pick"], GRIDS)
+    scores = layers.forward(torch.cat([GRIDS, 10 * GRIDS, -GRIDS]), ["pick"])
+    classes = [place % 3 for place in range(len(samples))]
+    found = list(gradcam.gradients(scores, samples, scores.logits[samples, classes]))
+
+    assert [places for places, _ in found] == rounds
+    for places, gradients in found:
+        expected = [
+            torch.tensor(BY_HAND[classes[place]][0]) * (1, 10, -1)[samples[place]]
+            for place in places
+        ]
+        assert_close(gradients["pick"], torch.stack(expected).double())
+
+
+def test_a_difference_of_two_scores_has_the_difference_of_their_gradients() -> None:
+    layers = gradcam.TargetLayers(Squares(), ["pick"], GRIDS)
+    scores = layers.forward(GRIDS, ["pick"])
+    ((_, gradients),) = gradcam.gradients(scores, [0], scores.logits[:, 0] - scores.logits[:, 2])
+    by_hand = torch.tensor(BY_HAND[0][0]) - torch.tensor(BY_HAND[2][0])
+    assert_close(gradients["pick"], by_hand.double()[None])
 
 
 @pytest.mark.parametrize(
@@ -158,105 +202,50 @@ def test_normalisation_is_per_map_and_never_over_the_batch() -> None:
     assert_close(maps.peak, torch.tensor([5, 5e6, 0, 5e-20]), rtol=1e-6, atol=0)
 
 
-# Against other libraries
-
-Reference = Callable[[nn.Module, nn.Module, Tensor, Tensor], Tensor]
-
-
-def by_pytorch_grad_cam(
-    network: nn.Module, module: nn.Module, inputs: Tensor, classes: Tensor
-) -> Tensor:
-    # Its own result is resized to the input, and its scaling adds 1e-7 to the maximum that it
-    # divides by. So take the map that it has before: `get_cam_image` of what its pass recorded.
-    targets = [ClassifierOutputTarget(int(c)) for c in classes]
-    with GradCAM(network, [module]) as cam:
-        cam(inputs, targets)
-        (activations,), (gradients,) = (
-            cam.activations_and_grads.activations,
-            cam.activations_and_grads.gradients,
-        )
-        raw = cam.get_cam_image(inputs, module, targets, activations.numpy(), gradients.numpy())
-    return torch.from_numpy(raw).relu()
-
-
-def by_captum(network: nn.Module, module: nn.Module, inputs: Tensor, classes: Tensor) -> Tensor:
-    raw = LayerGradCam(network, module).attribute(inputs, classes, relu_attributions=True)
-    return raw.squeeze(1).detach()
-
-
-@dataclass(frozen=True)
-class Explained:
-    """Four classes of one photo explained, and an untouched copy of the network that did it."""
-
-    network: nn.Module
-    name: str
-    inputs: Tensor
-    classes: Tensor
-    maps: gradcam.Maps
-
-
-@pytest.fixture(
-    scope="module",
-    params=[("resnet50", "layer4.2"), ("resnet18", "layer4.1"), ("efficientnet-lite0", "_bn1")],
-    ids=lambda of: of[0],
-)
-def explained(
-    request: pytest.FixtureRequest, photo: Tensor, efficientnet_lite0: nn.Module
-) -> Explained:
-    arch, name = request.param
-    network = efficientnet_lite0 if arch == "efficientnet-lite0" else settled(arch)
-    layer = gradcam.TargetLayer(copy.deepcopy(network), name, photo)
-    # The predicted class, the next, and two that the network thinks less of.
-    ranks = layer.forward(photo).logits[0].argsort(descending=True)
-    classes = ranks[[0, 1, 10, 500]]
-    inputs = photo.repeat(len(classes), 1, 1, 1)
-    return Explained(network, name, inputs, classes, maps_of(layer, inputs, classes))
-
-
-@pytest.mark.parametrize("reference", [by_pytorch_grad_cam, by_captum])
-def test_maps_equal_those_of_another_library(reference: Reference, explained: Explained) -> None:
-    network, maps = explained.network, explained.maps
-    module = network.get_submodule(explained.name)
-    raw = reference(network, module, explained.inputs, explained.classes)
-    low, high = raw.amin((1, 2), keepdim=True), raw.amax((1, 2), keepdim=True)
-
-    assert maps.evidence.all()
-    assert maps.values.dtype == torch.float32
-    assert maps.values.shape == (4, 7, 7)
-    assert_close(maps.values, (raw - low) / (high - low), rtol=0, atol=1e-4)
-    assert_close(maps.peak, high.flatten(), rtol=1e-4, atol=0)
-    # The four maps differ by far more than the tolerance: comparing them says something.
-    assert min(torch.pdist(maps.values.flatten(1), p=torch.inf)) > 0.01
-
-
 # A batch
 
 
-def test_in_a_batch_a_photo_has_the_map_that_it_has_alone(photo: Tensor) -> None:
-    layer = gradcam.TargetLayer(settled("resnet18"), "layer4.1", photo)
+def test_in_a_batch_a_photo_has_the_map_that_it_has_alone() -> None:
+    cat = photo()
+    layers = gradcam.TargetLayers(settled("resnet18"), ["layer4.1"], cat)
     torch.manual_seed(1)
-    inputs = torch.cat([photo, photo.flip(3), photo.roll(60, 2), -photo, torch.randn_like(photo)])
-    classes = layer.forward(inputs).logits.argsort(descending=True)[:, :5].diagonal()
+    inputs = torch.cat([cat, cat.flip(3), cat.roll(60, 2), -cat, torch.randn_like(cat)])
+    logits = layers.forward(inputs, ["layer4.1"]).logits
+    classes = logits.argsort(descending=True)[:, :5].diagonal().tolist()
 
-    together = maps_of(layer, inputs, classes)
-    alone = [maps_of(layer, inputs[n : n + 1], classes[n : n + 1]) for n in range(5)]
+    together = maps_of(layers, "layer4.1", inputs, classes)
+    alone = [maps_of(layers, "layer4.1", inputs[n : n + 1], classes[n : n + 1]) for n in range(5)]
 
     assert together.evidence.all()
-    assert len(set(classes.tolist())) > 1
+    assert len(set(classes)) > 1
     assert_close(together.values, torch.cat([m.values for m in alone]), rtol=0, atol=1e-5)
     assert_close(together.peak, torch.cat([m.peak for m in alone]), rtol=1e-5, atol=0)
 
 
 # Any CNN
 
+# The default layer, then others from the last to the first: around it, or ones that are changed in
+# place (VGG's convolutions, norms before an activation, what a shortcut is added to).
 LAYERS = {
-    "resnet18": "layer4.1",
-    "vgg16": "features.29",
-    "densenet121": "features.norm5",
-    "mobilenet_v3_small": "features.12",
-    "efficientnet_b0": "features.8",
-    "convnext_tiny": "features.7.2",
-    "efficientnet-lite0": "_bn1",
+    "resnet18": ["layer4.1", "layer4", "layer4.0.bn2", "layer2.1"],
+    "vgg16": ["features.29", "features.28", "features.26", "features.16"],
+    "densenet121": [
+        "features.norm5", "features.denseblock4", "features.denseblock3.denselayer9.norm2",
+        "features.transition2.norm",
+    ],
+    "mobilenet_v3_small": ["features.12", "features.12.1", "features.9", "features.4.block.0.1"],
+    "efficientnet_b0": [
+        "features.8", "features.7.0", "features.6.1.stochastic_depth", "features.2"
+    ],
+    "convnext_tiny": ["features.7.2", "features.7", "features.7.0", "features.5.8"],
+    "efficientnet-lite0": ["_bn1", "_conv_head", "_blocks.15", "_blocks.9._bn1"],
+}  # fmt: skip
+WANTED = {
+    "the default": slice(1),
+    "the next": slice(1, 2),
+    "the first in the network": slice(3, 4),
+    "the middle": slice(1, 3),
+    "all": slice(None),
 }
 
 
@@ -268,112 +257,229 @@ class Subject:
     """
 
     network: nn.Module
-    name: str
+    names: list[str]
     inputs: Tensor
     logits: Tensor
-    activations: Tensor
-    gradients: Tensor
+    activations: dict[str, Tensor]
+    gradients: dict[str, Tensor]
 
 
 @pytest.fixture(scope="module", params=LAYERS)
-def subject(
-    request: pytest.FixtureRequest, photo: Tensor, efficientnet_lite0: nn.Module
-) -> Subject:
-    name = LAYERS[request.param]
+def subject(request: pytest.FixtureRequest, efficientnet_lite0: nn.Module) -> Subject:
+    names = LAYERS[request.param]
     lite = request.param == "efficientnet-lite0"
     network = copy.deepcopy(efficientnet_lite0) if lite else settled(request.param, 5)
-    inputs = torch.cat([photo, photo.flip(2)])[..., 64:160, 64:160].contiguous()
-    seen: list[Tensor] = []
-    # What runs in place after the layer, a ReLU in VGG and DenseNet, changes the clone alone.
-    plain = network.get_submodule(name).register_forward_hook(
-        lambda module, args, output: seen.append(output.clone())
-    )
+    inputs = torch.cat([photo(), photo().flip(2)])[..., 64:160, 64:160].contiguous()
+    seen: dict[str, Tensor] = {}
+    outputs: dict[str, Tensor] = {}
+
+    def see(name: str) -> Callable[..., None]:
+        # What runs in place after the layer, a ReLU in VGG and DenseNet, changes the clone alone.
+        return lambda module, args, output: seen.update({name: output.clone()})
+
+    def keep(name: str) -> Callable[..., Tensor]:
+        def hook(module: nn.Module, args: tuple[Tensor], output: Tensor) -> Tensor:
+            outputs[name] = output
+            # DenseNet calls its last ReLU in place as a function, which no module's setting
+            # reaches.
+            return output.clone()
+
+        return hook
+
+    handles = [network.get_submodule(name).register_forward_hook(see(name)) for name in names]
     with torch.no_grad():
         logits = network(inputs)
-    plain.remove()
+    for handle in handles:
+        handle.remove()
 
     whole = copy.deepcopy(network)
     for module in whole.modules():
         if hasattr(module, "inplace"):
             module.inplace = False
-    outputs: list[Tensor] = []
-
-    def keep(module: nn.Module, args: tuple[Tensor], output: Tensor) -> Tensor:
-        output.retain_grad()
-        outputs.append(output)
-        # DenseNet calls its last ReLU in place as a function, which no module's setting reaches.
-        return output.clone()
-
-    whole.get_submodule(name).register_forward_hook(keep)
-    whole(inputs)[[0, 1], [1, 2]].sum().backward()
-    assert outputs[0].grad is not None
-    return Subject(network, name, inputs, logits, seen[0], outputs[0].grad)
+    for name in names:
+        whole.get_submodule(name).register_forward_hook(keep(name))
+    score = whole(inputs)[[0, 1], [1, 2]].sum()
+    gradients = torch.autograd.grad(score, list(outputs.values()))
+    by_name = dict(zip(outputs, gradients, strict=True))
+    return Subject(network, names, inputs, logits, seen, by_name)
 
 
-@pytest.fixture
-def hooked(subject: Subject) -> Iterator[gradcam.TargetLayer]:
-    layer = gradcam.TargetLayer(subject.network, subject.name, subject.inputs[:1])
-    yield layer
-    layer.close()
+@pytest.fixture(scope="module")
+def hooked(subject: Subject) -> Iterator[gradcam.TargetLayers]:
+    layers = gradcam.TargetLayers(subject.network, subject.names, subject.inputs[:1])
+    yield layers
+    layers.close()
 
 
 def test_the_default_layer_is_the_last_grid(subject: Subject) -> None:
-    assert gradcam.default_layer(subject.network, subject.inputs[:1]) == subject.name
-    assert hooks_of(subject.network) == 0
+    hooks = hooks_of(subject.network)
+    assert gradcam.default_layer(subject.network, subject.inputs[:1]) == subject.names[0]
+    assert hooks_of(subject.network) == hooks
 
 
-def test_scores_and_activations_are_the_plain_networks(
-    subject: Subject, hooked: gradcam.TargetLayer
+@pytest.mark.parametrize("wanted", WANTED.values(), ids=WANTED)
+def test_scores_activations_and_gradients_are_the_whole_networks(
+    wanted: slice, subject: Subject, hooked: gradcam.TargetLayers
 ) -> None:
-    scores = hooked.forward(subject.inputs)
-    assert hooked.name == subject.name
+    names = subject.names[wanted]
+    scores = hooked.forward(subject.inputs, names)
     assert hooked.classes == subject.logits.shape[1]
+    assert list(scores.activations) == names
     assert_close(scores.logits.detach(), subject.logits, rtol=1e-5, atol=1e-6)
-    assert_close(scores.activations.detach(), subject.activations, rtol=1e-5, atol=1e-6)
+
+    gradients = gradients_of(scores, [0, 1], [1, 2])
+    assert list(gradients) == names
+    for name in names:
+        assert hooked.shapes[name] == subject.activations[name].shape[1:]
+        scale = subject.gradients[name].abs().max().item()
+        assert scale > 0
+        assert_close(gradients[name], subject.gradients[name], rtol=1e-4, atol=1e-5 * scale)
+        # After the whole head and the backward through it.
+        held = scores.activations[name].detach()
+        assert_close(held, subject.activations[name], rtol=1e-5, atol=1e-6)
 
 
-def test_the_gradient_is_that_of_a_backward_through_the_whole_network(
-    subject: Subject, hooked: gradcam.TargetLayer
-) -> None:
-    scores = hooked.forward(subject.inputs)
-    gradients = gradcam.gradients(scores, torch.arange(2), torch.tensor([1, 2]))
-    scale = subject.gradients.abs().max().item()
-    assert scale > 0
-    assert_close(gradients, subject.gradients, rtol=1e-4, atol=1e-5 * scale)
-    # The backward leaves the activations as they are too.
-    assert_close(scores.activations.detach(), subject.activations, rtol=1e-5, atol=1e-6)
-
-
-def test_the_trunk_leaves_no_tape(subject: Subject, hooked: gradcam.TargetLayer) -> None:
-    scores = hooked.forward(subject.inputs)
-    assert scores.activations.is_leaf
-    assert scores.activations.grad_fn is None
-    assert scores.activations.requires_grad
+def test_the_trunk_leaves_no_tape(subject: Subject, hooked: gradcam.TargetLayers) -> None:
+    name, *_, first = subject.names
+    taped: list[bool] = []
+    watch = subject.network.get_submodule(first).register_forward_hook(
+        lambda module, args, output: taped.append(output.requires_grad)
+    )
+    scores = hooked.forward(subject.inputs, [name])
+    watch.remove()
+    activations = scores.activations[name]
+    # Hooked, but not wanted here.
+    assert taped == [False]
+    assert activations.is_leaf
+    assert activations.grad_fn is None
+    assert activations.requires_grad
     assert scores.logits.requires_grad
     assert not any(parameter.requires_grad for parameter in subject.network.parameters())
 
 
+def test_the_tape_begins_at_the_first_of_several_layers(
+    subject: Subject, hooked: gradcam.TargetLayers
+) -> None:
+    activations = hooked.forward(subject.inputs, subject.names).activations
+    leaves = [name for name in subject.names if activations[name].is_leaf]
+    assert leaves == subject.names[-1:]
+    assert all(held.requires_grad for held in activations.values())
+
+
+def test_a_pass_that_wants_no_layer_leaves_no_tape(
+    subject: Subject, hooked: gradcam.TargetLayers
+) -> None:
+    scores = hooked.forward(subject.inputs, [])
+    assert scores.activations == {}
+    assert not scores.logits.requires_grad
+    assert_close(scores.logits, subject.logits, rtol=1e-5, atol=1e-6)
+
+
 def test_outside_of_a_forward_the_hooked_network_is_the_plain_one(
-    subject: Subject, hooked: gradcam.TargetLayer
+    subject: Subject, hooked: gradcam.TargetLayers
 ) -> None:
     logits = subject.network(subject.inputs)
     assert not logits.requires_grad
     assert_close(logits, subject.logits, rtol=1e-5, atol=1e-6)
 
 
-def test_close_takes_the_hook_off(subject: Subject) -> None:
-    layer = gradcam.TargetLayer(subject.network, subject.name, subject.inputs[:1])
-    assert hooks_of(subject.network) == 1
-    layer.close()
-    assert hooks_of(subject.network) == 0
+def test_close_takes_the_hooks_off() -> None:
+    network = Squares()
+    layers = gradcam.TargetLayers(network, ["before", "pick", "before"], GRIDS)
+    assert hooks_of(network) == 2
+    layers.close()
+    assert hooks_of(network) == 0
 
 
 def test_under_no_grad_the_head_is_recorded_all_the_same() -> None:
-    layer = gradcam.TargetLayer(Squares(), "pick", GRIDS)
+    layers = gradcam.TargetLayers(Squares(), ["pick"], GRIDS)
     with torch.no_grad():
-        scores = layer.forward(GRIDS)
-    gradients = gradcam.gradients(scores, torch.tensor([0]), torch.tensor([0]))
-    assert gradients.tolist() == [BY_HAND[0][0]]
+        scores = layers.forward(GRIDS, ["pick"])
+    assert gradients_of(scores, [0], [0])["pick"].tolist() == [BY_HAND[0][0]]
+
+
+# Several layers
+
+
+class Branches(Squares):
+    """Two ways from the input to the sum of both, which is 3 A^k in channel k."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.once, self.twice, self.joined = nn.Identity(), nn.Identity(), nn.Identity()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        channels = self.pick(self.before(inputs))
+        joined = self.joined(self.once(1 * channels) + self.twice(2 * channels))
+        return self.fc(joined.square().sum(dim=(2, 3)))
+
+
+# In units of class 0's gradient at ``pick``, 2 w_k A^k: of the joined one 2 w_k 3 A^k, which both
+# branches have too; of the channels, which come by both ways, three times that.
+IN_BRANCHES = {"once": 3, "twice": 3, "joined": 3, "pick": 9}
+
+
+@pytest.mark.parametrize(
+    ("names", "leaves"),
+    [
+        (["once"], ["once"]),
+        (["twice"], ["twice"]),
+        (["once", "twice"], ["once", "twice"]),
+        (["twice", "once", "joined"], ["once", "twice"]),
+        (["joined"], ["joined"]),
+        (["joined", "twice"], ["twice"]),
+        (["pick", "twice"], ["pick"]),
+        (["once", "joined", "pick", "twice"], ["pick"]),
+    ],
+)
+def test_layers_on_two_ways_have_each_their_own_gradient(
+    names: list[str], leaves: list[str]
+) -> None:
+    layers = gradcam.TargetLayers(Branches(), ["joined", "twice", "once", "pick"], GRIDS)
+    scores = layers.forward(GRIDS, names)
+    assert scores.logits.tolist() == [[9 * logit for logit in LOGITS]]
+    assert sorted(name for name in names if scores.activations[name].is_leaf) == leaves
+    gradients = gradients_of(scores, [0], [0])
+    of_class_0 = torch.tensor([BY_HAND[0][0]]).double()
+    for name in names:
+        assert_close(gradients[name], IN_BRANCHES[name] * of_class_0)
+
+
+def test_passes_at_the_same_time_hold_each_their_own_layers() -> None:
+    network = Squares()
+    layers = gradcam.TargetLayers(network, ["before", "pick", "after"], GRIDS)
+    both_inside = threading.Barrier(2, timeout=30)
+
+    def meet(module: nn.Module, args: tuple[Tensor]) -> None:
+        both_inside.wait()
+
+    network.before.register_forward_pre_hook(meet)
+    network.fc.register_forward_pre_hook(meet)
+    found: dict[str, gradcam.Scores] = {}
+
+    def run(name: str, factor: int) -> None:
+        found[name] = layers.forward(factor * GRIDS, [name])
+
+    threads = [threading.Thread(target=run, args=of) for of in (("before", 1), ("after", 2))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert {name: list(scores.activations) for name, scores in found.items()} == {
+        "before": ["before"],
+        "after": ["after"],
+    }
+    assert gradients_of(found["after"], [0], [0])["after"].tolist() == [
+        (2 * torch.tensor(BY_HAND[0][0])).tolist()
+    ]
+    assert gradients_of(found["before"], [0], [0])["before"][:, :2].tolist() == [BY_HAND[0][0]]
+
+
+def test_a_layer_that_was_not_hooked_cannot_be_wanted() -> None:
+    layers = gradcam.TargetLayers(Squares(), ["pick"], GRIDS)
+    with pytest.raises(SettingsError, match=r"'after' must run once .* not 0 times"):
+        layers.forward(GRIDS, ["pick", "after"])
 
 
 # What runs in place
@@ -387,9 +493,14 @@ class Changes(Squares):
         self.change = change
 
     def forward(self, inputs: Tensor) -> Tensor:
-        channels = self.pick(inputs)
+        channels = self.pick(self.before(inputs))
         self.change(channels)
         return self.fc(channels.sum(dim=(2, 3)))
+
+
+def unrecorded(channels: Tensor) -> None:
+    with torch.no_grad():
+        channels.add_(1)
 
 
 @pytest.mark.parametrize(
@@ -399,18 +510,19 @@ class Changes(Squares):
         # The second channel is [[0, 1], [-1, 2]].
         (lambda channels: channels.relu_(), [[[1, 1], [1, 1]], [[0, -1], [0, -1]]]),
         (lambda channels: channels.add_(1), [[[1, 1], [1, 1]], [[-1, -1], [-1, -1]]]),
+        (unrecorded, [[[1, 1], [1, 1]], [[-1, -1], [-1, -1]]]),
         (lambda channels: channels[:, 1:].mul_(3), [[[1, 1], [1, 1]], [[-3, -3], [-3, -3]]]),
     ],
-    ids=["nothing", "relu_", "add_", "mul_ on a view"],
+    ids=["nothing", "relu_", "add_", "add_ off the tape", "mul_ on a view"],
 )
 def test_a_change_in_place_does_not_reach_the_activations(
     change: Callable[[Tensor], Tensor], gradient: list[list[list[float]]]
 ) -> None:
-    layer = gradcam.TargetLayer(Changes(change), "pick", GRIDS)
-    scores = layer.forward(GRIDS)
-    assert_close(scores.activations.detach(), GRIDS[:, :2])
-    gradients = gradcam.gradients(scores, torch.tensor([0]), torch.tensor([0]))
-    assert gradients.tolist() == [gradient]
+    layers = gradcam.TargetLayers(Changes(change), ["before", "pick"], GRIDS)
+    for names in (["pick"], ["before", "pick"]):
+        scores = layers.forward(GRIDS, names)
+        assert_close(scores.activations["pick"].detach(), GRIDS[:, :2])
+        assert gradients_of(scores, [0], [0])["pick"].tolist() == [gradient]
 
 
 @pytest.mark.parametrize(
@@ -422,13 +534,13 @@ def test_a_copy_goes_on_only_where_something_runs_in_place(name: str, copied: bo
     network = nn.Sequential(
         nn.Conv2d(3, 2, 1), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten()
     ).double()
-    layer = gradcam.TargetLayer(network, name, GRIDS)
+    layers = gradcam.TargetLayers(network, [name], GRIDS)
     received: list[int] = []
     network[int(name) + 1].register_forward_pre_hook(
         lambda module, args: received.append(args[0].data_ptr())
     )
-    scores = layer.forward(GRIDS)
-    assert (received != [scores.activations.data_ptr()]) is copied
+    scores = layers.forward(GRIDS, [name])
+    assert (received != [scores.activations[name].data_ptr()]) is copied
 
 
 # Failing
@@ -449,18 +561,17 @@ class Fails:
 @pytest.mark.parametrize("place", ["before", "pick", "after", "fc"])
 def test_after_an_exception_in_a_forward_the_next_is_right(place: str) -> None:
     network = Squares()
-    layer = gradcam.TargetLayer(network, "pick", GRIDS)
+    layers = gradcam.TargetLayers(network, ["pick"], GRIDS)
     failing = network.get_submodule(place).register_forward_pre_hook(Fails())
     with pytest.raises(MemoryError, match="once"):
-        layer.forward(7 * GRIDS)
+        layers.forward(7 * GRIDS, ["pick"])
     failing.remove()
 
     assert hooks_of(network) == 1
     assert not network(GRIDS).requires_grad
-    scores = layer.forward(GRIDS)
+    scores = layers.forward(GRIDS, ["pick"])
     assert scores.logits.tolist() == [LOGITS]
-    gradients = gradcam.gradients(scores, torch.tensor([0]), torch.tensor([0]))
-    assert gradients.tolist() == [BY_HAND[0][0]]
+    assert gradients_of(scores, [0], [0])["pick"].tolist() == [BY_HAND[0][0]]
 
 
 class Twice(Squares):
@@ -509,8 +620,36 @@ def test_a_layer_that_carries_no_map_is_refused(
     network: nn.Module, name: str, message: str
 ) -> None:
     with pytest.raises(SettingsError, match=message):
-        gradcam.TargetLayer(network, name, GRIDS)
+        gradcam.TargetLayers(network, [name], GRIDS)
     assert hooks_of(network) == 0
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["pick", "pikc"], "no layer 'pikc'"),
+        (["pick", "", "after"], "no layer ''"),
+        (["pick", "before", "unused"], "do not depend on layer 'unused'"),
+        (["after", "fc", "pick"], "'fc' must give"),
+    ],
+)
+def test_one_layer_of_several_that_carries_no_map_takes_all_hooks_off(
+    names: list[str], message: str
+) -> None:
+    network = Squares()
+    with pytest.raises(SettingsError, match=message):
+        gradcam.TargetLayers(network, names, GRIDS)
+    assert hooks_of(network) == 0
+    assert not network(GRIDS).requires_grad
+
+
+def test_a_forward_that_fails_while_layers_are_proven_takes_the_hooks_off() -> None:
+    network = Squares()
+    network.after.register_forward_pre_hook(Fails())
+    with pytest.raises(MemoryError, match="once"):
+        gradcam.TargetLayers(network, ["before", "pick"], GRIDS)
+    # The test's own.
+    assert hooks_of(network) == 1
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,10 @@ import torch
 from torch import nn
 
 import constructed
+import contract
 from camserve.errors import SettingsError
 from camserve.requests import Row
+from contract import inputs_of
 
 # TorchServe reads its version and its metrics' configuration without closing the files.
 pytestmark = pytest.mark.filterwarnings(
@@ -26,6 +28,9 @@ pytestmark = pytest.mark.filterwarnings(
 
 PHOTO = constructed.png(constructed.photo(("red", (90, 120), 40), ("blue", (230, 120), 30)))
 FIELDS = {"data": bytearray(PHOTO)}
+B64 = base64.b64encode(PHOTO).decode()
+INSTANCES = {"body": {"instances": [B64, {"image": B64, "target": "blue"}]}}
+INPUTS = {"body": {"id": "7", "model_name": "colours", "inputs": inputs_of([B64])}}
 
 #: The headers that TorchServe gives a handler, by transport: HTTP's own, and each field's type.
 OF_FIELD = {"data": {"content-type": ""}}
@@ -33,6 +38,11 @@ PREDICTIONS = {**OF_FIELD, "Host": "localhost:8080", "explain": "False", "url_pa
 EXPLANATIONS = {**PREDICTIONS, "explain": "True"}
 INVOCATIONS = {**OF_FIELD, "Host": "localhost:8080", "content-length": "1234"}
 GRPC = OF_FIELD
+#: KServe and Open Inference have one field, the parsed body.
+OF_BODY = {"body": {"content-type": "application/json"}}
+KSERVE = {**OF_BODY, "Host": "localhost:8080", "explain": "False"}
+KSERVE_EXPLAIN = {**KSERVE, "explain": "True"}
+OPEN_INFERENCE = OF_BODY
 
 
 @pytest.fixture(scope="module")
@@ -190,6 +200,91 @@ def test_explanations_hold_even_where_the_operator_leaves_them_out(
     assert (predictions.explained, explanations.explained) == ([], ["red"])
 
 
+# KServe
+
+
+@pytest.mark.parametrize(
+    ("headers", "key"), [(KSERVE, "predictions"), (KSERVE_EXPLAIN, "explanations")]
+)
+def test_kserve_v1_answers_each_instance(headers: dict[str, Any], key: str, service: Any) -> None:
+    (answer,) = ask(service, (INSTANCES, headers))
+    assert answer.status == 200
+    assert answer.content.keys() == {key}
+    found = contract.outcomes(answer.content, "v1")
+    assert [one["explanations"][0]["label"] for one in found] == ["red", "blue"]
+
+
+def test_kserve_v1_status_is_the_gravest_where_all_fail(service: Any) -> None:
+    junk = base64.b64encode(b"junk").decode()
+    body = {"instances": [junk, {"image": B64, "target": "puce"}]}
+    (answer,) = ask(service, ({"body": body}, KSERVE))
+    assert (answer.status, answer.phrase) == (415, "Unsupported Media Type")
+    found = contract.outcomes(answer.content, "v1")
+    assert [one["error"]["status"] for one in found] == [415, 400]
+
+
+@pytest.mark.parametrize("headers", [KSERVE, KSERVE_EXPLAIN, OPEN_INFERENCE])
+def test_kserve_v2_answers_with_tensors(headers: dict[str, Any], service: Any) -> None:
+    (answer,) = ask(service, (INPUTS, headers))
+    assert answer.status == 200
+    (found,) = contract.outcomes(answer.content, "v2")
+    assert answer.content["id"] == "7"
+    assert found["model"] == {"name": "colours", "version": "2.1"}
+    assert found["explanations"][0]["label"] == "red"
+
+
+@pytest.mark.parametrize("headers", [KSERVE, OPEN_INFERENCE])
+@pytest.mark.parametrize(
+    "body", [{"inputs": []}, {"inputs": None, "id": 5}, {"inputs": inputs_of([B64], alhpa="1")}]
+)
+def test_kserve_v2_is_refused_in_v2(
+    body: dict[str, Any], headers: dict[str, Any], service: Any
+) -> None:
+    (answer,) = ask(service, ({"body": body}, headers))
+    assert answer.status == 400
+    assert contract.outcomes(answer.content, "v2") == [{"error": answer.content["error"]}]
+
+
+def test_whatever_body_comes_parsed_over_grpc_is_answered_in_v2(service: Any) -> None:
+    bodies: list[dict[str, Any]] = [{}, {"id": "7"}, {"instances": [B64]}, {"image": B64}]
+    for answer in ask(service, *(({"body": body}, OPEN_INFERENCE) for body in bodies)):
+        assert answer.status == 400
+        assert contract.outcomes(answer.content, "v2") == [{"error": answer.content["error"]}]
+
+
+def test_kserve_takes_options_from_the_header(service: Any) -> None:
+    header = {"X-Explain": '{"target": "green"}'}
+    v1, v2 = ask(service, (INSTANCES, KSERVE | header), (INPUTS, KSERVE | header))
+    labels = [one["explanations"][0]["label"] for one in contract.outcomes(v1.content, "v1")]
+    assert labels == ["green", "blue"]
+    assert contract.arrays(v2.content)["explained_label"].tolist() == [["green"]]
+
+
+# The description
+
+
+@pytest.mark.parametrize("headers", [{"describe": "True"}, {"describe": "True", "Host": "x"}])
+def test_a_call_for_the_description_is_answered_with_it(
+    headers: dict[str, str], service: Any
+) -> None:
+    before, described, after = ask(
+        service, (FIELDS, PREDICTIONS), ({}, headers), (INPUTS, OPEN_INFERENCE)
+    )
+    assert described.status == 200
+    assert described.content["model"]["version"] == "2.1"
+    assert described.content["classes"] == constructed.LABELS
+    assert before.explained == ["red"]
+    assert contract.arrays(after.content)["explained_label"].tolist() == [["red"]]
+
+
+def test_an_input_of_that_name_is_no_call_for_the_description(service: Any) -> None:
+    fields = {**FIELDS, "describe": b"True"}
+    (answer,) = ask(service, (fields, {**GRPC, "describe": {"content-type": ""}}))
+    assert answer.error == "unknown_option"
+
+
+# gRPC and HTTP
+
 GRPC_ROWS = [
     (FIELDS, GRPC),
     ({}, {}),
@@ -197,8 +292,12 @@ GRPC_ROWS = [
     # Inputs that are called as TorchServe's own headers are.
     ({**FIELDS, "explain": b"true"}, {**GRPC, "explain": {"content-type": ""}}),
     ({**FIELDS, "Host": b"x"}, {**GRPC, "Host": {"content-type": ""}}),
+    (INPUTS, OPEN_INFERENCE),
+    ({"body": {"id": "7"}}, OPEN_INFERENCE),
 ]
 HTTP_ROWS = [
+    (INSTANCES, KSERVE),
+    (INPUTS, KSERVE_EXPLAIN),
     (FIELDS, PREDICTIONS),
     (FIELDS, EXPLANATIONS),
     (FIELDS, INVOCATIONS),

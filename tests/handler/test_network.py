@@ -1,7 +1,8 @@
-"""Labels, architectures, weights: what fits loads, what does not says why."""
+"""Architectures, weights, preprocessing: what fits loads, what does not says why."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,128 +14,14 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 from torch.testing import assert_close
-from torchvision.models import ResNet50_Weights
 
 import constructed
-from camserve.errors import RequestError, SettingsError
-from camserve.network import Labels, Network, build
+from camserve.errors import SettingsError
+from camserve.network import Network, build
 from camserve.pipeline import Pipeline
 from camserve.settings import Settings
 
-IMAGENET = tuple(ResNet50_Weights.IMAGENET1K_V2.meta["categories"])
-# Torchvision's labels are distinct; in other lists, as that of TorchServe's example, the bird and
-# the machine are both a crane.
-CRANES = (*IMAGENET[:134], "crane", *IMAGENET[135:])
 CPU = torch.device("cpu")
-
-
-# Labels
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        ["cat", "dog", "kite"],
-        {"0": "cat", "1": "dog", "2": "kite"},
-        {"2": "kite", "0": "cat", "1": "dog"},
-        {"0": ["n01", "cat"], "1": ["n02", "dog"], "2": ["n03", "kite"]},
-        {"0": ["n01", "cat"], "1": "dog", "2": ["kite"]},
-    ],
-)
-def test_labels_load_from_either_form(content: object, tmp_path: Path) -> None:
-    path = tmp_path / "labels.json"
-    path.write_text(json.dumps(content))
-    labels = Labels.load(path)
-    assert labels.names == ("cat", "dog", "kite")
-    assert len(labels) == 3
-    assert [labels[n] for n in range(3)] == ["cat", "dog", "kite"]
-
-
-def test_labels_keep_their_letters(tmp_path: Path) -> None:
-    path = tmp_path / "labels.json"
-    path.write_text(json.dumps(["Bär", "猫"], ensure_ascii=False), "utf-8")
-    assert Labels.load(path).resolve("猫") == 1
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ('{"0": "cat", "2": "dog"}', "keys must be 0 to 1"),
-        ('{"1": "cat", "2": "dog"}', "keys must be 0 to 1"),
-        ('{"cat": 0, "dog": 1}', "keys must be 0 to 1"),
-        ('{"0": "cat", "1": 7}', "accepted are a JSON list of names"),
-        ('{"0": "cat", "1": []}', "accepted are a JSON list of names"),
-        ('["cat", 7]', "accepted are a JSON list of names"),
-        ('"cat"', "accepted are a JSON list of names"),
-        ("null", "accepted are a JSON list of names"),
-        ("[]", "no label in it"),
-        ("{}", "no label in it"),
-        ("cat\ndog\n", "Expecting value"),
-        (b"\xff\xfe", "utf-8"),
-    ],
-)
-def test_labels_of_another_form_are_refused(
-    content: str | bytes, message: str, tmp_path: Path
-) -> None:
-    path = tmp_path / "labels.json"
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    with pytest.raises(SettingsError, match=f"labels.json: .*{message}"):
-        Labels.load(path)
-
-
-def test_missing_labels_are_named(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"labels\.json: .*No such file"):
-        Labels.load(tmp_path / "labels.json")
-
-
-@pytest.mark.parametrize(
-    ("target", "index"),
-    [
-        ("predicted", None),
-        (0, 0),
-        (999, 999),
-        (134, 134),
-        (517, 517),
-        ("tabby", 281),
-        ("crane bird", 134),
-        ("crane", 517),
-        ("tench", 0),
-        ("toilet tissue", 999),
-    ],
-)
-def test_a_target_is_an_index_a_label_or_the_predicted_class(
-    target: int | str, index: int | None
-) -> None:
-    assert Labels(IMAGENET).resolve(target) == index
-
-
-@pytest.mark.parametrize(
-    ("target", "parts"),
-    [
-        (1000, ["1000", "0 to 999"]),
-        ("tabbi", ["'tabbi'", "did you mean 'tabby'", "0 to 999", "'predicted'"]),
-        ("Tabby", ["'Tabby'", "'tabby'"]),
-        ("tabby ", ["'tabby '", "'tabby'"]),
-        ("Predicted", ["'Predicted'", "'predicted'"]),
-        ("x" * 5000, ["x" * 20, "an exact label"]),
-        (10**4000, ["1" + "0" * 20, "0 to 999"]),
-    ],
-)
-def test_another_target_is_an_unknown_class(target: int | str, parts: list[str]) -> None:
-    with pytest.raises(RequestError) as error:
-        Labels(IMAGENET).resolve(target)
-    assert (error.value.code, error.value.status) == ("unknown_class", 400)
-    assert [part for part in parts if part not in error.value.message] == []
-    assert len(error.value.message) < 300
-
-
-def test_a_label_of_two_classes_is_answered_with_both() -> None:
-    labels = Labels(CRANES)
-    with pytest.raises(RequestError) as error:
-        labels.resolve("crane")
-    assert error.value.code == "unknown_class"
-    assert "'crane' stands for the classes 134, 517" in error.value.message
-    assert [labels.resolve(n) for n in (134, 517)] == [134, 517]
 
 
 # Architectures
@@ -212,6 +99,7 @@ def test_a_network_loads_ready_to_serve(tmp_path: Path) -> None:
     assert not network.module.training
     assert network.labels.names == ("class 0", "class 1", "class 2")
     assert network.device == CPU
+    assert network.sha256 == hashlib.sha256((tmp_path / "w.safetensors").read_bytes()).hexdigest()
     inputs = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         assert_close(network.module(inputs), expected(inputs))

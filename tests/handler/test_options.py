@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from camserve.errors import RequestError
-from camserve.options import Colormap, Options
+from camserve.options import Colormap, ImageFormat, Method, Options, Output
 from camserve.settings import Settings
 
 NAN = float("nan")
-SETTINGS = Settings()
+SETTINGS = Settings(layers=("layer3.5", "layer2"))
+METHODS, OUTPUTS = get_args(Method), get_args(Output)
 
 
 def nested(depth):
@@ -32,24 +33,47 @@ def nested(depth):
         pytest.param("target", 285, 285, id="target-index"),
         pytest.param("target", "285", 285, id="target-index-text"),
         pytest.param("target", "Egyptian cat", "Egyptian cat", id="target-label"),
+        pytest.param("target", " 285 ", 285, id="target-index-padded"),
         pytest.param("target", "predicted", "predicted", id="target-predicted"),
+        pytest.param("target", "top:5", "top:5", id="target-top"),
+        pytest.param("target", "cat-dog", "cat-dog", id="target-contrast"),
+        pytest.param("target", "cat, dog", "cat, dog", id="target-list-or-label"),
+        pytest.param("target", ["cat", 3, "4"], ("cat", 3, 4), id="target-list"),
+        pytest.param("target", [285], (285,), id="target-list-of-one"),
+        pytest.param("target", '["cat", 3, "4"]', ("cat", 3, 4), id="target-list-text"),
+        pytest.param("target", "[cat", "[cat", id="target-label-with-a-bracket"),
+        pytest.param("target", "[" * 1000, "[" * 1000, id="target-label-of-brackets"),
         pytest.param("top_k", 1, 1, id="top_k"),
         pytest.param("top_k", "3", 3, id="top_k-text"),
         pytest.param("explain", False, False, id="explain"),
         pytest.param("explain", "false", False, id="explain-text"),
         pytest.param("explain", "true", True, id="explain-true-text"),
-        pytest.param("method", "gradcam", "gradcam", id="method"),
-        pytest.param("layer", "layer4.2", "layer4.2", id="layer"),
+        *(pytest.param("method", name, name, id=f"method-{name}") for name in METHODS),
+        pytest.param("method", "gradcam  ", "gradcam++", id="method-plus-in-a-form"),
+        pytest.param("layer", "layer4.2", ("layer4.2",), id="layer"),
+        pytest.param("layer", "layer3.5", ("layer3.5",), id="layer-further"),
+        pytest.param("layer", ["layer2", "layer4.2"], ("layer2", "layer4.2"), id="layer-list"),
+        pytest.param("layer", "layer2, layer3.5", ("layer2", "layer3.5"), id="layer-names"),
+        pytest.param("layer", '["layer2"]', ("layer2",), id="layer-json-text"),
+        pytest.param("layer", ["layer2", "layer2"], ("layer2",), id="layer-twice"),
+        pytest.param("layer", None, ("layer4.2",), id="layer-null"),
         pytest.param("outputs", ["overlay"], ("overlay",), id="outputs"),
         pytest.param("outputs", "overlay", ("overlay",), id="outputs-name"),
         pytest.param("outputs", "overlay, heatmap", ("overlay", "heatmap"), id="outputs-names"),
         pytest.param("outputs", '["overlay"]', ("overlay",), id="outputs-json-text"),
-        pytest.param("image_format", "webp", "webp", id="image_format"),
+        pytest.param("outputs", list(OUTPUTS), OUTPUTS, id="outputs-all"),
+        pytest.param("outputs", "map,boxes,map", ("map", "boxes"), id="outputs-twice"),
+        *(pytest.param("image_format", name, name, id=name) for name in get_args(ImageFormat)),
         pytest.param("size", "model", "model", id="size"),
+        pytest.param("size", "original", "original", id="size-original"),
+        pytest.param("size", 1, 1, id="size-least"),
+        pytest.param("size", "8192", 8192, id="size-most-text"),
         pytest.param("colormap", "viridis", "viridis", id="colormap"),
         pytest.param("alpha", 0, 0.0, id="alpha-low"),
         pytest.param("alpha", 1, 1.0, id="alpha-high"),
         pytest.param("alpha", "0.55", 0.55, id="alpha-text"),
+        pytest.param("threshold", 0, 0.0, id="threshold-low"),
+        pytest.param("threshold", "0.999", 0.999, id="threshold-high-text"),
     ],
 )
 def test_option_is_accepted_typed_and_as_text(option, given, value):
@@ -67,6 +91,14 @@ def test_option_is_accepted_typed_and_as_text(option, given, value):
         pytest.param("target", "", "a class index, an exact label", id="target-empty"),
         pytest.param("target", None, "a class index, an exact label", id="target-null"),
         pytest.param("target", {"index": 1}, "a class index, an exact label", id="target-object"),
+        pytest.param("target", [], "or a list of these", id="target-empty-list"),
+        pytest.param("target", "[]", "or a list of these", id="target-empty-list-text"),
+        pytest.param("target", [None], "or a list of these", id="target-list-of-null"),
+        pytest.param("target", [1, True], "or a list of these", id="target-list-with-a-boolean"),
+        pytest.param("target", [["cat"]], "or a list of these", id="target-list-in-a-list"),
+        pytest.param("target", [""], "or a list of these", id="target-list-of-nothing"),
+        pytest.param("target", [-1], "or a list of these", id="target-list-negative"),
+        pytest.param("target", "x" * 1001, "a class index, an exact label", id="target-too-long"),
         pytest.param("top_k", 0, "from 1 to", id="top_k-zero"),
         pytest.param("top_k", "0", "from 1 to", id="top_k-zero-text"),
         pytest.param("top_k", 2.5, "from 1 to", id="top_k-fraction"),
@@ -78,8 +110,12 @@ def test_option_is_accepted_typed_and_as_text(option, given, value):
         pytest.param("explain", None, "true or false", id="explain-null"),
         pytest.param("method", "nope", "gradcam", id="method"),
         pytest.param("method", ["gradcam"], "gradcam", id="method-list"),
-        pytest.param("layer", "layer3", "layer4.2", id="layer-other"),
-        pytest.param("layer", None, "layer4.2", id="layer-null"),
+        pytest.param("method", "gradcam ", ", ".join(METHODS), id="method-one-plus"),
+        pytest.param("method", "gradcam++ ", ", ".join(METHODS), id="method-three-pluses"),
+        pytest.param("layer", "layer3", "layer4.2, layer3.5, layer2", id="layer-other"),
+        pytest.param("layer", ["layer2", "layer3"], "layer4.2", id="layer-list-one-other"),
+        pytest.param("layer", [], "a list of them", id="layer-empty-list"),
+        pytest.param("layer", "", "a list of them", id="layer-empty"),
         pytest.param("layer", 4, "layer", id="layer-number"),
         pytest.param("outputs", "nope", "heatmap, overlay", id="outputs-name"),
         pytest.param("outputs", ["heatmap", "nope"], "heatmap, overlay", id="outputs-one-wrong"),
@@ -90,7 +126,17 @@ def test_option_is_accepted_typed_and_as_text(option, given, value):
         pytest.param("outputs", {"heatmap": True}, "heatmap, overlay", id="outputs-object"),
         pytest.param("outputs", None, "heatmap, overlay", id="outputs-null"),
         pytest.param("image_format", "JPEG", "png, jpeg, webp", id="image_format-case"),
-        pytest.param("size", "nope", "model", id="size"),
+        pytest.param("size", "nope", "1 to 8192", id="size"),
+        pytest.param("size", 0, "1 to 8192", id="size-zero"),
+        pytest.param("size", 8193, "1 to 8192", id="size-too-large"),
+        pytest.param("size", "1e3", "1 to 8192", id="size-float-text"),
+        pytest.param("size", 0.5, "1 to 8192", id="size-fraction"),
+        pytest.param("size", True, "1 to 8192", id="size-boolean"),
+        pytest.param("size", None, "1 to 8192", id="size-null"),
+        pytest.param("threshold", 1, "to below 1", id="threshold-high"),
+        pytest.param("threshold", -0.01, "0 to", id="threshold-low"),
+        pytest.param("threshold", NAN, "0 to", id="threshold-nan"),
+        pytest.param("threshold", False, "0 to", id="threshold-boolean"),
         pytest.param("colormap", "Jet", "jet, winter", id="colormap-case"),
         pytest.param("alpha", -0.01, "from 0 to 1", id="alpha-low"),
         pytest.param("alpha", 1.01, "from 0 to 1", id="alpha-high"),
@@ -130,11 +176,13 @@ def test_unknown_option_lists_all_options():
     "given",
     [
         pytest.param({"alpha": "x" * 1_000_000}, id="text"),
-        pytest.param({"target": ["x"] * 100_000}, id="list"),
+        pytest.param({"target": [{}] * 10_000}, id="list"),
+        pytest.param({"target": {"x" * 1_000_000: 1}}, id="object"),
         pytest.param({"alpha": 10**4000}, id="number"),
         pytest.param({"target": nested(sys.getrecursionlimit())}, id="bottomless-list"),
         pytest.param({"x" * 1_000_000: 1}, id="name"),
         pytest.param({"layer": "x" * 1_000_000}, id="layer"),
+        pytest.param({"layer": "x" * 1000}, id="layer-longest"),
     ],
 )
 def test_message_stays_short_for_a_huge_value(given):
@@ -150,7 +198,14 @@ def test_options_not_given_are_the_operators():
 
 
 def test_options_name_the_archives_layer():
-    assert Settings(layer="_bn1").options({}).layer == "_bn1"
+    assert Settings(layer="_bn1").options({}).layer == ("_bn1",)
+    assert Settings(layer="_bn1", layers=("x", "_bn1")).options({}).layer == ("_bn1",)
+
+
+def test_options_name_the_operators_choice_of_layers():
+    settings = Settings(layers=("layer3",), defaults=Options(layer=("layer3", "layer4.2")))
+    assert settings.options({}).layer == ("layer3", "layer4.2")
+    assert settings.options({"layer": "layer4.2"}).layer == ("layer4.2",)
 
 
 @pytest.mark.parametrize(

@@ -9,85 +9,52 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+import contract
+import rows
 from camserve import render
 from camserve.errors import SettingsError
 from camserve.pipeline import Pipeline
 from camserve.requests import Row
 from constructed import COLOURS, LABELS, photo, png
+from contract import assert_alike, decoded
+from rows import HTTP, answer, grpc, v1, v2
 
 DISCS = png(photo(("red", (90, 120), 40), ("blue", (230, 120), 30)))
 TALL = png(photo(("cyan", (100, 150), 50), ("yellow", (100, 260), 30), width=200, height=400))
 GREY = png(photo())
 RED = png(photo(("red", (160, 120), 300)))
+ALL_OUTPUTS = ["heatmap", "overlay", "mask", "map", "boxes"]
+
+
+@pytest.fixture(scope="module")
+def colours(load: Callable[..., Pipeline]) -> Pipeline:
+    return load(layers=["layer3.5", "layer4.1"])
 
 
 def form(image: bytes = DISCS, **options: str) -> Row:
-    """A multipart form, or a gRPC map: bytes under each name."""
-    return Row({"data": image, **{name: value.encode() for name, value in options.items()}}, {})
+    return rows.form(image, **options)
 
 
-def body(image: bytes = DISCS, options: str = "{}", path: str = "") -> Row:
-    """A raw body, its options in the header or the URL."""
-    return Row({"body": bytearray(image)}, {"x-explain": options}, path=path)
+def raw(image: bytes = DISCS, options: str = "{}", path: str = "") -> Row:
+    return rows.raw(image, options, path)
 
 
 def jsoned(image: bytes = DISCS, **options: Any) -> Row:
-    return Row({"body": {"image": {"b64": base64.b64encode(image).decode()}, **options}}, {})
-
-
-def answer(pipeline: Pipeline, *rows: Row) -> list[dict[str, Any]]:
-    replies = pipeline.postprocess(pipeline.inference(pipeline.preprocess(rows)))
-    assert all(reply.content_type == "application/json" for reply in replies)
-    contents = [json.loads(reply.body) for reply in replies]
-    statuses = [content.get("error", {"status": 200})["status"] for content in contents]
-    assert [reply.status for reply in replies] == statuses
-    return contents
-
-
-def decoded(image: dict[str, Any]) -> NDArray[np.int16]:
-    """The (height, width, 3) RGB pixels of a reply's picture."""
-    data = np.frombuffer(base64.b64decode(image["b64"], validate=True), np.uint8)
-    return cv2.imdecode(data, cv2.IMREAD_COLOR_RGB).astype(np.int16)
-
-
-def assert_alike(got: Any, expected: Any, place: str = "reply") -> None:
-    """Numbers equal to 1e-4, pictures to 2 grey levels of the map, all else exactly."""
-    if isinstance(expected, dict) and "b64" in expected:
-        assert got.keys() == expected.keys(), place
-        assert got["media_type"] == expected["media_type"], place
-        assert decoded(got).shape == (got["height"], got["width"], 3), place
-        difference = np.abs(decoded(got) - decoded(expected))
-        # Where a colormap is steepest it takes 6 levels of a channel for one of the map.
-        assert difference.max() <= 12, place
-        assert difference.mean() <= 0.5, place
-    elif isinstance(expected, dict):
-        assert list(got) == list(expected), place
-        for key in expected:
-            assert_alike(got[key], expected[key], f"{place}.{key}")
-    elif isinstance(expected, list):
-        assert len(got) == len(expected), place
-        for n, (one, other) in enumerate(zip(got, expected, strict=True)):
-            assert_alike(one, other, f"{place}[{n}]")
-    elif isinstance(expected, float):
-        assert got == pytest.approx(expected, rel=1e-4, abs=1e-4), place
-    else:
-        assert got == expected, place
+    return rows.jsoned(image, **options)
 
 
 # Alone and together
 
 GOOD = {
-    "raw": body(),
-    "raw, header": body(options='{"target": "blue", "colormap": "viridis", "alpha": 0.8}'),
-    "raw, path": body(TALL, path="/target=5,outputs=overlay"),
-    "raw, tall": body(TALL),
+    "raw": raw(),
+    "raw, header": raw(options='{"target": "blue", "colormap": "viridis", "alpha": 0.8}'),
+    "raw, path": raw(TALL, path="/target=5,outputs=overlay"),
+    "raw, tall": raw(TALL),
     "form, predicted": form(target="predicted"),
     "form, index": form(target="2", image_format="webp", outputs="heatmap"),
     "form, no evidence": form(RED, target="cyan"),
@@ -96,15 +63,54 @@ GOOD = {
     "json, unexplained": jsoned(explain=False),
     "grpc, unexplained": form(TALL, explain="false", top_k="6"),
     "explanations": Row({"body": DISCS}, {}, must_explain=True),
-}
+    "targets": form(target="blue,red,5", outputs="map,boxes"),
+    "targets, one twice": jsoned(target=["blue", 2, "blue"], outputs=["map"]),
+    "top": jsoned(target="top:6", outputs=["map", "mask"]),
+    "top and more": form(TALL, target="top:2,red-cyan,predicted-yellow", outputs="map,boxes"),
+    "contrast": jsoned(target="blue-red", outputs=["heatmap", "map"]),
+    **{
+        f"method {method}": jsoned(
+            (DISCS, TALL)[n % 2], target=["blue", "top:2"], method=method, outputs=["map"],
+            layer=("layer4.2", ["layer4.2", "layer3.5"], "layer3.5")[n % 3],
+        )
+        for n, method in enumerate(
+            ["gradcam", "gradcam++", "hirescam", "xgradcam", "layercam", "gradcam_elementwise",
+             "eigencam", "eigengradcam"]
+        )
+    },
+    "other layer": form(layer="layer3.5", outputs="map,heatmap"),
+    "all layers": form(TALL, layer="layer4.1,layer3.5,layer4.2", outputs="map,mask,boxes"),
+    "everything": jsoned(target=["top:2", "blue-red"], layer=["layer3.5", "layer4.2"],
+                         method="gradcam++", outputs=ALL_OUTPUTS, size="original", alpha=0.5),
+    "size": form(TALL, size="90", outputs="overlay,mask", colormap="turbo", image_format="webp"),
+    "threshold": form(target="blue", threshold="0.9", outputs="boxes"),
+    "v1": v1(DISCS),
+    "v1, options": v1((DISCS, {"target": ["blue", "red"], "outputs": "map"})),
+    "v1, explain": v1(TALL, must_explain=True, outputs=["boxes"]),
+    "v2": v2(DISCS),
+    "v2, options": v2(TALL, target=["yellow", "top:2"], layer="layer3.5", outputs=["map", "mask"]),
+    "grpc, v2": grpc(DISCS),
+    "grpc, v2, targets": grpc(DISCS, target='["blue", 0]'),
+}  # fmt: skip
 BAD = {
     "damaged": (form(DISCS[:200]), "invalid_image"),
     "no photo": (form(b"xx"), "unsupported_format"),
     "unknown class": (form(target="blu"), "unknown_class"),
     "no such index": (jsoned(target=6), "unknown_class"),
     "unknown option": (jsoned(alfa=1), "unknown_option"),
-    "out of range": (body(options='{"alpha": 7}'), "invalid_option"),
+    "out of range": (raw(options='{"alpha": 7}'), "invalid_option"),
     "too many": (form(top_k="7"), "invalid_option"),
+    "too many targets": (form(target="top:7"), "invalid_option"),
+    "too many targets, listed": (jsoned(target=[0] * 17), "invalid_option"),
+    "no such class to tell from": (form(target="red-pink"), "unknown_class"),
+    "layer not served": (form(layer="layer4.2,layer1"), "invalid_option"),
+    "too large a reply": (form(size="8192"), "reply_too_large"),
+    "v1, nothing": (Row({"body": {"instances": []}}, HTTP), "invalid_request"),
+    "v1, unknown class": (v1((DISCS, {"target": "pink"})), "unknown_class"),
+    "v2, no photo": (Row({"body": {"inputs": []}}, HTTP), "missing_image"),
+    "v2, unknown class": (v2(DISCS, target="pink"), "unknown_class"),
+    "grpc, v2, junk": (grpc(b"junk"), "unsupported_format"),
+    "grpc, v2, nothing": (Row({"body": {"model_name": "m"}}, {}), "invalid_request"),
     "nothing": (Row({}, {}), "missing_image"),
     "broken JSON": (Row({"body": b"{"}, {"content-type": "application/json"}), "invalid_json"),
     "conflict": (
@@ -143,6 +149,14 @@ def test_a_mixed_batch_in_any_order_answers_each_as_if_alone(
         assert_alike(got, alone[name], name)
 
 
+def test_every_protocol_gives_the_same_answer(alone: dict[str, dict[str, Any]]) -> None:
+    expected = alone["raw"]
+    assert_alike(alone["form, predicted"], expected)
+    assert_alike(alone["v1"], expected)
+    assert_alike(alone["v2"], contract.as_v2_has_it(expected))
+    assert_alike(alone["grpc, v2"], contract.as_v2_has_it(expected))
+
+
 def test_batches_may_overlap(colours: Pipeline, alone: dict[str, dict[str, Any]]) -> None:
     batches = [["raw", "damaged"], ["json", "form, index"], ["nothing"]]
     prepared = [colours.preprocess([ROWS[name] for name in names]) for names in batches]
@@ -150,6 +164,17 @@ def test_batches_may_overlap(colours: Pipeline, alone: dict[str, dict[str, Any]]
     for names, batch in list(zip(batches, scored, strict=True))[::-1]:
         for name, reply in zip(names, colours.postprocess(batch), strict=True):
             assert_alike(json.loads(reply.body), alone[name], name)
+
+
+def test_a_call_for_the_description_is_answered_within_a_batch(
+    colours: Pipeline, alone: dict[str, dict[str, Any]]
+) -> None:
+    asked = [ROWS["raw"], Row({}, {"describe": "True"}, describe=True), ROWS["damaged"]]
+    replies = colours.postprocess(colours.inference(colours.preprocess(asked)))
+    first, described, last = (json.loads(reply.body) for reply in replies)
+    assert [reply.status for reply in replies] == [200, 200, 400]
+    assert described["classes"] == LABELS
+    assert_alike([first, last], [alone["raw"], alone["damaged"]])
 
 
 # What runs
@@ -175,6 +200,9 @@ def passes(colours: Pipeline) -> Iterator[list[int]]:
         (["raw"], [1]),
         (["damaged", "raw", "nothing", "json, unexplained"], [2]),
         (["json, unexplained", "grpc, unexplained"], [2]),
+        (["v1", "damaged", "v2", "grpc, v2", "raw"], [4]),
+        (["raw"] * 8, [8]),
+        (["raw", "damaged"] * 9, [8, 1]),
     ],
 )
 def test_one_forward_serves_the_living_and_none_the_dead(
@@ -195,14 +223,14 @@ def test_an_unexpected_exception_fails_its_own_request(
 ) -> None:
     draw = render.draw
 
-    def fail_for_hot(map: Any, photo: Any, options: Any) -> Any:
-        if options.colormap == "hot":
+    def fail_for_hot(*args: Any) -> Any:
+        if args[-1].colormap == "hot":
             raise ZeroDivisionError("CUDA, a secret")
-        return draw(map, photo, options)
+        return draw(*args)
 
     monkeypatch.setattr(render, "draw", fail_for_hot)
-    rows = ROWS["raw"], form(colormap="hot"), ROWS["json"], ROWS["no photo"]
-    first, failed, *rest = answer(colours, *rows)
+    asked = ROWS["raw"], form(colormap="hot"), ROWS["json"], ROWS["no photo"]
+    first, failed, *rest = answer(colours, *asked)
 
     assert failed["error"]["code"] == "internal_error"
     assert failed["error"]["status"] == 500
@@ -254,7 +282,7 @@ def test_the_reply_has_every_field_of_the_contract(colours: Pipeline) -> None:
     assert reply["image"].pop("seen") == pytest.approx(
         [42 * across, 4 * down, 266 * across, 228 * down], abs=1e-3
     )
-    assert reply["image"] == {"width": 320, "height": 240}
+    assert reply["image"] == {"width": 320, "height": 240, "orientation": 1}
 
     predictions = reply["predictions"]
     assert [list(prediction) for prediction in predictions] == [

@@ -252,6 +252,15 @@ def test_a_layer_without_evidence_halves_the_mean_but_not_the_heat():
     np.testing.assert_allclose(heat.over(frame), spread_over(frame, map), atol=1e-6)
 
 
+def test_layers_that_cancel_make_no_heat_of_what_rounding_left():
+    map = random_map(7, 7)
+    heat = Heat([map, 1 - map], SIDE)
+    assert heat.flat
+    assert not heat.map.any()
+    assert not heat.over(Frame.whole(SIDE, SIDE)).any()
+    assert not Heat([map, map], SIDE).flat
+
+
 def test_layers_without_evidence_make_no_heat():
     heat = Heat([np.zeros((7, 7), np.float32), np.zeros((14, 14), np.float32)], SIDE)
     assert heat.peak == 0

@@ -1,119 +1,131 @@
-"""What goes back, byte for byte as the contract has it."""
+"""Results as they stand in a reply, as the contract has it."""
 
 from __future__ import annotations
 
 import base64
-import json
 
+import numpy as np
 import pytest
 
-from camserve.errors import STATUS_OF, RequestError
-from camserve.pictures import Frame
-from camserve.render import Image
-from camserve.replies import Explanation, Model, Prediction, explained, refused
+from camserve.geometry import Box, Frame
+from camserve.render import Image, Region
+from camserve.replies import Explanation, answer
 
-MODEL = Model("resnet50", "1.0")
-FRAME = Frame(451, 300, (80.3505747, 5.1724138, 370.6494253, 294.8275862))
-TABBY = Prediction(281, "tabby", 0.625, 9.125)
-TIGER = Prediction(282, "tiger cat", 0.25, 8.5)
-EXPLANATION = Explanation(
-    TABBY,
-    "gradcam",
-    "layer4.2",
-    evidence=True,
-    peak=0.4375,
-    images={
-        "heatmap": Image(b"\x89PNG heatmap", "image/png", 224, 224),
-        "overlay": Image(b"\x89PNG overlay", "image/png", 224, 224),
-    },
-)
+MODEL = {"name": "resnet50", "version": "1.0"}
+FRAME = Frame(451, 300, 1, Box(80.3505747, 5.1724138, 370.6494253, 294.8275862))
+TABBY = {"class_id": 281, "label": "tabby", "probability": 0.625, "score": 9.125}
+TIGER = {"class_id": 282, "label": "tiger cat", "probability": 0.25, "score": 8.5}
 
 
-def compact(document):
-    """The document's bytes, keys in their order."""
-    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+def explanation(drawings, against=None, layers=("layer4.2",), evidence=True, peak=0.4375):
+    return Explanation(TABBY, against, "gradcam", layers, evidence, peak, drawings)
+
+
+def explained(*args, **kwargs):
+    """The one explanation of a reply."""
+    (body,) = answer(MODEL, FRAME, [TABBY], [explanation(*args, **kwargs)])["explanations"]
+    return body
 
 
 def test_reply_is_the_contracts_document():
-    reply = explained(MODEL, FRAME, [TABBY, TIGER], [EXPLANATION])
-    assert reply.body == compact(
-        {
-            "model": {"name": "resnet50", "version": "1.0"},
-            "image": {"width": 451, "height": 300, "seen": [80.351, 5.172, 370.649, 294.828]},
-            "predictions": [
-                {"class_id": 281, "label": "tabby", "probability": 0.625, "score": 9.125},
-                {"class_id": 282, "label": "tiger cat", "probability": 0.25, "score": 8.5},
-            ],
-            "explanations": [
-                {
-                    "class_id": 281,
-                    "label": "tabby",
-                    "probability": 0.625,
-                    "score": 9.125,
-                    "method": "gradcam",
-                    "layer": "layer4.2",
-                    "evidence": True,
-                    "peak": 0.4375,
-                    "heatmap": {
-                        "b64": "iVBORyBoZWF0bWFw",
-                        "media_type": "image/png",
-                        "width": 224,
-                        "height": 224,
-                    },
-                    "overlay": {
-                        "b64": "iVBORyBvdmVybGF5",
-                        "media_type": "image/png",
-                        "width": 224,
-                        "height": 224,
-                    },
-                }
-            ],
-        }
-    )
-
-
-def test_reply_is_json_with_status_200():
-    reply = explained(MODEL, FRAME, [TABBY], [])
-    assert (reply.status, reply.content_type) == (200, "application/json")
+    drawings = {
+        "heatmap": Image(b"\x89PNG heatmap", "image/png", 224, 224),
+        "overlay": Image(b"\x89PNG overlay", "image/png", 451, 300),
+    }
+    reply = answer(MODEL, FRAME, [TABBY, TIGER], [explanation(drawings)])
+    assert reply == {
+        "model": {"name": "resnet50", "version": "1.0"},
+        "image": {
+            "width": 451,
+            "height": 300,
+            "orientation": 1,
+            "seen": [80.351, 5.172, 370.649, 294.828],
+        },
+        "predictions": [TABBY, TIGER],
+        "explanations": [
+            {
+                "class_id": 281,
+                "label": "tabby",
+                "probability": 0.625,
+                "score": 9.125,
+                "method": "gradcam",
+                "layer": "layer4.2",
+                "evidence": True,
+                "peak": 0.4375,
+                "heatmap": {
+                    "b64": "iVBORyBoZWF0bWFw",
+                    "media_type": "image/png",
+                    "width": 224,
+                    "height": 224,
+                },
+                "overlay": {
+                    "b64": "iVBORyBvdmVybGF5",
+                    "media_type": "image/png",
+                    "width": 451,
+                    "height": 300,
+                },
+            }
+        ],
+    }
+    assert list(reply) == ["model", "image", "predictions", "explanations"]
 
 
 def test_reply_without_an_explanation_has_an_empty_list():
-    assert json.loads(explained(MODEL, FRAME, [TABBY], []).body)["explanations"] == []
+    assert answer(MODEL, FRAME, [TABBY], [])["explanations"] == []
 
 
-def test_base64_gives_the_pictures_bytes():
+@pytest.mark.parametrize("name", ["heatmap", "overlay", "mask"])
+def test_base64_gives_the_pictures_bytes(name):
     data = bytes(range(256))
-    images = {"mask": Image(data, "image/png", 1, 1)}
-    explanation = Explanation(TABBY, "gradcam", "layer4.2", False, 0.0, images)
-    document = json.loads(explained(MODEL, FRAME, [TABBY], [explanation]).body)
-    text = document["explanations"][0]["mask"]["b64"]
+    text = explained({name: Image(data, "image/webp", 1, 1)})[name]["b64"]
     assert base64.b64decode(text, validate=True) == data
 
 
-def test_label_keeps_its_letters():
-    reply = explained(MODEL, FRAME, [Prediction(0, "Häher 鳥", 1.0, 1.0)], [])
-    assert json.loads(reply.body.decode("utf-8"))["predictions"][0]["label"] == "Häher 鳥"
+def test_map_is_its_shape_and_its_values_row_by_row():
+    map = np.array([[0, 0.25, 0.5], [0.75, 1, 0]], np.float32)
+    assert explained({"map": map})["map"] == {
+        "shape": [2, 3],
+        "values": [0.0, 0.25, 0.5, 0.75, 1.0, 0.0],
+    }
 
 
-def test_error_is_the_contracts_document():
-    reply = refused(RequestError("invalid_option", "option 'alpha': 2 is not accepted"))
-    assert reply.body == compact(
-        {
-            "error": {
-                "code": "invalid_option",
-                "status": 400,
-                "message": "option 'alpha': 2 is not accepted",
-            }
-        }
-    )
+def test_boxes_are_in_thousandths_of_a_pixel_with_their_share():
+    regions = (Region(Box(80.35057, 5.17241, 100, 20.00049), 0.75), Region(Box(-0.0, 0, 1, 1), 0.1))
+    boxes = explained({"boxes": regions})["boxes"]
+    assert boxes == [
+        {"box": [80.351, 5.172, 100.0, 20.0], "share": 0.75},
+        {"box": [0.0, 0.0, 1.0, 1.0], "share": 0.1},
+    ]
+    assert str(boxes[1]["box"][0]) == "0.0"
 
 
-@pytest.mark.parametrize(("code", "status"), STATUS_OF.items())
-def test_error_says_its_status_in_the_body_too(code, status):
-    reply = refused(RequestError(code, "why"))
-    assert reply.status == json.loads(reply.body)["error"]["status"] == status
-    assert reply.content_type == "application/json"
+def test_no_box_is_an_empty_list():
+    assert explained({"boxes": ()})["boxes"] == []
 
 
-def test_statuses_are_those_of_http():
-    assert {400 <= status < 600 for status in STATUS_OF.values()} == {True}
+def test_one_layer_is_a_name_and_several_are_a_list():
+    assert explained({})["layer"] == "layer4.2"
+    assert explained({}, layers=("layer4.2", "layer3.5"))["layer"] == ["layer4.2", "layer3.5"]
+
+
+def test_against_is_there_only_where_there_is_one():
+    assert "against" not in explained({})
+    assert explained({}, against=TIGER)["against"] == TIGER
+
+
+def test_outputs_stand_in_the_order_asked_for_and_no_others():
+    drawings = {"boxes": (), "map": np.zeros((1, 1), np.float32)}
+    assert list(explained(drawings))[-2:] == ["boxes", "map"]
+    assert not {"heatmap", "overlay", "mask"} & explained(drawings).keys()
+
+
+def test_orientation_and_what_was_seen_are_the_files():
+    # Stored on its side (6: transposed, then mirrored), 300 x 451 upright.
+    frame = Frame(451, 300, 6, Box(10, 20, 250, 260))
+    image = answer(MODEL, frame, [TABBY], [])["image"]
+    assert image == {
+        "width": 451,
+        "height": 300,
+        "orientation": 6,
+        "seen": [20.0, 50.0, 260.0, 290.0],
+    }

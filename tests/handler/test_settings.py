@@ -136,7 +136,33 @@ def test_unknown_key_is_named_with_its_place_and_the_nearest(config, message):
         ),
         pytest.param({"defaults": {"alpha": 2}}, "defaults.alpha", "2", "from 0 to 1", id="alpha"),
         pytest.param(
-            {"defaults": {"target": [1]}}, "defaults.target", "[1]", "class index", id="target"
+            {"defaults": {"target": [-1]}}, "defaults.target", "-1", "class index", id="target"
+        ),
+        pytest.param(
+            {"defaults": {"target": {}}}, "defaults.target", "{}", "a list of", id="target-object"
+        ),
+        pytest.param({"defaults": {"size": 9000}}, "defaults.size", "9000", "1 to 8192", id="size"),
+        pytest.param(
+            {"defaults": {"threshold": 1}}, "defaults.threshold", "1", "below 1", id="threshold"
+        ),
+        pytest.param(
+            {"defaults": {"method": "cam"}}, "defaults.method", "'cam'", "layercam", id="method"
+        ),
+        pytest.param(
+            {"preprocess": {"fit": "letterbox"}},
+            "preprocess.fit",
+            "'letterbox'",
+            "crop, stretch or pad",
+            id="fit",
+        ),
+        pytest.param({"layers": "layer3"}, "layers", "'layer3'", "a list of", id="layers-text"),
+        pytest.param({"layers": [3]}, "layers", "3", "dotted names", id="layers-number"),
+        *(
+            pytest.param(
+                {"limits": {key: value}}, f"limits.{key}", str(value), "at least 1", id=key
+            )
+            for key in ("instances", "targets", "drawn_pixels", "reply_bytes")
+            for value in (0, "many", True, 1.5)
         ),
         pytest.param(
             {"defaults": {"outputs": ["heatmap", "nope"]}},
@@ -151,6 +177,13 @@ def test_unknown_key_is_named_with_its_place_and_the_nearest(config, message):
             "layer3",
             "layer4.2",
             id="defaults-layer",
+        ),
+        pytest.param(
+            {"layers": ["layer2"], "defaults": {"layer": ["layer2", "layer3"]}},
+            "defaults.layer",
+            "'layer3' is not served",
+            "layer4.2, layer2",
+            id="defaults-layer-list",
         ),
     ],
 )
@@ -172,13 +205,28 @@ def test_handler_must_be_a_section(handler):
 
 
 def test_settings_keep_what_was_given():
-    section = {"layer": "_bn1", "preprocess": {"resize": 256, "std": [0.5, 0.5, 0.5]}}
+    section = {
+        "layer": "_bn1",
+        "layers": ["_conv_head"],
+        "preprocess": {"resize": 256, "std": [0.5, 0.5, 0.5]},
+        "limits": {"instances": 4},
+        "defaults": {"layer": "_conv_head"},
+    }
     values = Settings.from_yaml({"batchSize": 4, "handler": section})
-    assert (values.layer, values.preprocess.resize, values.preprocess.std) == (
-        "_bn1",
-        256,
-        (0.5, 0.5, 0.5),
-    )
+    assert (values.layer, values.served) == ("_bn1", ("_bn1", "_conv_head"))
+    assert (values.preprocess.resize, values.preprocess.std) == (256, (0.5, 0.5, 0.5))
+    assert (values.limits.instances, values.limits.targets) == (4, 16)
+    assert values.options({}).layer == ("_conv_head",)
+
+
+@pytest.mark.parametrize("fit", ["stretch", "pad"])
+def test_only_a_crop_must_fit_the_resized_photo(fit):
+    section = {"preprocess": {"fit": fit, "crop": 300}}
+    assert Settings.from_yaml({"handler": section}).preprocess.crop == 300
+
+
+def test_a_layer_that_is_named_twice_is_served_once():
+    assert Settings(layer="a", layers=("b", "a", "b")).served == ("a", "b")
 
 
 @pytest.mark.parametrize(

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
+import pytest
 
 import constructed
 from client import Client, peak_in_photo
 from harness import COLOURS
-
-
-def together(calls: list[Callable[[], Any]]) -> list[Any]:
-    with ThreadPoolExecutor(len(calls)) as pool:
-        return [future.result() for future in [pool.submit(call) for call in calls]]
+from transports import WAYS, Answered, together
+from wild import Options
 
 
 def batches(server: Client) -> int:
@@ -84,3 +82,40 @@ def test_bad_requests_in_a_batch_get_their_own_errors(server: Client) -> None:
         assert replies[n].json()["predictions"][0]["label"] == "green"
     assert [len(replies[n].json()["explanations"]) for n in (0, 2, 5, 7)] == [1, 1, 0, 1]
     assert batches(server) - before < 8
+
+
+#: What comes of a photo of one colour, by what is asked of it: the code of its error, or None.
+ASKED: dict[str, tuple[Options, str | None]] = {
+    "good": ({"outputs": "map"}, None),
+    "good, of two classes": ({"target": ["red", "blue-red"], "outputs": ["boxes"]}, None),
+    "unknown class": ({"target": "pink"}, "unknown_class"),
+    "unknown option": ({"alhpa": 1}, "unknown_option"),
+    "wrong value": ({"alpha": 2}, "invalid_option"),
+    "junk": ({}, "unsupported_format"),
+}
+
+
+@pytest.mark.parametrize("turn", range(2))
+def test_every_protocol_in_one_batch_good_and_bad(server: Client, turn: int) -> None:
+    before, deaths = batches(server), server.deaths()
+    asked: list[tuple[str, str, str]] = []
+    calls: list[Callable[[], Answered]] = []
+    for n, (way, call) in enumerate(WAYS.items()):
+        # Every way is asked for something good in one turn and for something bad in the other.
+        choices = [name for name, (_, code) in ASKED.items() if (code is None) is (n % 2 == turn)]
+        name = choices[n % len(choices)]
+        colour = constructed.LABELS[n % len(constructed.LABELS)]
+        asked.append((way, name, colour))
+        photo = constructed.png(constructed.photo((colour, (160, 120), 60)))
+        image = b"junk" if name == "junk" else photo
+        calls.append(partial(call, server, image, ASKED[name][0]))
+    for (way, name, colour), answered in zip(asked, together(calls), strict=True):
+        outcome, code = answered.outcome, ASKED[name][1]
+        if code:
+            assert outcome["error"]["code"] == code, (way, name)
+            continue
+        assert outcome["predictions"][0]["label"] == colour, (way, name)
+        explained = [one["label"] for one in outcome["explanations"]]
+        assert explained == ([colour] if name == "good" else ["red", "blue"]), (way, name)
+    assert batches(server) - before < len(calls)
+    assert server.deaths() == deaths

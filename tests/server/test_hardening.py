@@ -11,7 +11,8 @@ import psutil
 import pytest
 
 import constructed
-from client import Client
+from client import Client, infer_request
+from contract import inputs_of
 from harness import COLOURS, script
 
 PHOTO = constructed.png(constructed.photo(("cyan", (160, 120), 60)))
@@ -35,6 +36,18 @@ def test_grpc_wants_a_token(server: Client, metadata: list[tuple[str, str]]) -> 
     with pytest.raises(grpc.RpcError) as refusal:
         server.grpc.Predictions(request, metadata=metadata, timeout=10)
     assert refusal.value.code() == grpc.StatusCode.PERMISSION_DENIED
+    infer = infer_request(COLOURS, inputs_of([PHOTO]))
+    with pytest.raises(grpc.RpcError) as refusal:
+        server.open_inference.ModelInfer(infer, metadata=metadata, timeout=10)
+    assert refusal.value.code() == grpc.StatusCode.PERMISSION_DENIED
+
+
+def test_the_description_wants_a_token_for_management(server: Client) -> None:
+    url = f"http://127.0.0.1:{server.ports['MANAGEMENT_PORT']}/models/{COLOURS}?customized=true"
+    for token in ("wrong", server.token):
+        response = httpx.get(url, headers={"Authorization": f"Bearer {token}"})
+        assert response.status_code == 400
+        assert "weights" not in response.text
 
 
 def test_models_cannot_be_registered_or_deleted(server: Client) -> None:
@@ -55,6 +68,11 @@ def test_metrics_are_in_prometheus_form(server: Client) -> None:
 
 
 def test_a_body_over_the_limit_is_refused(server: Client) -> None:
-    response = server.http.post(f"/predictions/{COLOURS}", content=bytes(26 * 1024 * 1024))
-    assert response.status_code == 413
+    deaths = server.deaths()
+    large = bytes(26 * 1024 * 1024)
+    for path in (f"/predictions/{COLOURS}", f"/v2/models/{COLOURS}/infer"):
+        assert server.http.post(path, content=large).status_code == 413
+    with pytest.raises(grpc.RpcError):
+        server.infer(infer_request(COLOURS, inputs_of([large])))
     assert server.predict(COLOURS, data=PHOTO)["predictions"][0]["label"] == "cyan"
+    assert server.deaths() == deaths

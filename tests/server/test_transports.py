@@ -4,132 +4,150 @@ from __future__ import annotations
 
 import base64
 import json
+from functools import partial
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
 import constructed
 from client import Client, peak_in_photo, picture
+from contract import as_v2_has_it, assert_alike
 from harness import COLOURS
+from transports import GRPC_WAYS, HTTP_WAYS, WAYS, Answered, in_tensors, together
+from wild import Options
 
 PHOTO = constructed.png(constructed.photo(("red", (100, 120), 50), ("blue", (230, 120), 30)))
 B64 = base64.b64encode(PHOTO).decode()
 PREDICT, EXPLAIN = f"/predictions/{COLOURS}", f"/explanations/{COLOURS}"
-# What every way below asks for.
-OPTIONS = {"target": "blue", "top_k": 2, "colormap": "bone", "outputs": ["heatmap"]}
-TEXTS = {"target": "blue", "top_k": "2", "colormap": "bone", "outputs": "heatmap"}
-IN_URL = "target=blue,top_k=2,colormap=bone,outputs=heatmap"
-IMAGE_TYPE = {"Content-Type": "image/png"}
-
-HTTP_WAYS: dict[str, tuple[str, dict[str, Any]]] = {
-    "raw body, header": (
-        PREDICT,
-        {"content": PHOTO, "headers": {**IMAGE_TYPE, "X-Explain": json.dumps(OPTIONS)}},
-    ),
-    "raw body, header in lower case": (
-        PREDICT,
-        {"content": PHOTO, "headers": {**IMAGE_TYPE, "x-explain": json.dumps(OPTIONS)}},
-    ),
-    "raw body, URL path": (f"{PREDICT}/1.0/{IN_URL}", {"content": PHOTO, "headers": IMAGE_TYPE}),
-    "raw body without a content type": (f"{PREDICT}/1.0/{IN_URL}", {"content": PHOTO}),
-    "raw body of base64 text": (
-        f"{PREDICT}/1.0/{IN_URL}",
-        {"content": B64, "headers": {"Content-Type": "text/plain"}},
-    ),
-    "multipart": (PREDICT, {"files": {"data": PHOTO}, "data": TEXTS}),
-    "multipart, options as JSON": (
-        PREDICT,
-        {"files": {"image": PHOTO}, "data": {"options": json.dumps(OPTIONS)}},
-    ),
-    "urlencoded": (PREDICT, {"data": {"data": B64, **TEXTS}}),
-    "JSON, image object": (PREDICT, {"json": {"image": {"b64": B64}, **OPTIONS}}),
-    "JSON, image string": (PREDICT, {"json": {"image": B64, **OPTIONS}}),
-    "JSON, data": (PREDICT, {"json": {"data": B64, **OPTIONS}}),
-    "JSON, b64": (PREDICT, {"json": {"b64": B64, **OPTIONS}}),
-    "explanations": (f"{EXPLAIN}/1.0/{IN_URL}", {"content": PHOTO, "headers": IMAGE_TYPE}),
-    "explanations, JSON": (EXPLAIN, {"json": {"image": B64, **OPTIONS}}),
-    "invocations": (
-        "/invocations",
-        {"content": PHOTO, "headers": IMAGE_TYPE, "params": {"model_name": COLOURS, **TEXTS}},
-    ),
-    "invocations, multipart": (
-        "/invocations",
-        {"files": {"data": PHOTO}, "data": {"model_name": COLOURS, **TEXTS}},
-    ),
-    "invocations, JSON with a query": (
-        "/invocations",
-        {"json": {"image": B64}, "params": {"model_name": COLOURS, **TEXTS}},
-    ),
-    "M/predict": (
-        f"/{COLOURS}/predict",
-        {"content": PHOTO, "headers": IMAGE_TYPE, "params": TEXTS},
-    ),
-}
-GRPC_INPUTS = {
-    "fields": {"data": PHOTO, **{name: text.encode() for name, text in TEXTS.items()}},
-    "options as JSON": {"data": PHOTO, "options": json.dumps(OPTIONS).encode()},
+ASKED: dict[str, Options] = {
+    "one class": {"target": "blue", "top_k": 2, "colormap": "bone", "outputs": ["heatmap"]},
+    "several classes, layers and outputs": {
+        "target": ["blue", "red-green", "top:2", 4],
+        "method": "gradcam++",
+        "layer": ["layer4.2", "layer3.5"],
+        "outputs": ["map", "boxes", "mask"],
+        "threshold": 0.4,
+        "top_k": 3,
+    },
+    "the photo's size": {
+        "target": 2,
+        "layer": "layer4.1",
+        "method": "layercam",
+        "size": "original",
+        "outputs": ["overlay", "mask", "heatmap"],
+        "alpha": 0.6,
+        "colormap": "viridis",
+        "image_format": "webp",
+    },
 }
 
 
 @pytest.fixture(scope="module")
-def expected(server: Client) -> dict[str, Any]:
-    reply: dict[str, Any] = server.http.post(PREDICT, files={"data": PHOTO}, data=TEXTS).json()
+def expected(server: Client) -> dict[str, dict[str, Any]]:
+    """The reply to each set of options, as JSON alone has it."""
+    return {
+        name: server.http.post(PREDICT, json={"image": B64, **options}).json()
+        for name, options in ASKED.items()
+    }
+
+
+def test_the_reply_is_what_the_photo_shows(expected: dict[str, dict[str, Any]]) -> None:
+    reply = expected["one class"]
     assert [p["label"] for p in reply["predictions"]] == ["red", "magenta"]
     (explanation,) = reply["explanations"]
     assert explanation["label"] == "blue"
     assert set(explanation) >= {"class_id", "probability", "score", "method", "layer", "peak"}
     x, y = peak_in_photo(reply, explanation)
     assert (x - 230) ** 2 + (y - 120) ** 2 < 30**2
-    return reply
 
 
-def assert_same(reply: dict[str, Any], expected: dict[str, Any]) -> None:
-    """Equal but for the rounding that another batch size brings."""
-    assert reply["model"] == {"name": COLOURS, "version": "1.0"}
-    assert reply["image"] == expected["image"]
-    assert reply["predictions"] == [
-        {**p, "probability": pytest.approx(p["probability"], abs=1e-5),
-         "score": pytest.approx(p["score"], abs=1e-5)}
-        for p in expected["predictions"]
+def test_every_option_shows_in_the_reply(expected: dict[str, dict[str, Any]]) -> None:
+    several = expected["several classes, layers and outputs"]
+    assert len(several["predictions"]) == 3
+    explained = several["explanations"]
+    assert [one["label"] for one in explained] == ["blue", "red", "red", "magenta", "magenta"]
+    assert [one.get("against", {}).get("label") for one in explained] == [
+        None, "green", None, None, None,
     ]  # fmt: skip
-    (got,), (wanted,) = reply["explanations"], expected["explanations"]
-    assert got.keys() == wanted.keys()
-    for name in ("class_id", "label", "method", "layer", "evidence"):
-        assert got[name] == wanted[name]
-    difference = picture(got["heatmap"]).astype(int) - picture(wanted["heatmap"])
-    assert abs(difference).max() <= 1
+    for one in explained:
+        assert (one["method"], one["layer"]) == ("gradcam++", ["layer4.2", "layer3.5"])
+        assert one["map"]["shape"] == [14, 14]
+        assert picture(one["mask"]).shape == (224, 224, 3)
+        assert "heatmap" not in one
+        assert "overlay" not in one
+    (box,) = explained[0]["boxes"]
+    x0, y0, x1, y1 = box["box"]
+    # The blue disc's centre.
+    assert x0 < 230 < x1
+    assert y0 < 120 < y1
+
+    (original,) = expected["the photo's size"]["explanations"]
+    assert (original["method"], original["layer"]) == ("layercam", "layer4.1")
+    for name in ("overlay", "mask", "heatmap"):
+        assert original[name]["media_type"] == "image/webp"
+        assert picture(original[name]).shape == (240, 320, 3)
+    mask = picture(original["mask"]).astype(int)
+    assert mask[120, 235].min() > mask[120, 60].max() + 100
+    # 0.6 of viridis' first colour and 0.4 of the photo's red.
+    red = picture(original["overlay"])[120, 80].astype(int)
+    assert np.abs(red - (0.6 * np.array([68, 1, 84]) + 0.4 * np.array([255, 0, 0]))).max() < 12
 
 
-@pytest.mark.parametrize("way", HTTP_WAYS)
-@pytest.mark.parametrize("method", ["POST", "PUT"])
-def test_every_http_way_gives_the_same_answer(
-    server: Client, expected: dict[str, Any], way: str, method: str
+# TorchServe has no PUT of /invocations.
+PUT = [way for way in HTTP_WAYS if not way.startswith("invocations")]
+
+
+@pytest.fixture(scope="module")
+def answers(server: Client) -> dict[tuple[str, str, str], Answered | Exception]:
+    """What every way gives, asked for together, so that they share batches."""
+    found: dict[tuple[str, str, str], Answered | Exception] = {}
+
+    def ask(name: str, way: str, method: str) -> None:
+        try:
+            found[name, way, method] = WAYS[way](server, PHOTO, ASKED[name], method)
+        except Exception as failure:
+            found[name, way, method] = failure
+
+    for name in ASKED:
+        together([partial(ask, name, way, "POST") for way in WAYS])
+    together([partial(ask, "one class", way, "PUT") for way in PUT])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "way", "method"),
+    [
+        *((name, way, "POST") for name in ASKED for way in WAYS),
+        *(("one class", way, "PUT") for way in PUT),
+    ],
+)
+def test_every_way_gives_the_same_answer(
+    answers: dict[tuple[str, str, str], Answered | Exception],
+    expected: dict[str, dict[str, Any]],
+    name: str,
+    way: str,
+    method: str,
 ) -> None:
-    path, content = HTTP_WAYS[way]
-    if method == "PUT" and "/invocations" in path:
-        method = "POST"  # TorchServe has no PUT there.
-    response = server.http.request(method, path, **content)
-    assert response.status_code == 200, response.text
-    assert response.headers["content-type"] == "application/json"
-    assert_same(response.json(), expected)
-
-
-@pytest.mark.parametrize("inputs", GRPC_INPUTS.values(), ids=GRPC_INPUTS)
-def test_grpc_gives_the_same_answer(
-    server: Client, expected: dict[str, Any], inputs: dict[str, bytes]
-) -> None:
-    assert_same(server.predict(COLOURS, **inputs), expected)
+    answered = answers[name, way, method]
+    if isinstance(answered, Exception):
+        raise answered
+    assert answered.status == 200, answered
+    wanted = expected[name]
+    assert answered.outcome["model"] == {"name": COLOURS, "version": "1.0"}
+    assert_alike(answered.outcome, as_v2_has_it(wanted) if in_tensors(way) else wanted, way)
 
 
 def test_stream_predictions_answers_once_and_the_worker_lives(
-    server: Client, expected: dict[str, Any]
+    server: Client, expected: dict[str, dict[str, Any]]
 ) -> None:
-    (reply,) = server.stream(COLOURS, **GRPC_INPUTS["fields"])
-    assert_same(reply, expected)
-    (refusal,) = server.stream(COLOURS, data=b"no photo")
-    assert refusal["error"]["status"] == 415
-    assert_same(server.predict(COLOURS, **GRPC_INPUTS["fields"]), expected)
+    deaths = server.deaths()
+    stream, options = GRPC_WAYS["StreamPredictions"], ASKED["one class"]
+    assert_alike(stream(server, PHOTO, options).outcome, expected["one class"])
+    assert stream(server, b"no photo", options).status == 415
+    assert_alike(stream(server, PHOTO, options).outcome, expected["one class"])
+    assert server.deaths() == deaths
 
 
 def test_defaults_predict_and_explain(server: Client) -> None:
@@ -176,7 +194,14 @@ REFUSALS: dict[str, tuple[str, dict[str, Any], int, str]] = {
     "unknown class": (f"{PREDICT}/1.0/target=pink", {"content": PHOTO}, 400, "unknown_class"),
     "class out of range": (f"{PREDICT}/1.0/target=6", {"content": PHOTO}, 400, "unknown_class"),
     "wrong value": (f"{PREDICT}/1.0/alpha=2", {"content": PHOTO}, 400, "invalid_option"),
-    "not built yet": (f"{PREDICT}/1.0/outputs=boxes", {"content": PHOTO}, 400, "invalid_option"),
+    "layer not served": (f"{PREDICT}/1.0/layer=layer3", {"content": PHOTO}, 400, "invalid_option"),
+    "too many targets": (f"{PREDICT}/1.0/target=top:7", {"content": PHOTO}, 400, "invalid_option"),
+    "too large a reply": (
+        f"{PREDICT}/1.0/size=8192",
+        {"content": PHOTO},
+        413,
+        "reply_too_large",
+    ),
     "twice": (
         f"{PREDICT}/1.0/target=red",
         {"content": PHOTO, "headers": {"X-Explain": '{"target": "blue"}'}},
@@ -188,18 +213,6 @@ REFUSALS: dict[str, tuple[str, dict[str, Any], int, str]] = {
         {"content": PHOTO},
         400,
         "conflicting_options",
-    ),
-    "KServe v1": (
-        f"/v1/models/{COLOURS}:predict",
-        {"json": {"instances": [{"image": B64}]}},
-        400,
-        "unsupported_protocol",
-    ),
-    "KServe v2": (
-        f"/v2/models/{COLOURS}/infer",
-        {"json": {"inputs": []}},
-        400,
-        "unsupported_protocol",
     ),
 }  # fmt: skip
 
@@ -218,3 +231,5 @@ def test_calls_without_a_token_are_turned_away(server: Client) -> None:
     base = str(server.http.base_url)
     assert httpx.post(f"{base}{PREDICT}", content=PHOTO).status_code == 400
     assert httpx.get(f"{base}/ping").status_code == 400
+    for path in (f"/v1/models/{COLOURS}:predict", f"/v2/models/{COLOURS}/infer"):
+        assert httpx.post(f"{base}{path}", content=json.dumps({})).status_code == 400
