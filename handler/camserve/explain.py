@@ -112,7 +112,8 @@ def _maps(
 ) -> dict[tuple[int, str], LayerMap]:
     """The map of each chosen score at each of its layers, by the score's place and the layer."""
     found: dict[tuple[int, str], LayerMap] = {}
-    for places, gradients in gradcam.gradients(scores, samples, chosen):
+    layers = [wishes[sample].layers for sample in samples]
+    for places, gradients in gradcam.gradients(scores, samples, chosen, layers):
         for layer, gradient in gradients.items():
             activations = scores.activations[layer].detach()
             for method, rows in _by_method(places, samples, layer, wishes).items():

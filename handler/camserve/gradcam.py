@@ -219,18 +219,23 @@ def default_layer(network: nn.Module, example: Tensor) -> str:
 
 
 def gradients(
-    scores: Scores, samples: Sequence[int], chosen: Tensor
+    scores: Scores,
+    samples: Sequence[int],
+    chosen: Tensor,
+    layers: Sequence[Sequence[str]],
 ) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
     """The gradient of each chosen score with respect to its sample's activations.
 
     One backward serves the whole batch: in eval mode samples do not mix, so the gradient of the
     sum of one score per sample holds every sample's own. A sample with several scores has its
-    second in the second backward, and so on; all go through the head alone.
+    second in the second backward, and so on. Each goes back to the earliest layer that one of its
+    scores wants, and no further.
 
     Args:
         scores: a forward pass over N samples; its tape is used up.
         samples: the sample of each chosen score.
         chosen: (M,) scores on the tape, each depending on the logits of its own sample.
+        layers: those whose gradients each chosen score wants.
 
     Yields:
         For each backward the places in ``chosen`` that it served, P of them, and by layer their
@@ -244,8 +249,8 @@ def gradients(
         if turn == len(rounds):
             rounds.append([])
         rounds[turn].append(place)
-    names = list(scores.activations)
     for n, places in enumerate(rounds):
+        names = list(dict.fromkeys(name for place in places for name in layers[place]))
         found = torch.autograd.grad(
             chosen[places].sum(),
             [scores.activations[name] for name in names],

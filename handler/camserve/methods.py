@@ -38,7 +38,6 @@ def gradcam_plus_plus(activations: Tensor, gradients: Tensor) -> Tensor:
     squares = gradients.square()
     total = activations.sum(dim=(2, 3), keepdim=True)
     places = squares / (2 * squares + total * squares * gradients + _PLUS_PLUS_EPSILON)
-    places = torch.where(gradients != 0, places, 0)
     return _weighted(activations, (places * gradients.relu()).sum(dim=(2, 3)))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from camserve.errors import RequestError, SettingsError, shown
 from camserve.options import PREDICTED, Words
 
-_TOP = re.compile(r"top:(\d{1,9})")
+_TOP = re.compile("top:([0-9]{1,9})")
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,7 @@ class Labels:
             RequestError: ``unknown_class``: out of range, no such label, or a label of several
                 classes; ``invalid_option``: more than ``at_most``, or none.
         """
-        if isinstance(target, str) and target not in self._indices and "," in target:
-            target = tuple(part.strip() for part in target.split(","))
-        parts = target if isinstance(target, tuple) else (target,)
+        parts = target if isinstance(target, tuple) else self._parted(target)
         self._check_count(len(parts), at_most)
         targets: list[Target] = []
         for part in parts:
@@ -89,12 +87,18 @@ class Labels:
         self._check_count(len(targets), at_most)
         return tuple(targets)
 
+    def _parted(self, target: int | str) -> tuple[int | str, ...]:
+        """The parts of a list in text; the one target where it is none."""
+        if isinstance(target, int) or "," not in target or self._named(target):
+            return (target,)
+        return tuple(part.strip() for part in target.split(","))
+
     @staticmethod
     def _check_count(count: int, at_most: int) -> None:
-        if count > at_most:
+        if not 1 <= count <= at_most:
             raise RequestError(
                 "invalid_option",
-                f"option 'target' names {count} scores; accepted: up to {at_most}",
+                f"option 'target' names {count} scores; accepted: 1 to {at_most}",
             )
 
     def _check_top(self, count: int, at_most: int) -> None:
@@ -108,30 +112,52 @@ class Labels:
     def _target(self, part: int | str) -> Target:
         if isinstance(part, int):
             return Target(self._index(part))
-        found = self._class(part)
-        if found is not None:
-            return Target(found)
-        splits = [match.start() for match in re.finditer("-", part)]
-        pairs = [
-            (toward, against)
-            for at in splits
-            if (toward := self._class(part[:at].strip())) is not None
-            and (against := self._class(part[at + 1 :].strip())) is not None
-        ]
-        if len(pairs) == 1:
-            return Target(*pairs[0])
-        if pairs:
-            raise RequestError(
-                "unknown_class",
-                f"target {shown(part)} can be parted into two classes in {len(pairs)} ways; "
-                "accepted: their indices, as in '281-285'",
-            )
+        if target := self._named(part):
+            return target
         # No label is that long, and the search for near ones takes its time.
         nearest = difflib.get_close_matches(part[:100], self._indices, n=3)
         hint = f"; did you mean {' or '.join(map(repr, nearest))}?" if nearest else ""
         raise RequestError(
             "unknown_class", f"target {shown(part)} is no label{hint}; accepted: {self._accepted()}"
         )
+
+    def _named(self, text: str) -> Target | None:
+        """The score that one text names: a class, or two with a hyphen between them.
+
+        A hyphen may stand within a label, so each is tried; what is wrong with a part counts only
+        where no other parting is right.
+        """
+        found = self._class(text)
+        if found is not None:
+            return Target(found)
+        pairs: list[Target] = []
+        failure: RequestError | None = None
+        for hyphen in re.finditer("-", text):
+            toward = self._side(text[: hyphen.start()])
+            against = self._side(text[hyphen.end() :])
+            if toward is None or against is None:
+                continue
+            if isinstance(toward, RequestError):
+                failure = toward
+            elif isinstance(against, RequestError):
+                failure = against
+            else:
+                pairs.append(Target(toward, against))
+        if len(pairs) > 1:
+            raise RequestError(
+                "unknown_class",
+                f"target {shown(text)} can be parted into two classes in {len(pairs)} ways; "
+                "accepted: their indices, as in '281-285'",
+            )
+        if failure and not pairs:
+            raise failure
+        return pairs[0] if pairs else None
+
+    def _side(self, text: str) -> Class | RequestError | None:
+        try:
+            return self._class(text.strip())
+        except RequestError as error:
+            return error
 
     def _class(self, text: str) -> Class | None:
         """The class of a label, of ``predicted``, or of an index as text; None of other text."""
