@@ -10,9 +10,10 @@ from __future__ import annotations
 import base64
 import binascii
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal, TypeGuard, get_args
 
 import orjson
 
@@ -45,6 +46,11 @@ class V1:
     """
 
     key: Literal["predictions", "explanations"]
+
+    @property
+    def implied(self) -> dict[str, Any]:
+        """The options of a request that names none of them: nothing but the defaults."""
+        return {}
 
     def unpack(self, body: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """The instances, each a JSON object with its photo, and the options of all of them.
@@ -86,14 +92,20 @@ class V2:
     @classmethod
     def of(cls, body: Mapping[str, Any], binary: bool) -> V2:
         """The envelope of a body, however wrong that is: TorchServe needs its error in v2 too."""
-        given = body.get("id", "")
+        given = body.get("id")
         outputs = body.get("outputs")
         names = [
             output.get("name") if isinstance(output, dict) else None
             for output in (outputs if isinstance(outputs, list) else [])
         ]
         wanted = tuple(name for name in names if isinstance(name, str))
-        return cls(given if isinstance(given, str) else "", wanted, binary)
+        return cls(given if _is_text(given) else "", wanted, binary)
+
+    @property
+    def implied(self) -> dict[str, Any]:
+        """The options of a request that names none of them: what it wants is drawn."""
+        drawn = [name for name in self.wanted if name in get_args(Output)]
+        return {"outputs": drawn} if drawn else {}
 
     def unpack(self, body: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """The tensors as JSON objects, one for each element of ``image``, and the options of all.
@@ -102,8 +114,8 @@ class V2:
             RequestError: the body is none of this protocol, or its tensors do not fit together.
         """
         _check_keys("KServe v2 key", body, _V2_KEYS)
-        if not isinstance(body.get("id", ""), str):
-            raise RequestError("invalid_request", f"'id' must be a string, not {shown(body['id'])}")
+        if not _is_text(body.get("id", "")):
+            raise RequestError("invalid_request", f"'id' must be a text, not {shown(body['id'])}")
         self._check_outputs(body)
         parameters = _object("parameters", body.get("parameters", {}))
         inputs = body.get("inputs")
@@ -125,6 +137,7 @@ class V2:
             raise RequestError("missing_image", f"the request carries no photo; {_HOW}")
         instances = [{IMAGE: image} for image in images]
         for name, data in tensors.items():
+            data = [_text(name, element) for element in data] if self.binary else data
             if len(data) not in (1, len(images)):
                 raise RequestError(
                     "invalid_request",
@@ -133,9 +146,6 @@ class V2:
                 )
             for n, instance in enumerate(instances):
                 instance[name] = data[n % len(data)]
-        drawn = [name for name in self.wanted if name in get_args(Output)]
-        if drawn and "outputs" not in parameters and "outputs" not in tensors:
-            parameters["outputs"] = drawn
         return instances, parameters
 
     def reply(self, outcomes: Sequence[Outcome], model: ModelBody) -> Reply:
@@ -194,8 +204,6 @@ class V2:
                 f"input {shown(name)} has the shape {shown(shape)} and {len(data)} elements; they "
                 "must agree (over gRPC, TorchServe drops raw_input_contents: use 'contents')",
             )
-        if given.get("datatype") == "BYTES" and name != IMAGE and self.binary:
-            data = [_text(name, element) for element in data]
         return name, data, _object(f"parameters of {name}", given.get("parameters", {}))
 
 
@@ -232,6 +240,11 @@ def _flat(data: list[Any], name: str) -> Iterator[Any]:
             break
         level = [inner for element in level for inner in element]
     raise RequestError("invalid_request", f"'data' of input {shown(name)} is no tensor")
+
+
+def _is_text(value: Any) -> TypeGuard[str]:
+    """Whether it can be sent back: JSON may hold half a surrogate pair, which no reply can."""
+    return isinstance(value, str) and not re.search("[\ud800-\udfff]", value)
 
 
 def _text(name: str, element: Any) -> Any:

@@ -138,7 +138,7 @@ def _unpacked(
             f"the request carries {len(objects)} photos; accepted: up to {most}",
         )
     beside = {name: value for name, value in row.fields.items() if name not in ("body", *_ROUTING)}
-    common = _merge([*_beside(row), _texts(beside), common])
+    common = protocol.implied | _merge([*_beside(row), _texts(beside), common])
     instances: list[Instance | RequestError] = []
     for one in objects:
         try:
