@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 import constructed
 from client import Client
 from harness import COLOURS, free_ports, script
+
+
+def pytest_configure() -> None:
+    """One thread for torch, here and in the workers: threads that share a core wait by spinning."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 @pytest.fixture(scope="session")

@@ -277,6 +277,11 @@ def test_a_call_for_the_description_is_answered_with_it(
     assert contract.arrays(after.content)["explained_label"].tolist() == [["red"]]
 
 
+def test_a_photo_with_that_header_is_no_call_for_the_description(service: Any) -> None:
+    (answer,) = ask(service, (FIELDS, {**PREDICTIONS, "describe": "True"}))
+    assert answer.explained == ["red"]
+
+
 def test_an_input_of_that_name_is_no_call_for_the_description(service: Any) -> None:
     fields = {**FIELDS, "describe": b"True"}
     (answer,) = ask(service, (fields, {**GRPC, "describe": {"content-type": ""}}))

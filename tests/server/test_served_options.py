@@ -1,0 +1,197 @@
+"""Options on their way through a real server, and the model's own word on them."""
+
+from __future__ import annotations
+
+import base64
+from functools import partial
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+import constructed
+import wild
+from camserve.options import Options as Accepted
+from client import Client
+from contract import as_v2_has_it, assert_alike
+from harness import COLOURS, IMAGENET
+from quickstart_calls import sample
+from transports import WAYS, Answered, in_tensors, together
+from wild import Options
+
+PHOTO = constructed.png(
+    constructed.photo(("red", (45, 50), 30), ("blue", (20, 15), 12), width=96, height=80)
+)
+IMAGE = {"Content-Type": "image/png"}
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+
+
+# What escapes and what need not be, with labels that have spaces and a method that has pluses
+
+
+@pytest.fixture(scope="module")
+def cat() -> bytes:
+    return sample("chelsea.png").read_bytes()
+
+
+def explained(reply: dict[str, Any]) -> list[tuple[str, str]] | str:
+    """Label and method of each explanation, or the code of the error."""
+    if "error" in reply:
+        return str(reply["error"]["code"])
+    return [(one["label"], one["method"]) for one in reply["explanations"]]
+
+
+TIGER, TABBY = ("tiger cat", "gradcam"), ("tabby", "gradcam")
+IN_PATH = {
+    "target=tiger%20cat": [TIGER],
+    "target=tiger%20cat,tabby": [TIGER, TABBY],
+    "target=tiger%20cat%2Ctabby": [TIGER, TABBY],
+    "target=tiger%20cat,281,method=gradcam": [TIGER, TABBY],
+    "target=tiger%20cat-tabby": [TIGER],
+    "target=%5B%22tiger%20cat%22%2C281%5D": [TIGER, TABBY],
+    "target%3Dtabby": [TABBY],
+    "target=tabby,method=gradcam%2B%2B": [("tabby", "gradcam++")],
+    "target=tabby,method=gradcam++": [("tabby", "gradcam++")],
+    "target=tabby/": [TABBY],
+    # A plus in a path is a plus.
+    "target=tiger+cat": "unknown_class",
+    "target=tabby;method=gradcam": "unknown_class",
+    "target=a%2Fb": "unknown_class",
+    "target=100%25": "unknown_class",
+    "tabby": "unknown_option",
+}
+
+
+@pytest.mark.parametrize(("path", "expected"), IN_PATH.items())
+def test_options_in_the_url_path(server: Client, cat: bytes, path: str, expected: Any) -> None:
+    url = f"/predictions/{IMAGENET}/1.0/{path}"
+    assert explained(server.http.post(url, content=cat, headers=IMAGE).json()) == expected
+
+
+IN_QUERY = {
+    "target=tiger%20cat": [TIGER],
+    "target=tiger+cat": [TIGER],
+    "target=tiger+cat,281": [TIGER, TABBY],
+    "target=%5B%22tiger+cat%22%2C281%5D": [TIGER, TABBY],
+    "target=tabby&method=gradcam%2B%2B": [("tabby", "gradcam++")],
+    # A plus in a query is a space.
+    "target=tabby&method=gradcam++": [("tabby", "gradcam++")],
+    "target=tabby&method=gradcam%2B": "invalid_option",
+}
+
+
+@pytest.mark.parametrize("path", [f"/invocations?model_name={IMAGENET}&", f"/{IMAGENET}/predict?"])
+@pytest.mark.parametrize(("query", "expected"), IN_QUERY.items())
+def test_options_in_the_query(
+    server: Client, cat: bytes, path: str, query: str, expected: Any
+) -> None:
+    reply = server.http.post(path + query, content=cat, headers=IMAGE).json()
+    assert explained(reply) == expected
+
+
+@pytest.mark.parametrize(("form", "expected"), IN_QUERY.items())
+def test_options_in_an_urlencoded_form(
+    server: Client, cat: bytes, form: str, expected: Any
+) -> None:
+    data = quote(base64.b64encode(cat), safe="")
+    content = f"data={data}&{form}"
+    reply = server.http.post(f"/predictions/{IMAGENET}", content=content, headers=FORM).json()
+    assert explained(reply) == expected
+
+
+def test_options_in_a_header_may_be_escaped_as_json_has_it(server: Client) -> None:
+    header = {"X-Explain": '{"target": "\\u0072ed"}', **IMAGE}
+    path = f"/predictions/{COLOURS}"
+    assert explained(server.http.post(path, content=PHOTO, headers=header).json()) == [
+        ("red", "gradcam")
+    ]
+
+
+# Any options
+
+
+def ask(server: Client, asked: list[tuple[Options, str]]) -> list[Answered]:
+    """What becomes of the photo by each way; the replies' forms are right."""
+
+    def call(options: Options, way: str) -> Answered:
+        try:
+            return WAYS[way](server, PHOTO, options)
+        except Exception as failure:
+            failure.add_note(f"{way}: {options}")
+            raise
+
+    return together([partial(call, options, way) for options, way in asked])
+
+
+ways = st.sampled_from(list(WAYS))
+examples = settings(
+    deadline=None,
+    derandomize=True,
+    # Each example is sixteen calls: to make a failing one small would take minutes.
+    phases=[Phase.generate],
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+
+@settings(examples, max_examples=3)
+@given(st.lists(st.tuples(wild.right, ways), min_size=16, max_size=16))
+def test_right_options_are_answered_by_whatever_way(
+    server: Client, asked: list[tuple[Options, str]]
+) -> None:
+    # A call for explanations refuses to go without.
+    asked = [({**options, "explain": True}, way) for options, way in asked]
+    plain = ask(server, [(options, "JSON, b64") for options, _ in asked])
+    for (_, way), got, expected in zip(asked, ask(server, asked), plain, strict=True):
+        assert (got.status, expected.status) == (200, 200)
+        wanted = as_v2_has_it(expected.outcome) if in_tensors(way) else expected.outcome
+        assert_alike(got.outcome, wanted, way)
+
+
+@settings(examples, max_examples=6)
+@given(st.lists(st.tuples(wild.wrong, ways), min_size=16, max_size=16))
+def test_wrong_options_are_refused_as_the_callers_own(
+    server: Client, asked: list[tuple[Options, str]]
+) -> None:
+    for (options, way), answered in zip(asked, ask(server, asked), strict=True):
+        assert answered.status < 500, (way, options)
+        assert answered.outcome.get("error", {"status": 200})["status"] < 500, (way, options)
+
+
+# What the model says of itself
+
+
+def test_the_model_describes_itself_over_the_management_api(server: Client) -> None:
+    by_http, by_grpc = server.describe(COLOURS), server.describe_by_grpc(COLOURS)
+    described = by_http["customizedMetadata"]
+    assert by_grpc["customizedMetadata"] == described
+    assert described["model"]["name"] == COLOURS
+    assert described["classes"] == constructed.LABELS
+    assert [layer["name"] for layer in described["layers"]] == ["layer4.2", *wild.LAYERS]
+    assert [layer["shape"] for layer in described["layers"]] == [
+        [2048, 7, 7], [1024, 14, 14], [2048, 7, 7],
+    ]  # fmt: skip
+    # TorchServe's own word is beside it.
+    assert by_http["modelName"] == by_grpc["modelName"] == COLOURS
+
+
+def test_the_schema_that_it_gives_is_that_of_its_options(server: Client) -> None:
+    schema = server.describe(IMAGENET)["customizedMetadata"]["options"]
+    Draft202012Validator.check_schema(schema)
+    assert schema["properties"].keys() == Accepted.model_fields.keys()
+    assert schema["properties"]["top_k"]["maximum"] == 1000
+    assert schema["properties"]["layer"]["default"] == ["_bn1"]
+
+
+def test_descriptions_and_predictions_may_be_asked_for_together(server: Client) -> None:
+    def predict() -> Any:
+        return server.predict(COLOURS, data=PHOTO, explain=b"false")["predictions"][0]["label"]
+
+    def describe() -> Any:
+        return server.describe(COLOURS)["customizedMetadata"]["model"]["name"]
+
+    deaths = server.deaths()
+    assert together([predict, describe] * 4) == ["red", COLOURS] * 4
+    assert server.deaths() == deaths
