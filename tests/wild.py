@@ -80,7 +80,7 @@ _nearly = st.sampled_from(_NAMES).flatmap(
     lambda name: st.tuples(st.just(name), st.sampled_from(_NEARLY[name]))
 )
 _wild = st.tuples(st.sampled_from(_NAMES), ANYTHING)
-_unknown = st.tuples(st.sampled_from(["alhpa", "Target", "", " ", "model_name", "x=y"]), _leaves)
+_unknown = st.tuples(st.sampled_from(["alhpa", "Target", "", " ", "model_nam", "x=y"]), _leaves)
 wrong: st.SearchStrategy[Options] = st.builds(
     lambda base, changes: {**base, **dict(changes)},
     right,

@@ -18,7 +18,7 @@ from typing import Any, Final, Literal, TypeGuard, get_args
 import orjson
 
 from camserve.errors import RequestError, shown, unknown
-from camserve.options import Output
+from camserve.options import Options, Output
 from camserve.tensors import TENSORS, output_tensors, tensor
 from camserve.wire import (
     AnswerBody,
@@ -33,6 +33,9 @@ from camserve.wire import (
 )
 
 IMAGE: Final = "image"
+_INPUTS: Final = (IMAGE, *Options.model_fields)
+# More than any input needs, and few enough that their product is no work.
+_AXES: Final = 4
 _V1_KEYS: Final = ("instances", "parameters")
 _V2_KEYS: Final = ("inputs", "outputs", "parameters", "id", "model_name", "model_version")
 
@@ -52,11 +55,11 @@ class V1:
         """The options of a request that names none of them: nothing but the defaults."""
         return {}
 
-    def unpack(self, body: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    def unpack(self, body: Mapping[str, Any], at_most: int) -> tuple[list[Any], dict[str, Any]]:
         """The instances, each a JSON object with its photo, and the options of all of them.
 
         Raises:
-            RequestError: the body is none of this protocol.
+            RequestError: the body is none of this protocol, or has more than ``at_most`` photos.
         """
         _check_keys("KServe v1 key", body, _V1_KEYS)
         instances = body["instances"]
@@ -65,6 +68,7 @@ class V1:
                 "invalid_request",
                 '\'instances\' must be a list of one or more objects like {"image": {"b64": ".."}}',
             )
+        _check_count(len(instances), at_most)
         return instances, _object("parameters", body.get("parameters", {}))
 
     def reply(self, outcomes: Sequence[Outcome], model: ModelBody) -> Reply:
@@ -107,11 +111,12 @@ class V2:
         drawn = [name for name in self.wanted if name in get_args(Output)]
         return {"outputs": drawn} if drawn else {}
 
-    def unpack(self, body: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    def unpack(self, body: Mapping[str, Any], at_most: int) -> tuple[list[Any], dict[str, Any]]:
         """The tensors as JSON objects, one for each element of ``image``, and the options of all.
 
         Raises:
-            RequestError: the body is none of this protocol, or its tensors do not fit together.
+            RequestError: the body is none of this protocol, its tensors do not fit together, or
+                it has more than ``at_most`` photos.
         """
         _check_keys("KServe v2 key", body, _V2_KEYS)
         if not _is_text(body.get("id", "")):
@@ -135,6 +140,7 @@ class V2:
         images = tensors.pop(IMAGE, [])
         if not images:
             raise RequestError("missing_image", f"the request carries no photo; {_HOW}")
+        _check_count(len(images), at_most)
         instances = [{IMAGE: image} for image in images]
         for name, data in tensors.items():
             data = [_text(name, element) for element in data] if self.binary else data
@@ -189,6 +195,8 @@ class V2:
         if not isinstance(given, dict) or not isinstance(given.get("name"), str):
             raise RequestError("invalid_request", f"an input must be an object with a name; {_HOW}")
         name, shape = given["name"], given.get("shape")
+        if name not in _INPUTS:
+            raise RequestError("unknown_option", unknown("input", name, _INPUTS))
         if not isinstance(given.get("data"), list):
             raise RequestError(
                 "invalid_request", f"input {shown(name)} must have its elements in a list 'data'"
@@ -196,6 +204,7 @@ class V2:
         data = list(_flat(given["data"], name))
         if (
             not isinstance(shape, list)
+            or len(shape) > _AXES
             or not all(type(length) is int and length >= 0 for length in shape)
             or math.prod(shape) != len(data)
         ):
@@ -231,9 +240,9 @@ def envelope(body: Any, over_http: bool, explain: bool) -> V1 | V2 | None:
 
 
 def _flat(data: list[Any], name: str) -> Iterator[Any]:
-    """The elements of lists in lists, as deep as a tensor of four axes goes."""
+    """The elements of lists in lists, as deep as a tensor goes."""
     level = data
-    for _ in range(4):
+    for _ in range(_AXES):
         if not any(isinstance(element, list) for element in level):
             return iter(level)
         if not all(isinstance(element, list) for element in level):
@@ -260,6 +269,13 @@ def _check_keys(what: str, body: Mapping[str, Any], known: Sequence[str]) -> Non
     for key in body:
         if key not in known:
             raise RequestError("invalid_request", unknown(what, key, known))
+
+
+def _check_count(count: int, at_most: int) -> None:
+    if count > at_most:
+        raise RequestError(
+            "too_many_instances", f"the request carries {count} photos; accepted: up to {at_most}"
+        )
 
 
 def _object(name: str, value: Any) -> dict[str, Any]:

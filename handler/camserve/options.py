@@ -33,6 +33,8 @@ PREDICTED: Final = "predicted"
 #: A longest side, in pixels, that the pictures of a reply can have.
 LONGEST_SIDE: Final = 8192
 Size = Literal["model", "original"] | Annotated[int, Field(ge=1, le=LONGEST_SIDE)]
+# More than anyone lists; checking what is listed takes time for each.
+_MOST_LISTED: Final = 256
 # Longer than any label.
 _Text = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 _Index = Annotated[int, Field(ge=0)]
@@ -55,8 +57,16 @@ def _number(value: Any) -> Any:
 
 def _target(value: Any) -> Any:
     """A number, a text, or a JSON list of these in text."""
-    value = _json_list(value)
+    value = _bounded(_json_list(value))
     return value if isinstance(value, list | tuple) else _number(value)
+
+
+def _listed(value: Any) -> Any:
+    """A list, or its text form: comma-separated names or a JSON list."""
+    value = _json_list(value)
+    if isinstance(value, str):
+        value = [name.strip() for name in value.split(",", _MOST_LISTED)]
+    return _bounded(value)
 
 
 def _json_list(value: Any) -> Any:
@@ -67,10 +77,10 @@ def _json_list(value: Any) -> Any:
     return value
 
 
-def _listed(value: Any) -> Any:
-    """A list, or its text form: comma-separated names or a JSON list."""
-    value = _json_list(value)
-    return [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+def _bounded(value: Any) -> Any:
+    if isinstance(value, list | tuple) and len(value) > _MOST_LISTED:
+        raise ValueError(f"a list of more than {_MOST_LISTED}")
+    return value
 
 
 def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from camserve import description, explain, gradcam, pictures, render, replies, requests, wire
-from camserve.errors import RequestError, SettingsError
+from camserve.errors import RequestError, SettingsError, shown
 from camserve.explain import Explained, Wish
 from camserve.geometry import Frame, Pixels, View
 from camserve.network import Network
@@ -176,7 +176,9 @@ class Pipeline:
     def _read(self, row: Row) -> Asked | Reply:
         if row.describe:
             return self.describe()
-        request = requests.read(row, self.settings)
+        request = _attempt(requests.read, row, self.settings)
+        if isinstance(request, RequestError):
+            return requests.envelope(row).refused(request, self.model)
         if isinstance(request.instances, RequestError):
             return request.envelope.refused(request.instances, self.model)
         purse = _Purse(self.settings.limits)
@@ -197,7 +199,7 @@ class Pipeline:
         if options.top_k > classes:
             raise RequestError(
                 "invalid_option",
-                f"option 'top_k': {options.top_k} is not accepted; accepted: 1 to {classes}",
+                f"option 'top_k': {shown(options.top_k)} is not accepted; accepted: 1 to {classes}",
             )
         if not options.explain:
             targets = ()
@@ -206,9 +208,9 @@ class Pipeline:
         size = options.size if pictured else "model"
         photo = pictures.decode(instance.image, limits, purse.pixels)
         crop, frame = pictures.fit(photo, preprocess)
-        shown = pictures.shown(frame, preprocess, size)
-        purse.spend(frame, pictured * shown.width * shown.height)
-        view = pictures.view(photo, crop, shown, size)
+        frame_shown = pictures.shown(frame, preprocess, size)
+        purse.spend(frame, pictured * frame_shown.width * frame_shown.height)
+        view = pictures.view(photo, crop, frame_shown, size)
         return Job(crop, frame, view, options, Wish(targets, options.layer or (), options.method))
 
     def _outcomes(self, one: Pass) -> Iterator[Outcome]:

@@ -6,6 +6,7 @@ import base64
 import binascii
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -84,14 +85,18 @@ def read(row: Row, settings: Settings) -> Request:
     What is refused: no photo or several in one place, an unreadable part, an unknown or wrong
     option, one that is given twice, too many photos.
     """
-    body = row.fields.get("body")
-    protocol = kserve.envelope(body, bool(row.headers), row.must_explain)
+    protocol = envelope(row)
     try:
-        if protocol is None:
-            return Request(Plain(), (_instance(_plain(row), row, settings),))
+        if isinstance(protocol, Plain):
+            return Request(protocol, (_instance(_plain(row), row, settings),))
         return Request(protocol, _unpacked(protocol, row, settings))
     except RequestError as error:
-        return Request(protocol or Plain(), error)
+        return Request(protocol, error)
+
+
+def envelope(row: Row) -> Plain | kserve.V1 | kserve.V2:
+    """How the reply to a request is written, whatever else is wrong with it."""
+    return kserve.envelope(row.fields.get("body"), bool(row.headers), row.must_explain) or Plain()
 
 
 #: A photo as it came, and the options that came with it.
@@ -130,13 +135,7 @@ def _unpacked(
     protocol: kserve.V1 | kserve.V2, row: Row, settings: Settings
 ) -> tuple[Instance | RequestError, ...]:
     """The photos of a KServe body; an instance's own options go before those of all."""
-    objects, common = protocol.unpack(row.fields["body"])
-    most = settings.limits.instances
-    if len(objects) > most:
-        raise RequestError(
-            "too_many_instances",
-            f"the request carries {len(objects)} photos; accepted: up to {most}",
-        )
+    objects, common = protocol.unpack(row.fields["body"], settings.limits.instances)
     beside = {name: value for name, value in row.fields.items() if name not in ("body", *_ROUTING)}
     common = protocol.implied | _merge([*_beside(row), _texts(beside), common])
     instances: list[Instance | RequestError] = []
@@ -171,8 +170,9 @@ def _from_form(fields: dict[str, Any], content_type: str) -> tuple[Encoded, list
     if content_type.startswith("application/json"):
         raise RequestError("invalid_json", f"the body is declared as JSON but is none; {_HOW}")
     if content_type.startswith("application/x-www-form-urlencoded") and isinstance(image, Encoded):
-        # Such a form carries text, so the photo in it is base64; curl's -d sends any file so.
-        image = bytes(image).decode("ascii", "replace")
+        # Such a form carries text, so the photo in it is base64; curl's -d sends any file so, and
+        # does not escape a plus, which then reads as a space.
+        image = bytes(image).decode("ascii", "replace").replace(" ", "+")
     sources = []
     if "options" in fields:
         sources.append(_object("options", fields.pop("options")))
@@ -243,7 +243,12 @@ def _path_options(path: str) -> dict[str, str]:
 
 def _header_options(headers: Mapping[str, str]) -> dict[str, Any]:
     value = headers.get("x-explain")
-    return {} if value is None else _object("X-Explain", value)
+    if value is None:
+        return {}
+    # A header's bytes are read as Latin-1 (RFC 9110, 5.5); callers write UTF-8.
+    with suppress(UnicodeError):
+        value = value.encode("latin-1").decode("utf-8")
+    return _object("X-Explain", value)
 
 
 def _object(name: str, value: Any) -> dict[str, Any]:

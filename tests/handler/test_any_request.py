@@ -93,7 +93,7 @@ def ask(pipeline: Pipeline, options: Options) -> dict[str, dict[str, Any]]:
 examples = settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 
 
-@settings(examples, max_examples=60)
+@settings(examples, max_examples=40)
 @given(wild.right)
 def test_right_options_are_answered_alike_by_every_protocol(
     pipeline: Pipeline, options: Options

@@ -317,7 +317,7 @@ V2_GOOD = {
     ),
     "unknown option": (
         {"inputs": [IMAGES, tensor("alhpa", "FP32", [1.0])]},
-        ["unknown_option", "unknown_option"],
+        "unknown_option",
     ),
     "photos that are none": (
         {"inputs": [tensor("image", "INT64", [1, None, ""])]},
@@ -639,7 +639,37 @@ def test_v2_id_that_no_reply_can_carry_is_refused():
 
 def test_v2_photo_under_another_name_is_told_so():
     body = {"inputs": [tensor("photo", "BYTES", [B64])]}
-    assert brief(read_body(body, GRPC)) == brief(read_body(body)) == "missing_image"
+    for request in (read_body(body, GRPC), read_body(body)):
+        assert brief(request) == "unknown_option"
+        assert "unknown input 'photo'; accepted: " in request.instances.message
+        assert "image" in request.instances.message
+
+
+# Before these were refused at once, each held the worker for longer than it may take to answer.
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"inputs": [{**IMAGES, "shape": [1] * 100_000}]}, "invalid_request"),
+        ({"inputs": [tensor("image", "BYTES", [B64] * 9**6)]}, "too_many_instances"),
+        ({"inputs": [tensor(f"x{n}", "FP32", [1.0]) for n in range(10_000)]}, "unknown_option"),
+        ({"instances": ["QQ=="] * 40}, "too_many_instances"),
+    ],
+)  # fmt: skip
+def test_a_body_that_would_take_long_is_refused_before_it_does(body, code):
+    assert brief(read_body(body)) == code
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"target": [{}] * 300_000},
+        {"outputs": ["map"] * 257},
+        {"layer": ",".join(["layer4.2"] * 257)},
+    ],
+)
+def test_a_list_that_would_take_long_is_refused_before_it_is_checked(options):
+    request = read_body({"instances": [B64] * 3, "parameters": options})
+    assert brief(request) == ["invalid_option"] * 3
 
 
 @pytest.mark.parametrize("asked", ["mask", ["mask"], "map"])

@@ -140,11 +140,11 @@ def test_a_good_request_is_answered(name: str, alone: dict[str, dict[str, Any]])
     assert bool(alone[name]["explanations"]) is ("unexplained" not in name)
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("half", range(2))
 def test_a_mixed_batch_in_any_order_answers_each_as_if_alone(
-    seed: int, colours: Pipeline, alone: dict[str, dict[str, Any]]
+    half: int, colours: Pipeline, alone: dict[str, dict[str, Any]]
 ) -> None:
-    names = random.Random(seed).sample(list(ROWS), len(ROWS))
+    names = random.Random(7).sample(list(ROWS), len(ROWS))[half::2]
     for name, got in zip(names, answer(colours, *(ROWS[name] for name in names)), strict=True):
         assert_alike(got, alone[name], name)
 

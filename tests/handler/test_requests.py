@@ -172,6 +172,22 @@ def test_explain_where_the_operator_defaults_to_none(path, must_explain, expecte
     assert one(row, operator).options.explain is expected
 
 
+def test_a_header_may_hold_utf_8_which_http_reads_as_latin_1():
+    header = json.dumps({"target": "grün"}, ensure_ascii=False).encode().decode("latin-1")
+    row = Row({"body": b"photo"}, {"content-type": "image/png", "x-explain": header})
+    assert one(row).options.target == "grün"
+    # Latin-1 that is no UTF-8 is read as it is.
+    row = Row({"body": b"photo"}, {"content-type": "image/png", "x-explain": '{"target": "grün"}'})
+    assert one(row).options.target == "grün"
+
+
+def test_a_form_need_not_escape_the_plus_of_base64():
+    photo = b"\xfb\xef\xbe photo"
+    form = {"data": base64.b64encode(photo).decode().replace("+", " ").encode()}
+    assert b"+" in base64.b64encode(photo)
+    assert one(Row(form, {"content-type": "application/x-www-form-urlencoded"})).image == photo
+
+
 def test_call_for_explanations_refuses_to_go_without():
     refusal = one(Row({"body": PHOTO}, {}, "explain=false", must_explain=True))
     assert refusal.code == "conflicting_options"

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from camserve import pictures, render
+from camserve import kserve, pictures, render, wire
 from camserve.pipeline import Pipeline
 from camserve.requests import Row
 from constructed import LABELS, photo, png
@@ -179,6 +179,26 @@ def test_an_unexpected_exception_fails_its_own_photo(
     assert best(first[::2]) == ["red", "blue"]
     assert best(second) == ["blue", "red"]
     assert "CUDA, a secret" in caplog.text
+
+
+@pytest.mark.parametrize("protocol", [kserve.V1, kserve.V2, wire.Plain])
+def test_a_reply_that_cannot_be_written_fails_its_own_request(
+    protocol: Any, small: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, calls = protocol.reply, iter(range(9))
+
+    def fail_first(*args: Any) -> Any:
+        if next(calls) == 0:
+            raise TypeError("a secret")
+        return write(*args)
+
+    monkeypatch.setattr(protocol, "reply", fail_first)
+    asked = {kserve.V1: v1(RED, GREEN), kserve.V2: v2(RED, GREEN), wire.Plain: raw(RED)}
+    first, failed, last = outcomes(small, raw(GREEN, path="x=1"), asked[protocol], v1(BLUE))
+    assert codes(first) == ["unknown_option"]
+    assert codes(failed) == ["internal_error"]
+    assert "secret" not in failed[0]["error"]["message"]
+    assert best(last) == ["blue"]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

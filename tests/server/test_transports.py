@@ -217,13 +217,18 @@ REFUSALS: dict[str, tuple[str, dict[str, Any], int, str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("path", "content", "status", "code"), REFUSALS.values(), ids=REFUSALS)
-def test_refusals_say_what_was_wrong(
-    server: Client, path: str, content: dict[str, Any], status: int, code: str
-) -> None:
-    response = server.http.post(path, **content)
-    error = response.json()["error"]
-    assert (response.status_code, error["status"], error["code"]) == (status, status, code)
+@pytest.fixture(scope="module")
+def refused(server: Client) -> dict[str, httpx.Response]:
+    """What comes back, asked for together."""
+    calls = [partial(server.http.post, path, **more) for path, more, _, _ in REFUSALS.values()]
+    return dict(zip(REFUSALS, together(calls), strict=True))
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_refusals_say_what_was_wrong(name: str, refused: dict[str, httpx.Response]) -> None:
+    _, _, status, code = REFUSALS[name]
+    error = refused[name].json()["error"]
+    assert (refused[name].status_code, error["status"], error["code"]) == (status, status, code)
     assert error["message"]
 
 
