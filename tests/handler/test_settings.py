@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,12 @@ def test_packaged_config_spells_every_default_out():
     # handler.layer stands for defaults.layer.
     defaults = Settings().model_dump(mode="json", exclude={"defaults": {"layer"}})
     assert yaml.safe_load(CONFIG.read_text())["handler"] == defaults
+
+
+def test_no_reply_is_larger_than_the_server_lets_a_worker_send():
+    properties = (CONFIG.parents[1] / "config.properties").read_text()
+    (most,) = re.findall(r"^max_response_size=(\d+)$", properties, re.MULTILINE)
+    assert Settings().limits.reply_bytes < int(most)
 
 
 @pytest.mark.parametrize(
