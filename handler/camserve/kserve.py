@@ -126,6 +126,9 @@ class V2:
         inputs = body.get("inputs")
         if not isinstance(inputs, list):
             raise RequestError("invalid_request", f"'inputs' must be a list; {_HOW}")
+        names = [one.get("name") if isinstance(one, dict) else None for one in inputs]
+        if all(isinstance(name, str) for name in names) and IMAGE not in names:
+            raise RequestError("missing_image", f"the request carries no photo; {_HOW}")
         tensors: dict[str, list[Any]] = {}
         for one in inputs:
             name, data, own = self._input(one)
@@ -137,9 +140,9 @@ class V2:
                     raise RequestError(
                         "conflicting_options", f"parameter {shown(option)} is given twice"
                     )
-        images = tensors.pop(IMAGE, [])
+        images = tensors.pop(IMAGE)
         if not images:
-            raise RequestError("missing_image", f"the request carries no photo; {_HOW}")
+            raise RequestError("missing_image", f"the input 'image' is empty; {_HOW}")
         _check_count(len(images), at_most)
         instances = [{IMAGE: image} for image in images]
         for name, data in tensors.items():
