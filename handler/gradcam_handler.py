@@ -11,9 +11,11 @@ from time import perf_counter
 from typing import Any
 
 import torch
+from ts.metrics.dimension import Dimension
+from ts.metrics.metric_type_enum import MetricTypes
 from ts.torch_handler.base_handler import BaseHandler
 
-from camserve import pipeline, requests, wire
+from camserve import pipeline, requests, stages, wire
 
 
 class GradCamHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untyped
@@ -68,7 +70,8 @@ class GradCamHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untype
             )
             for fields, sent in zip(data, headers, strict=True)
         ]
-        answers = self.postprocess(self.inference(self.preprocess(rows)))
+        scored = self.inference(self.preprocess(rows))
+        answers = self.postprocess(scored)
         for n, answer in enumerate(answers):
             phrase = HTTPStatus(answer.status).phrase
             context.set_response_status(answer.status, phrase, n)
@@ -76,8 +79,19 @@ class GradCamHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untype
             if not headers[n]:
                 # StreamPredictions kills the worker without this header; it hangs an HTTP client.
                 context.set_response_header(n, "ts_stream_next", "false")
-        context.metrics.add_time("HandlerTime", (perf_counter() - start) * 1000, None, "ms")
+        self._measure(scored.batch.watch, perf_counter() - start, context.metrics)
         return [answer.body for answer in answers]
+
+    def _measure(self, watch: stages.Stopwatch, seconds: float, metrics: Any) -> None:
+        """Tell the server's metrics where a batch's time went."""
+        metrics.add_time("HandlerTime", seconds * 1000, None, "ms")
+        for stage, spent in watch.seconds.items():
+            dimensions = [
+                Dimension("ModelName", self.pipeline.model["name"]),
+                Dimension("Stage", stage),
+                Dimension("Level", "Model"),
+            ]
+            metrics.add_metric("StageTime", spent, "s", None, dimensions, MetricTypes.HISTOGRAM)
 
     @staticmethod
     def _http(headers: dict[str, Any]) -> dict[str, str]:

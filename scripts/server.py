@@ -57,7 +57,7 @@ def _models(store: Path, names: list[str]) -> dict[str, Path]:
 
 
 def _write_config(source: Path, store: Path) -> dict[str, str]:
-    """Write RUN_DIR/config.properties: the source with ports and store filled in.
+    """Write RUN_DIR/config.properties: the source with ports and places filled in.
 
     Returns:
         Its keys and values.
@@ -78,6 +78,9 @@ def _write_config(source: Path, store: Path) -> dict[str, str]:
                 value = re.sub(r"\d+$", port, value)
             if key == "allowed_urls":
                 value = value.replace("file:///model_store/", f"file://{store}/")
+            if key == "metrics_config":
+                # TorchServe would look for it where it runs.
+                value = str((source.parent / value).resolve())
             values[key] = value
             line = f"{key}={value}"
         lines.append(line)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import cache
+from typing import Any
 
 import cv2
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 
 from camserve import gradcam
 from camserve.network import build
+from camserve.pipeline import Pipeline
 from quickstart_calls import sample
 
 
@@ -33,6 +36,15 @@ def settled(arch: str, classes: int = 1000) -> nn.Module:
         with torch.no_grad():
             network.train()(torch.randn(4, 3, 64, 64))
     return network.eval()
+
+
+@contextmanager
+def hooked(pipeline: Pipeline, hook: Callable[..., Any]) -> Iterator[None]:
+    """A forward hook on whatever network a pass goes through."""
+    with ExitStack() as hooks:
+        for way in pipeline.ways:
+            hooks.callback(way.network.register_forward_hook(hook).remove)
+        yield
 
 
 def gradients_of(

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any, get_args
 
+import torch
+
 from camserve import __version__
-from camserve.gradcam import TargetLayers
 from camserve.methods import METHODS
 from camserve.network import Network
 from camserve.options import Options, Output
 from camserve.pictures import FORMATS
 from camserve.settings import Settings
+from camserve.trunk import Fast
 from camserve.wire import ModelBody
 
 #: The packages whose versions an answer depends on.
@@ -20,11 +23,17 @@ _PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "pillow"
 
 
 def describe(
-    model: ModelBody, settings: Settings, network: Network, layers: TargetLayers
+    model: ModelBody,
+    settings: Settings,
+    network: Network,
+    fast: Fast,
+    shapes: Mapping[str, tuple[int, int, int]],
 ) -> dict[str, Any]:
     """The self-description, as it stands in JSON.
 
-    ``options`` is a JSON Schema of a request's options, with the operator's defaults in it.
+    ``precision`` and ``compiled`` say how the trunk runs, ``not_faster_because`` what kept it from
+    running faster. ``options`` is a JSON Schema of a request's options, with the defaults of the
+    operator in it.
     """
     schema = Options.model_json_schema()
     properties = schema["properties"]
@@ -39,10 +48,13 @@ def describe(
             "arch": settings.arch,
             "weights_sha256": network.sha256,
             "device": str(network.device),
-            "precision": str(network.mean.dtype).removeprefix("torch."),
+            "precision": fast.precision,
+            "compiled": fast.compiled,
+            "not_faster_because": fast.reason,
+            "threads": torch.get_num_threads(),
         },
         "classes": list(network.labels.names),
-        "layers": [{"name": name, "shape": list(layers.shapes[name])} for name in settings.served],
+        "layers": [{"name": name, "shape": list(shapes[name])} for name in settings.served],
         "methods": list(METHODS),
         "outputs": list(get_args(Output)),
         "options": schema,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from camserve import gradcam
-from camserve.gradcam import Scores
+from camserve.gradcam import Maps, Scores
 from camserve.methods import METHODS
 from camserve.options import Method
 from camserve.targets import Class, Rank, Target
@@ -55,42 +56,96 @@ class Explained:
     maps: tuple[LayerMap, ...]
 
 
+@dataclass(frozen=True)
+class Results:
+    """What the network says of N photos, on the host.
+
+    Attributes:
+        logits, probabilities: (N, C).
+        order: (N, C) each photo's classes, the one with the highest score first.
+        explained: for each photo, each of its targets in order.
+    """
+
+    logits: NDArray[np.float32]
+    probabilities: NDArray[np.float32]
+    order: NDArray[np.int64]
+    explained: list[list[Explained]]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The maps of one backward at one layer by one method; ``places`` of their scores."""
+
+    places: Sequence[int]
+    layer: str
+    maps: Maps
+
+
 def layers_of(wishes: Iterable[Wish]) -> tuple[str, ...]:
     """The layers that a forward pass for these wishes has to hold."""
     return tuple(dict.fromkeys(layer for wish in wishes if wish.targets for layer in wish.layers))
 
 
-def explain(scores: Scores, order: Tensor, wishes: Sequence[Wish]) -> list[list[Explained]]:
-    """Every score that was wished for, explained: for each photo, for each target in its order.
+def explain(scores: Scores, wishes: Sequence[Wish]) -> Results:
+    """Every score that was wished for, explained, and all scores beside.
+
+    All is computed on the device, then brought to the host together.
 
     Args:
         scores: a forward pass over N photos that held :func:`layers_of` the wishes; its tape is
             used up.
-        order: (N, C) each photo's classes, the one with the highest score first.
         wishes: N of them.
     """
+    logits = scores.logits.detach().float()
+    # A stable sort: of equal scores the lower index comes first, as argmax has it.
+    order = logits.argsort(dim=1, descending=True, stable=True)
     pairs = [(n, target) for n, wish in enumerate(wishes) for target in wish.targets]
-    if not pairs:
-        return [[] for _ in wishes]
     samples = [sample for sample, _ in pairs]
-    toward = _indices(order, samples, [target.toward for _, target in pairs])
     contrasts = [place for place, (_, target) in enumerate(pairs) if target.against is not None]
+    toward = _indices(order, samples, [target.toward for _, target in pairs])
     against = _indices(
         order,
         [samples[place] for place in contrasts],
         [other for _, target in pairs if (other := target.against) is not None],
     )
-    chosen = scores.logits[samples, toward]
-    if contrasts:
-        others = scores.logits[[samples[place] for place in contrasts], against]
-        chosen = chosen.index_add(0, torch.tensor(contrasts, device=chosen.device), -others)
-    maps = _maps(scores, samples, chosen, wishes)
-    against_of = dict(zip(contrasts, against.tolist(), strict=True))
+    parts: list[_Part] = []
+    if pairs:
+        chosen = scores.logits[samples, toward]
+        if contrasts:
+            others = scores.logits[[samples[place] for place in contrasts], against]
+            chosen = chosen.index_add(0, torch.tensor(contrasts, device=chosen.device), -others)
+        parts = list(_maps(scores, samples, chosen, wishes))
+    host = _to_host(
+        [logits, logits.softmax(dim=1), order, toward, against]
+        + [column for part in parts for column in part.maps.columns]
+    )
+    of_photos = (next(host), next(host), next(host))
+    toward_ids, against_ids = next(host).tolist(), next(host).tolist()
+    found = {
+        (place, part.layer): LayerMap(values, float(peak), bool(evidence))
+        for part in parts
+        for place, values, peak, evidence in zip(
+            part.places, next(host), next(host), next(host), strict=True
+        )
+    }
+    against_of = dict(zip(contrasts, against_ids, strict=True))
     explained: list[list[Explained]] = [[] for _ in wishes]
-    for place, (sample, class_id) in enumerate(zip(samples, toward.tolist(), strict=True)):
-        of_layers = tuple(maps[place, layer] for layer in wishes[sample].layers)
+    for place, (sample, class_id) in enumerate(zip(samples, toward_ids, strict=True)):
+        of_layers = tuple(found[place, layer] for layer in wishes[sample].layers)
         explained[sample].append(Explained(class_id, against_of.get(place), of_layers))
-    return explained
+    return Results(*of_photos, explained)
+
+
+def _to_host(tensors: Sequence[Tensor]) -> Iterator[NDArray[Any]]:
+    """Tensors as arrays; the host waits for the device once, however many they are."""
+    if tensors[0].device.type == "cpu":
+        return (tensor.numpy() for tensor in tensors)
+    # Only into pinned memory does a copy not wait by itself.
+    copies = [torch.empty_like(tensor, device="cpu", pin_memory=True) for tensor in tensors]
+    for copy, tensor in zip(copies, tensors, strict=True):
+        copy.copy_(tensor, non_blocking=True)
+    torch.cuda.synchronize(tensors[0].device)
+    return (copy.numpy() for copy in copies)
 
 
 def _indices(order: Tensor, samples: Sequence[int], classes: Sequence[Class]) -> Tensor:
@@ -109,9 +164,8 @@ def _indices(order: Tensor, samples: Sequence[int], classes: Sequence[Class]) ->
 
 def _maps(
     scores: Scores, samples: Sequence[int], chosen: Tensor, wishes: Sequence[Wish]
-) -> dict[tuple[int, str], LayerMap]:
-    """The map of each chosen score at each of its layers, by the score's place and the layer."""
-    found: dict[tuple[int, str], LayerMap] = {}
+) -> Iterator[_Part]:
+    """The map of each chosen score at each of its layers."""
     layers = [wishes[sample].layers for sample in samples]
     for places, gradients in gradcam.gradients(scores, samples, chosen, layers):
         for layer, gradient in gradients.items():
@@ -119,14 +173,7 @@ def _maps(
             for method, rows in _by_method(places, samples, layer, wishes).items():
                 of_rows = activations[[samples[places[row]] for row in rows]]
                 raw = METHODS[method](of_rows.float(), gradient[rows].float())
-                maps = gradcam.normalise(raw)
-                columns = (maps.values, maps.peak, maps.evidence)
-                values, peaks, evidence = (column.cpu().numpy() for column in columns)
-                for n, row in enumerate(rows):
-                    found[places[row], layer] = LayerMap(
-                        values[n], float(peaks[n]), bool(evidence[n])
-                    )
-    return found
+                yield _Part([places[row] for row in rows], layer, gradcam.normalise(raw))
 
 
 def _by_method(

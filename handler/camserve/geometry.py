@@ -78,8 +78,7 @@ class Frame:
     @property
     def upright(self) -> tuple[int, int]:
         """Width and height of the upright photo."""
-        turned = _TURNS[self.orientation].transposed
-        return (self.height, self.width) if turned else (self.width, self.height)
+        return upright_size(self.width, self.height, self.orientation)
 
     @property
     def seen(self) -> Box:
@@ -121,6 +120,11 @@ class View:
 
     pixels: Pixels
     frame: Frame
+
+
+def upright_size(width: int, height: int, orientation: int) -> tuple[int, int]:
+    """Width and height of a photo, as a viewer shows it, that is stored ``width`` x ``height``."""
+    return (height, width) if _TURNS[orientation].transposed else (width, height)
 
 
 def turn_upright(stored: NDArray[Any], orientation: int) -> NDArray[Any]:

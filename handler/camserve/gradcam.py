@@ -46,6 +46,11 @@ class Maps:
     peak: Tensor
     evidence: Tensor
 
+    @property
+    def columns(self) -> tuple[Tensor, Tensor, Tensor]:
+        """``values``, ``peak`` and ``evidence``."""
+        return self.values, self.peak, self.evidence
+
 
 @dataclass(frozen=True)
 class _Pass:
@@ -69,10 +74,12 @@ class TargetLayers:
 
     Args:
         network: a classifier in eval mode; all its parameters are frozen.
-        names: the dotted names of modules whose output is (N, K, h, w).
+        names: the dotted names of modules whose output is (N, K, h, w); or those modules by name,
+            where the network knows them by another.
         example: (1, 3, H, W) input on the network's device, for the passes that prove them.
 
     Attributes:
+        network: the classifier.
         shapes: (K, h, w) of each layer's output, by name.
         classes: C, the number of the network's class scores.
 
@@ -84,17 +91,22 @@ class TargetLayers:
 
     classes: int
 
-    def __init__(self, network: nn.Module, names: Sequence[str], example: Tensor) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        names: Sequence[str] | Mapping[str, nn.Module],
+        example: Tensor,
+    ) -> None:
         self.shapes: dict[str, tuple[int, int, int]] = {}
-        self._network = network.requires_grad_(False)
+        self.network = network.requires_grad_(False)
         # An output may be changed in place after the layer; then a copy of it goes on.
         self._copied: set[str] = set()
         self._hooks = ExitStack()
         with ExitStack() as undo:
             undo.callback(self.close)
             for name in dict.fromkeys(names):
-                handle = find_layer(network, name).register_forward_hook(self._hook(name))
-                self._hooks.callback(handle.remove)
+                layer = names[name] if isinstance(names, Mapping) else find_layer(network, name)
+                self._hooks.callback(layer.register_forward_hook(self._hook(name)).remove)
             for name in dict.fromkeys(names):
                 self._prove(name, example)
             undo.pop_all()
@@ -109,7 +121,7 @@ class TargetLayers:
         token = _under_way.set(under_way)
         try:
             with torch.enable_grad():
-                logits = self._network(inputs)
+                logits = self.network(inputs)
         finally:
             _under_way.reset(token)
         held = {}

@@ -7,10 +7,11 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -68,7 +69,25 @@ class Network:
     def normalise(self, crops: NDArray[np.uint8]) -> Tensor:
         """(N, H, W, 3) RGB, 0 to 255 -> (N, 3, H, W) as the weights want it, on the device."""
         pixels = torch.from_numpy(crops).to(self.device).permute(0, 3, 1, 2)
-        return (pixels.float() / 255 - self.mean) / self.std
+        return pixels.float().div_(255).sub_(self.mean).div_(self.std)
+
+    def example(self, side: int) -> Tensor:
+        """(1, 3, side, side) input on the device, as much like a photo as seeded noise can be.
+
+        It has detail of every size, larger ones stronger: what a network makes of it is of the kind
+        that it makes of photos, which white noise or a plain colour is not.
+        """
+        noise = torch.Generator().manual_seed(0)
+        octaves = [
+            F.interpolate(
+                torch.rand(1, 3, cells, cells, generator=noise), (side, side), mode="bilinear"
+            )
+            for cells in (2, 4, 8, 16, 32, 64)
+        ]
+        weights = [2.0**-n for n in range(len(octaves))]
+        picture = sum(weight * octave for weight, octave in zip(weights, octaves, strict=True))
+        pixels = (cast(Tensor, picture) * (255 / sum(weights))).byte()
+        return self.normalise(pixels.permute(0, 2, 3, 1).numpy())
 
 
 def build(arch: str, kwargs: Mapping[str, Any], classes: int) -> nn.Module:

@@ -19,7 +19,16 @@ from PIL import Image
 
 from camserve import tiff
 from camserve.errors import RequestError
-from camserve.geometry import ORIENTATIONS, Box, Frame, Pixels, View, turn_back, turn_upright
+from camserve.geometry import (
+    ORIENTATIONS,
+    Box,
+    Frame,
+    Pixels,
+    View,
+    turn_back,
+    turn_upright,
+    upright_size,
+)
 from camserve.options import Size
 from camserve.settings import Limits, Preprocess
 
@@ -39,14 +48,48 @@ _STORED: Final = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 _WITH_ALPHA: Final = (
     cv2.IMREAD_COLOR | cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
 )
+# JPEG's own steps of decoding at a part of the size, which leave most of the work undone.
+_REDUCED: Final = {
+    8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2,
+}  # fmt: skip
+# How much larger than the network's input a photo is decoded at least, so that what the resize
+# averages over is still there.
+_FINER: Final = 2
 _ORIENTATION: Final = 274
 _TIFF_BITS: Final = 258
 _TIFF_EXTRA_SAMPLES: Final = 338
 
 # Settings say how large a photo may be, from its header; Pillow's own limit would come before.
 Image.MAX_IMAGE_PIXELS = None
+# Pillow warns of oddities in metadata that a photo does not depend on. Set once: catch_warnings is
+# not for threads.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 # A damaged file is the caller's error and answered as one; the worker's log needs no line of it.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+
+# A batch's photos are decoded side by side; threads within each would only stand in the way.
+cv2.setNumThreads(1)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of itself.
+
+    Attributes:
+        format: Pillow's name of it.
+        width, height: of the photo as the file stores it.
+        orientation: EXIF's, 1 to 8.
+        transparent: it has an alpha channel or a transparent colour.
+        premultiplied: its colours are multiplied by alpha already.
+    """
+
+    format: str
+    width: int
+    height: int
+    orientation: int
+    transparent: bool
+    premultiplied: bool
 
 
 @dataclass(frozen=True)
@@ -56,13 +99,45 @@ class Photo:
     Attributes:
         upright: (height, width, 3) RGB, 0 to 255, as a viewer shows it.
         orientation: EXIF's, 1 to 8: how the file's pixels were turned for that.
+        reduced: each pixel stands for ``reduced`` x ``reduced`` of the file's.
+        size: width and height that the upright photo has in the file's pixels; None where it was
+            decoded as large as it is.
     """
 
     upright: Pixels
     orientation: int
+    reduced: int = 1
+    size: tuple[int, int] | None = None
+
+    @property
+    def whole(self) -> tuple[int, int]:
+        """Width and height of the upright photo, as large as its file has it."""
+        height, width = self.upright.shape[:2]
+        return self.size or (width, height)
 
 
-def decode(data: bytes | bytearray, limits: Limits, pixels: int) -> Photo:
+def reduction(header: Header, preprocess: Preprocess, size: Size) -> int:
+    """By how much a photo can be decoded smaller than it is and still be more than is needed.
+
+    Args:
+        header: of the file.
+        preprocess: what the network needs of it.
+        size: of the reply's pictures.
+
+    Returns:
+        1, 2, 4 or 8.
+    """
+    if header.format != "JPEG" or size == "original":
+        return 1
+    shorter, longer = sorted((header.width, header.height))
+    needed = _FINER * (preprocess.resize if preprocess.fit == "crop" else preprocess.crop)
+    for step in _REDUCED:
+        if shorter >= step * needed and (size == "model" or longer >= step * size):
+            return step
+    return 1
+
+
+def decode(data: bytes | bytearray, header: Header, reduced: int = 1) -> Photo:
     """Decode a photo and turn it upright.
 
     16 bits are scaled to 8, transparency lies on white (but where OpenCV does not read it: a grey
@@ -70,23 +145,24 @@ def decode(data: bytes | bytearray, limits: Limits, pixels: int) -> Photo:
 
     Args:
         data: the file.
-        limits: of the operator.
-        pixels: how many the photo may have.
+        header: that :func:`inspect` read of it.
+        reduced: what :func:`reduction` says.
 
     Raises:
-        RequestError: ``unsupported_format``, ``image_too_large``, ``invalid_image``.
+        RequestError: ``invalid_image``.
     """
-    header = _read_header(data, limits, pixels)
     if header.format == "TIFF":
         try:
             data = tiff.as_stored(data)
         except ValueError:
             raise _damaged(header.format) from None
-    stored = _decode(data, header)
-    return Photo(turn_upright(stored, header.orientation), header.orientation)
+    stored = _decode(data, header, reduced)
+    upright = turn_upright(stored, header.orientation)
+    size = upright_size(header.width, header.height, header.orientation) if reduced > 1 else None
+    return Photo(upright, header.orientation, reduced, size)
 
 
-def _decode(data: bytes | bytearray, header: _Header) -> Pixels:
+def _decode(data: bytes | bytearray, header: Header, reduced: int) -> Pixels:
     encoded = np.frombuffer(data, np.uint8)
     try:
         if header.transparent:
@@ -94,7 +170,7 @@ def _decode(data: bytes | bytearray, header: _Header) -> Pixels:
             stored = cv2.imdecode(encoded, flags)
             if stored is not None and stored.ndim == 3 and stored.shape[2] == 4:
                 return _on_white(stored, header.premultiplied)
-        photo = cv2.imdecode(encoded, _STORED)
+        photo = cv2.imdecode(encoded, _STORED | _REDUCED.get(reduced, 0))
     except (cv2.error, MemoryError):
         photo = None
     if photo is None:
@@ -112,20 +188,45 @@ def fit(photo: Photo, preprocess: Preprocess) -> tuple[Pixels, Frame]:
     Returns:
         The (crop, crop, 3) square, RGB, 0 to 255, and where it lies in the photo.
     """
-    height, width = photo.upright.shape[:2]
+    width, height = photo.whole
     side = preprocess.crop
-    size = _resized(width, height, preprocess)
-    left, top = (round((length - side) / 2.0) for length in size)
-    resized = Image.fromarray(photo.upright).resize(size, _RESAMPLE[preprocess.interpolation])
+    size, (left, top) = _placed(width, height, preprocess)
+    # The last pixels of a reduced photo may stand for less than the others do.
+    whole = (0, 0, width / photo.reduced, height / photo.reduced)
+    resized = Image.fromarray(photo.upright).resize(
+        size, _RESAMPLE[preprocess.interpolation], box=whole
+    )
     if preprocess.fit == "pad":
         # The colour that normalises to zero, which is what a convolution pads with too.
         square = Image.new("RGB", (side, side), tuple(round(255 * m) for m in preprocess.mean))
         square.paste(resized, (-left, -top))
     else:
         square = resized.crop((left, top, left + side, top + side))
+    return np.asarray(square), _frame(width, height, photo.orientation, preprocess)
+
+
+def frame(header: Header, preprocess: Preprocess) -> Frame:
+    """Where the network's input will lie in a photo that is not decoded yet."""
+    size = upright_size(header.width, header.height, header.orientation)
+    return _frame(*size, header.orientation, preprocess)
+
+
+def _frame(width: int, height: int, orientation: int, preprocess: Preprocess) -> Frame:
+    """The frame of an upright photo of that size."""
+    size, (left, top) = _placed(width, height, preprocess)
     across, down = width / size[0], height / size[1]
-    window = Box(left * across, top * down, (left + side) * across, (top + side) * down)
-    return np.asarray(square), Frame.of(width, height, photo.orientation, window)
+    right, bottom = left + preprocess.crop, top + preprocess.crop
+    window = Box(left * across, top * down, right * across, bottom * down)
+    return Frame.of(width, height, orientation, window)
+
+
+def _placed(
+    width: int, height: int, preprocess: Preprocess
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The size that a photo is resized to, and the upper left corner of the square in that."""
+    size = _resized(width, height, preprocess)
+    left, top = (round((length - preprocess.crop) / 2.0) for length in size)
+    return size, (left, top)
 
 
 def _resized(width: int, height: int, preprocess: Preprocess) -> tuple[int, int]:
@@ -179,43 +280,35 @@ def view(photo: Photo, crop: Pixels, frame: Frame, size: Size) -> View:
     return View(turn_back(pixels, photo.orientation), frame)
 
 
-@dataclass(frozen=True)
-class _Header:
-    """What a file says of itself.
+def inspect(data: bytes | bytearray, limits: Limits, pixels: int) -> Header:
+    """Read a file's header and hold its own word to the limits, before anything is decoded.
 
-    Attributes:
-        format: Pillow's name of it.
-        transparent: it has an alpha channel or a transparent colour.
-        premultiplied: its colours are multiplied by alpha already.
-        orientation: EXIF's, 1 to 8.
+    Args:
+        data: the file.
+        limits: of the operator.
+        pixels: how many the photo may have.
+
+    Raises:
+        RequestError: ``unsupported_format``, ``image_too_large``, ``invalid_image``.
     """
-
-    format: str
-    transparent: bool
-    premultiplied: bool
-    orientation: int
-
-
-def _read_header(data: bytes | bytearray, limits: Limits, pixels: int) -> _Header:
-    """Hold a file's own word to the limits, before anything is decoded."""
     try:
-        # Pillow warns of oddities in metadata that a photo does not depend on.
-        with warnings.catch_warnings(action="ignore"):
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
-            width, height = image.size
-            tags: dict[int, Any] = getattr(image, "tag_v2", {})
-            extra = tags.get(_TIFF_EXTRA_SAMPLES)
-            orientation = tags.get(_ORIENTATION, _exif(image).get(_ORIENTATION))
-            header = _Header(
-                str(image.format),
-                image.has_transparency_data,
-                # Of more bits, OpenCV leaves colours as they are where they are not multiplied.
-                extra == (1,) or (extra == (2,) and tags.get(_TIFF_BITS) == (8, 8, 8, 8)),
-                # A tag that holds anything else is as good as none; one may hold 6 as a fraction.
-                int(orientation) if orientation in ORIENTATIONS else 1,
-            )
-            # A PNG whose chunk claims more than the file holds would have OpenCV ask for gigabytes.
-            image.verify()
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        width, height = image.size
+        tags: dict[int, Any] = getattr(image, "tag_v2", {})
+        extra = tags.get(_TIFF_EXTRA_SAMPLES)
+        orientation = tags.get(_ORIENTATION, _exif(image).get(_ORIENTATION))
+        header = Header(
+            str(image.format),
+            width,
+            height,
+            # A tag that holds anything else is as good as none; one may hold 6 as a fraction.
+            int(orientation) if orientation in ORIENTATIONS else 1,
+            image.has_transparency_data,
+            # Of more bits, OpenCV leaves colours as they are where they are not multiplied.
+            extra == (1,) or (extra == (2,) and tags.get(_TIFF_BITS) == (8, 8, 8, 8)),
+        )
+        # A PNG whose chunk claims more than the file holds would have OpenCV ask for gigabytes.
+        image.verify()
     except Exception:
         # Pillow's parsers raise nearly anything on hostile input.
         if data.startswith(_MAGIC):

@@ -14,6 +14,12 @@ from camserve.errors import RequestError, SettingsError, shown, unknown
 from camserve.options import Options
 from camserve.values import Above0, Number, Values, Whole
 
+#: In which numbers the trunk multiplies; ``auto`` is bfloat16 where that is faster and the network
+#: bears it.
+Precision = Literal["auto", "float32", "bfloat16"]
+#: ``auto`` has the trunk in oneDNN's fused kernels, on a processor.
+Compile = Literal["auto", "off"]
+
 
 class Preprocess(Values):
     """How a photo becomes the network's input: the weights' own preset.
@@ -83,6 +89,9 @@ class Settings(Values):
     layers: tuple[str, ...] = Field(
         (), description="a list of the dotted names of further modules that may be asked for"
     )
+    precision: Precision = Field("auto", description="auto, float32 or bfloat16")
+    compile: Compile = Field("auto", description="auto or off")
+    threads: Whole = Field(0, ge=0, le=1024, description="a whole number; 0 for a worker's share")
     preprocess: Preprocess = Field(Preprocess(), description="a section; see its keys")
     limits: Limits = Field(Limits(), description="a section; see its keys")
     defaults: Options = Field(

@@ -69,7 +69,10 @@ def test_model_is_what_replies_call_it_and_what_it_is(
         "arch": "resnet50",
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
         "device": "cpu",
-        "precision": "float32",
+        "precision": pipeline.fast.precision,
+        "compiled": True,
+        "not_faster_because": pipeline.fast.reason,
+        "threads": 1,
     }
 
 

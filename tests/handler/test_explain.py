@@ -68,7 +68,7 @@ def ordered(logits: Tensor) -> Tensor:
 
 def explained(served: Served, inputs: Tensor, wishes: Sequence[Wish]) -> list[list[Explained]]:
     scores = served.layers.forward(inputs, explain.layers_of(wishes))
-    return explain.explain(scores, ordered(scores.logits), wishes)
+    return explain.explain(scores, wishes).explained
 
 
 def alone(
@@ -292,7 +292,7 @@ def test_a_contrast_is_the_map_of_the_difference_of_the_scores(toward: int, agai
     layers = gradcam.TargetLayers(Squares(), ["pick"], GRIDS)
     scores = layers.forward(GRIDS, ["pick"])
     wish = Wish((Target(toward, against), Target(toward)), ("pick",), "gradcam")
-    ((contrast, plain),) = explain.explain(scores, ordered(scores.logits), [wish])
+    ((contrast, plain),) = explain.explain(scores, [wish]).explained
 
     expected = gradcam.normalise(CONTRASTS[toward, against].relu()[None])
     assert (contrast.class_id, contrast.against) == (toward, against)
@@ -303,13 +303,12 @@ def test_a_contrast_is_the_map_of_the_difference_of_the_scores(toward: int, agai
 
 def test_a_rank_is_looked_up_in_its_photos_own_order() -> None:
     layers = gradcam.TargetLayers(Squares(), ["pick"], GRIDS)
-    scores = layers.forward(GRIDS.expand(2, -1, -1, -1), ["pick"])
-    # Two orders that are not the scores' own.
-    order = torch.tensor([[1, 0, 2], [2, 1, 0]])
+    # The classes' order is 0, 2, 1, and with the channels exchanged 2, 1, 0.
+    scores = layers.forward(torch.cat([GRIDS, GRIDS[:, [1, 0, 2]]]), ["pick"])
     wish = Wish((Target(Rank(1), Rank(2)), Target(2), Target(Rank(0), 1)), ("pick",), "gradcam")
-    found = explain.explain(scores, order, [wish, wish])
+    found = explain.explain(scores, [wish, wish]).explained
     assert [[(one.class_id, one.against) for one in ones] for ones in found] == [
-        [(0, 2), (2, None), (1, 1)],
+        [(2, 1), (2, None), (0, 1)],
         [(1, 0), (2, None), (2, 1)],
     ]
 

@@ -22,11 +22,11 @@ from PIL import Image, ImageOps
 from camserve import pictures, render
 from camserve.geometry import ORIENTATIONS, Box, Frame, turn_back, turn_upright
 from camserve.options import Options, Size
-from camserve.pictures import decode
 from camserve.pipeline import Pipeline
 from camserve.requests import Row
 from camserve.settings import Limits, Preprocess
 from constructed import COLOURS, photo
+from decoding import decode
 
 ORIENTATION = 0x0112
 UPRIGHT_SIDES = [(1, 1), (1, 5), (5, 1), (2, 3), (4, 3), (7, 5), (33, 48)]

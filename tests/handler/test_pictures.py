@@ -21,8 +21,9 @@ from torchvision.models import ResNet50_Weights
 from camserve import pictures
 from camserve.errors import RequestError
 from camserve.geometry import ORIENTATIONS, Box, Frame, turn_back, turn_upright
-from camserve.pictures import Photo, decode, fit, shown, view
+from camserve.pictures import Photo, fit, shown, view
 from camserve.settings import Limits, Preprocess
+from decoding import decode
 
 LIMITS = Limits()
 ORIENTATION = 0x0112
@@ -396,7 +397,7 @@ import struct
 from pathlib import Path
 
 from camserve.errors import RequestError
-from camserve.pictures import decode
+from camserve.pictures import decode, inspect
 from camserve.settings import Limits
 
 SIZE, COUNT = 400_000, 1000
@@ -415,7 +416,7 @@ def peak():
 
 before = peak()
 try:
-    decode(data, Limits(), Limits().pixels)
+    decode(data, inspect(data, Limits(), Limits().pixels))
 except RequestError:
     pass
 print(peak() - before)

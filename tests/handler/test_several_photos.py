@@ -16,6 +16,7 @@ from camserve.pipeline import Pipeline
 from camserve.requests import Row
 from constructed import LABELS, photo, png
 from contract import as_v2_has_it, assert_alike, tensor
+from networks import hooked
 from rows import HTTP, answer, b64, codes, form, grpc, jsoned, outcomes, raw, v1, v2
 
 #: What each photo shows most of is its class: 96 x 96 pixels of it.
@@ -35,11 +36,8 @@ def small(load: Callable[..., Pipeline]) -> Pipeline:
 def passes(small: Pipeline) -> Iterator[list[int]]:
     """The batch sizes of the network's forward passes."""
     sizes: list[int] = []
-    hook = small.network.module.register_forward_pre_hook(
-        lambda module, args: sizes.append(len(args[0]))
-    )
-    yield sizes
-    hook.remove()
+    with hooked(small, lambda module, args, output: sizes.append(len(output))):
+        yield sizes
 
 
 def limited(pipeline: Pipeline, **limits: int) -> Pipeline:
@@ -50,8 +48,10 @@ def limited(pipeline: Pipeline, **limits: int) -> Pipeline:
         pipeline.model,
         settings.model_copy(update=changed),
         pipeline.network,
-        pipeline.layers,
+        pipeline.ways,
+        pipeline.fast,
         pipeline.batch_size,
+        threads=2,
     )
 
 
@@ -208,11 +208,8 @@ def test_scores_that_are_not_finite_fail_their_own_photo(value: float, small: Pi
         change[1, 3] = value
         return output + change
 
-    hook = small.network.module.register_forward_hook(spoil)
-    try:
+    with hooked(small, spoil):
         (found,) = outcomes(small, v1(RED, (GREEN, {"method": "eigengradcam"}), BLUE))
-    finally:
-        hook.remove()
     assert codes(found) == [None, "non_finite_scores", None]
     assert best(found[::2]) == ["red", "blue"]
 

@@ -1,0 +1,71 @@
+"""What the network said of one photo -> the answer to it, its pictures drawn."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from camserve import render, replies
+from camserve.errors import RequestError
+from camserve.explain import Explained, Results
+from camserve.jobs import Job
+from camserve.targets import Labels
+from camserve.wire import AnswerBody, ModelBody, PredictionBody
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The answers of one model.
+
+    Attributes:
+        model: what they call it.
+        labels: of its classes.
+        side: of the network's input.
+    """
+
+    model: ModelBody
+    labels: Labels
+    side: int
+
+    def answer(self, job: Job, n: int, results: Results) -> AnswerBody:
+        """The answer to photo ``n`` of a pass.
+
+        Raises:
+            RequestError: ``non_finite_scores``.
+        """
+        logits, explained = results.logits[n], results.explained[n]
+        peaks = [map.peak for one in explained for map in one.maps]
+        if not np.isfinite(logits).all() or not all(math.isfinite(peak) for peak in peaks):
+            raise RequestError(
+                "non_finite_scores", "the network's scores for this photo are not finite"
+            )
+        return replies.answer(
+            self.model,
+            job.frame,
+            [self._prediction(int(c), n, results) for c in results.order[n, : job.options.top_k]],
+            [self._explanation(job, one, n, results) for one in explained],
+        )
+
+    def _prediction(self, class_id: int, n: int, results: Results) -> PredictionBody:
+        return {
+            "class_id": class_id,
+            "label": self.labels[class_id],
+            "probability": float(results.probabilities[n, class_id]),
+            "score": float(results.logits[n, class_id]),
+        }
+
+    def _explanation(
+        self, job: Job, one: Explained, n: int, results: Results
+    ) -> replies.Explanation:
+        heat = render.Heat([map.values for map in one.maps], self.side)
+        return replies.Explanation(
+            prediction=self._prediction(one.class_id, n, results),
+            against=None if one.against is None else self._prediction(one.against, n, results),
+            method=job.wish.method,
+            layers=job.wish.layers,
+            evidence=any(map.evidence for map in one.maps) and not heat.flat,
+            peak=one.maps[0].peak if len(one.maps) == 1 else heat.peak,
+            drawings=render.draw(heat, job.view, job.frame, self.side, job.options),
+        )

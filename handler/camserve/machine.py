@@ -1,0 +1,47 @@
+"""What the machine offers: cores to share, and numbers that it multiplies fast."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+
+#: Where Linux says how much of the processor a container may use.
+QUOTA = Path("/sys/fs/cgroup/cpu.max")
+
+
+def threads(wanted: int, workers: int) -> int:
+    """How many threads a worker is to compute in.
+
+    Args:
+        wanted: by the operator; 0 for this worker's share of the cores, or fewer where
+            ``OMP_NUM_THREADS`` says so.
+        workers: that share the machine.
+    """
+    return wanted or max(1, min(torch.get_num_threads(), _cores() // workers))
+
+
+def _cores() -> int:
+    """The cores that this process may use, as the scheduler and the container's quota have it."""
+    cores = len(os.sched_getaffinity(0))
+    try:
+        quota, period = QUOTA.read_text().split()
+        return min(cores, max(1, int(quota) // int(period)))
+    except (OSError, ValueError):
+        # No container, or "max": no quota.
+        return cores
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether a device has instructions that multiply bfloat16, rather than imitating them."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return has_onednn() and (
+        torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    )
+
+
+def has_onednn() -> bool:
+    """Whether this PyTorch has oneDNN."""
+    return bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]

@@ -1,0 +1,223 @@
+"""The network cut at its target layer, so that the trunk before it can be made fast.
+
+A traced network falls into the trunk, the target layer's output and the head. The trunk, which
+leaves no tape, runs in :mod:`camserve.fusion`'s kernels; the head stays as it was, in float32, for
+the backward pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from torch import Tensor, fx, nn
+
+from camserve import fusion, machine
+from camserve.fusion import Kernels
+from camserve.settings import Compile, Precision
+
+# The traced module that stands where the target layer's output is.
+_PLACE: Final = "target_layer"
+# By how much of their norm the activations may differ from those of the network as it came. In
+# float32 it tells that a network does not mean what its trace says; in bfloat16, that it multiplies
+# rounding errors: a trained ResNet differs by one or two in a hundred.
+_TRACED: Final = 1e-3
+_ROUNDED: Final = 0.1
+
+
+class Cut(nn.Module):
+    """A network in two parts, with a module between them for the hook.
+
+    Attributes:
+        trunk: (N, 3, H, W) -> the target layer's output; leaves no tape.
+        layer: hands that on.
+        head: the layer's output -> (N, C) logits.
+    """
+
+    def __init__(self, trunk: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.trunk, self.layer, self.head = trunk, nn.Identity(), head
+
+    def forward(self, inputs: Tensor) -> Any:
+        """(N, 3, H, W) -> (N, C)."""
+        with torch.no_grad():
+            activations = self.trunk(inputs)
+        return self.head(self.layer(activations))
+
+
+@dataclass(frozen=True)
+class Fast:
+    """How the trunk runs.
+
+    Attributes:
+        cut: the network with its fast trunk; None where it runs as it came.
+        precision: of the trunk's long sums.
+        compiled: its convolutions run in oneDNN's fused kernels.
+        reason: why it does not run faster than it does; empty where nothing was in the way.
+    """
+
+    cut: Cut | None
+    precision: str
+    compiled: bool
+    reason: str = ""
+
+
+def accelerate(
+    network: nn.Module,
+    layer: str,
+    example: Tensor,
+    batch_size: int,
+    precision: Precision,
+    compile: Compile,
+) -> Fast:
+    """Cut a network at a layer and make its trunk as fast as the device can.
+
+    The fast trunk has been held to the network as it came, on the example. Whatever keeps a network
+    from it leaves the network as it was.
+
+    Args:
+        network: a classifier in eval mode; it is not changed.
+        layer: the dotted name of one of its modules.
+        example: (1, 3, H, W) input, on the network's device.
+        batch_size: the most samples of a pass.
+        precision: ``auto`` is bfloat16 where the device multiplies it faster than float32.
+        compile: ``auto`` is oneDNN's kernels where the device is a processor that has them.
+    """
+    device = example.device
+    reasons = []
+    onednn = compile == "auto" and device.type == "cpu" and machine.has_onednn()
+    if compile == "off":
+        reasons.append("compile is off")
+    elif device.type == "cpu" and not onednn:
+        reasons.append("this PyTorch has no oneDNN")
+    rounded = precision == "bfloat16"
+    if precision == "auto" and compile == "auto":
+        rounded = machine.multiplies_bfloat16(device)
+        if not rounded:
+            reasons.append("the processor multiplies bfloat16 no faster than float32")
+    if not (onednn or rounded):
+        return Fast(None, "float32", False, "; ".join(reasons))
+    try:
+        expected = _activations(network, layer, example)
+        exact = _cut(network, layer, example, batch_size, Kernels(torch.float32, onednn))
+        _hold(exact, example, expected, _TRACED, "its trace")
+        cut, numbers = exact, "float32"
+        if rounded:
+            cut = _cut(network, layer, example, batch_size, Kernels(torch.bfloat16, onednn))
+            numbers = "bfloat16"
+            try:
+                _hold(cut, example, expected, _ROUNDED, "in bfloat16 it")
+            except ValueError as failure:
+                if precision == "auto":
+                    reasons.append(str(failure))
+                    cut, numbers = exact, "float32"
+    except Exception as failure:
+        # Tracing and trying a network of any kind raises nearly anything.
+        reasons.append(f"it cannot be cut at {layer!r}: {_brief(failure)}")
+        return Fast(None, "float32", False, "; ".join(reasons))
+    return Fast(cut, numbers, onednn, "; ".join(reasons))
+
+
+def _cut(network: nn.Module, layer: str, example: Tensor, batch_size: int, kernels: Kernels) -> Cut:
+    trunk, head = _split(network, layer)
+    return Cut(fusion.fuse(trunk, example, batch_size, kernels), head).eval()
+
+
+class _Tracer(fx.Tracer):
+    """Notes where a layer's output is."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self._layer = layer
+
+    def call_module(self, m: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        output = super().call_module(m, *args, **kwargs)
+        if m is self._layer:
+            return self.create_proxy("call_module", _PLACE, (output,), {})
+        return output
+
+
+def _split(network: nn.Module, layer: str) -> tuple[fx.GraphModule, fx.GraphModule]:
+    """Trunk and head, each a module of its own that shares the network's parameters.
+
+    Raises:
+        ValueError: more than the layer's output leads from the one to the other.
+    """
+    graph = _Tracer(network.get_submodule(layer)).trace(network)
+    places = [node for node in graph.nodes if node.target == _PLACE]
+    (end,) = (node for node in graph.nodes if node.op == "output")
+    if len(places) != 1:
+        raise ValueError(f"layer {layer!r} runs {len(places)} times")
+    (place,) = places
+    (start,) = place.args
+    if not isinstance(start, fx.Node):
+        raise ValueError(f"layer {layer!r} gives no tensor")
+    before = _needed(start)
+    after = _needed(end, place) - {place}
+    # Parameters may serve both; anything else ties the head to the trunk.
+    shared = [node for node in before & after if node.op != "get_attr"]
+    if shared or any(node.op == "placeholder" for node in after):
+        raise ValueError(f"more than layer {layer!r} leads from the photo to the scores")
+
+    trunk, head = fx.Graph(), fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    for node in graph.nodes:
+        if node in before:
+            copies[node] = trunk.node_copy(node, copies.__getitem__)
+    trunk.output(copies[start])
+    copies = {place: head.placeholder("activations")}
+    for node in graph.nodes:
+        if node in after:
+            copies[node] = head.node_copy(node, copies.__getitem__)
+    return fx.GraphModule(network, trunk, "Trunk"), fx.GraphModule(network, head, "Head")
+
+
+def _needed(node: fx.Node, stop: fx.Node | None = None) -> set[fx.Node]:
+    """What a node's value is made from, itself included; nothing before ``stop``."""
+    found: set[fx.Node] = set()
+    ahead = [node]
+    while ahead:
+        one = ahead.pop()
+        if one not in found:
+            found.add(one)
+            ahead.extend(() if one is stop else one.all_input_nodes)
+    return found
+
+
+def _activations(network: nn.Module, layer: str, example: Tensor) -> Tensor:
+    """What the layer of the network as it came gives."""
+    outputs: list[Tensor] = []
+
+    def keep(module: nn.Module, args: Any, output: Tensor) -> None:
+        # A copy: an activation may change it in place.
+        outputs.append(output.clone())
+
+    hook = network.get_submodule(layer).register_forward_hook(keep)
+    try:
+        with torch.no_grad():
+            network(example)
+    finally:
+        hook.remove()
+    (found,) = outputs
+    return found
+
+
+def _hold(cut: Cut, example: Tensor, expected: Tensor, alike: float, what: str) -> None:
+    """Hold a fast trunk to the network as it came.
+
+    Raises:
+        ValueError: they differ by more than ``alike`` of the expected norm.
+    """
+    with torch.no_grad():
+        found = cut.trunk(example)
+    if found.shape != expected.shape:
+        raise ValueError(f"{what} gives {tuple(found.shape)}, not {tuple(expected.shape)}")
+    apart = float((found - expected).norm() / expected.norm().clamp_min(1e-12))
+    if not apart <= alike:
+        raise ValueError(f"{what} differs from the network as it came by {apart:.1%}")
+
+
+def _brief(failure: Exception) -> str:
+    lines = str(failure).strip().splitlines() or [type(failure).__name__]
+    return lines[0][:200]
