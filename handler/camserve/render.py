@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from camserve import png
 from camserve.geometry import Box, Frame, Pixels, View, turn_back
 from camserve.options import Colormap, ImageFormat, Options, Output
 
@@ -20,9 +21,8 @@ Map = NDArray[np.float32]
 COLORMAPS: Final[dict[str, int]] = {
     name: getattr(cv2, f"COLORMAP_{name.upper()}") for name in get_args(Colormap)
 }
-# JPEG and WebP at the quality where the coding no longer shows in a heatmap; PNG has no loss.
-_ENCODINGS: Final[dict[str, tuple[str, list[int]]]] = {
-    "png": (".png", []),
+# At the quality where the coding no longer shows in a heatmap.
+_LOSSY: Final[dict[str, tuple[str, list[int]]]] = {
     "jpeg": (".jpg", [cv2.IMWRITE_JPEG_QUALITY, 90]),
     "webp": (".webp", [cv2.IMWRITE_WEBP_QUALITY, 85]),
 }
@@ -178,7 +178,8 @@ class _Sheet:
 
 def colour(grey: Pixels, colormap: Colormap) -> Pixels:
     """(h, w), 0 to 255 -> (h, w, 3) RGB."""
-    return cast(Pixels, cv2.applyColorMap(grey, COLORMAPS[colormap])[..., ::-1])
+    mapped = cv2.applyColorMap(grey, COLORMAPS[colormap])
+    return cast(Pixels, cv2.cvtColor(mapped, cv2.COLOR_BGR2RGB))
 
 
 def overlay(heatmap: Pixels, photo: Pixels, alpha: float) -> Pixels:
@@ -188,13 +189,18 @@ def overlay(heatmap: Pixels, photo: Pixels, alpha: float) -> Pixels:
 
 def encode(picture: Pixels, image_format: ImageFormat) -> Image:
     """(h, w, 3) RGB or (h, w) grey -> the file."""
-    extension, parameters = _ENCODINGS[image_format]
-    ordered = picture if picture.ndim == 2 else picture[..., ::-1]
+    height, width = picture.shape[:2]
+    data = png.encode(picture) if image_format == "png" else _lossy(picture, image_format)
+    return Image(data, f"image/{image_format}", width, height)
+
+
+def _lossy(picture: Pixels, image_format: ImageFormat) -> bytes:
+    extension, parameters = _LOSSY[image_format]
+    ordered = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
     done, encoded = cv2.imencode(extension, ordered, parameters)
     if not done:
         raise RuntimeError(f"OpenCV could not write {image_format}")
-    height, width = picture.shape[:2]
-    return Image(encoded.tobytes(), f"image/{image_format}", width, height)
+    return encoded.tobytes()
 
 
 def boxes(heat: Heat, frame: Frame, side: int, threshold: float) -> tuple[Region, ...]:
