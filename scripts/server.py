@@ -80,7 +80,8 @@ def _write_config(source: Path, store: Path) -> dict[str, str]:
                 value = value.replace("file:///model_store/", f"file://{store}/")
             if key == "metrics_config":
                 # TorchServe would look for it where it runs.
-                value = str((source.parent / value).resolve())
+                places = [folder / value for folder in (source.resolve().parent, ROOT)]
+                value = str(next((place for place in places if place.exists()), places[0]))
             values[key] = value
             line = f"{key}={value}"
         lines.append(line)

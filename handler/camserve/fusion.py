@@ -4,17 +4,13 @@ Batch norms are folded into the weights, activations and residual sums become pa
 convolution that they follow, weights lie as the processor's kernel wants them. It is what
 TorchInductor makes of such a network when it freezes it, without a compiler: oneDNN builds its
 kernels itself.
-
-Sums of many products are taken in the precision that is asked for, short ones always in float32:
-there, rounding errors do not average out, and there is next to no time to be won. A depthwise
-convolution adds 9 products, an inner one of a ResNet 64 to 4608.
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Container, Mapping
+from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import torch
@@ -22,158 +18,18 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
-# Below this many products a sum stays in float32.
-_LONG_SUM: Final = 64
-_onednn: Final = torch.ops.mkldnn
+from camserve.kernels import (
+    ACTIVATIONS,
+    NONE,
+    RELU,
+    Activation,
+    Convolution,
+    Kernels,
+    OneDnn,
+    Plain,
+)
 
-
-@dataclass(frozen=True)
-class Kernels:
-    """What a trunk is to run in.
-
-    Attributes:
-        precision: float32 or bfloat16, of long sums.
-        onednn: fused kernels of oneDNN; otherwise PyTorch's own, one after the other.
-    """
-
-    precision: torch.dtype
-    onednn: bool
-
-
-@dataclass(frozen=True)
-class _Activation:
-    """What may follow a convolution: its name and scalars in oneDNN, and the same in PyTorch."""
-
-    name: str
-    scalars: tuple[float, ...]
-    apply: Callable[[Tensor], Tensor]
-
-
-_NONE: Final = _Activation("none", (), lambda outputs: outputs)
-_RELU: Final = _Activation("relu", (), F.relu_)
-_RELU6: Final = _Activation("hardtanh", (0.0, 6.0), lambda outputs: F.hardtanh_(outputs, 0.0, 6.0))
-_SILU: Final = _Activation("swish", (), lambda outputs: F.silu(outputs, inplace=True))
-_HARDSWISH: Final = _Activation("hardswish", (), lambda outputs: F.hardswish(outputs, inplace=True))
-# By what stands in a trace: a module's class, a function, or a method's name.
-_ACTIVATIONS: Final[dict[Any, _Activation]] = {
-    nn.ReLU: _RELU, F.relu: _RELU, F.relu_: _RELU, torch.relu: _RELU, torch.relu_: _RELU,
-    "relu": _RELU, "relu_": _RELU,
-    nn.ReLU6: _RELU6, F.relu6: _RELU6,
-    nn.SiLU: _SILU, F.silu: _SILU,
-    nn.Hardswish: _HARDSWISH, F.hardswish: _HARDSWISH,
-}  # fmt: skip
 _SUMS: Final = {operator.add, operator.iadd, torch.add, "add", "add_"}
-
-
-@dataclass(frozen=True)
-class _Convolution:
-    """A convolution as its operator takes it, a batch norm folded in."""
-
-    weight: Tensor
-    bias: Tensor | None
-    stride: list[int]
-    padding: list[int]
-    dilation: list[int]
-    groups: int
-
-    @property
-    def terms(self) -> int:
-        """How many products an output is the sum of."""
-        return self.weight[0].numel()
-
-    def normalised(self, norm: nn.BatchNorm2d) -> _Convolution:
-        """Followed by a batch norm in eval mode."""
-        mean, variance = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
-        scale = torch.rsqrt(variance + norm.eps)
-        scale = scale if norm.weight is None else scale * norm.weight
-        bias = -mean if self.bias is None else self.bias - mean
-        bias = bias * scale
-        bias = bias if norm.bias is None else bias + norm.bias
-        return replace(self, weight=self.weight * scale.view(-1, 1, 1, 1), bias=bias)
-
-
-class _Fused(nn.Module):
-    """A convolution, perhaps added to another value, then an activation.
-
-    Args:
-        convolution: with float32 weights.
-        activation: at the end.
-        precision: of weights, input and output; sums are taken in float32.
-    """
-
-    def __init__(
-        self, convolution: _Convolution, activation: _Activation, precision: torch.dtype
-    ) -> None:
-        super().__init__()
-        self.precision = precision
-        self._how = convolution
-        self._activation = activation
-        self.bias = None if convolution.bias is None else convolution.bias.to(precision)
-        self.weight = convolution.weight.to(precision, memory_format=torch.channels_last)
-
-    def forward(self, inputs: Tensor, other: Tensor | None = None) -> Tensor:
-        """(N, C, H, W) -> (N, K, h, w)."""
-        how = self._how
-        outputs = F.conv2d(
-            inputs.to(self.precision), self.weight, self.bias,
-            how.stride, how.padding, how.dilation, how.groups,
-        )  # fmt: skip
-        if other is not None:
-            outputs += other
-        return self._activation.apply(outputs)
-
-
-class _OneDnn(nn.Module):
-    """The same as :class:`_Fused` in one call of oneDNN.
-
-    Args:
-        convolution, activation, precision: as there.
-        sizes: of the input (C, H, W), and the batch sizes that the weights are laid out for.
-        overwrites: what is added is needed by nothing else, so the sum may take its place.
-    """
-
-    def __init__(
-        self,
-        convolution: _Convolution,
-        activation: _Activation,
-        precision: torch.dtype,
-        shape: Sequence[int],
-        batch_size: int,
-        overwrites: bool,
-    ) -> None:
-        super().__init__()
-        self._precision = precision
-        self._overwrites = overwrites
-        self._how = (
-            convolution.padding, convolution.stride, convolution.dilation, convolution.groups
-        )  # fmt: skip
-        self._after = activation.name, list(activation.scalars), ""
-        self._bias = None if convolution.bias is None else convolution.bias.to(precision)
-        weight = convolution.weight.to(precision)
-        # The layout that is best for one sample may be another than that for many; a weight in the
-        # wrong one is laid out anew at every call.
-        one, many = (
-            _onednn._reorder_convolution_weight(weight, *self._how, [size, *shape])
-            for size in (1, batch_size)
-        )
-        layouts = [_onednn._get_mkldnn_serialized_md(packed) for packed in (one, many)]
-        self._one, self._many = (many if torch.equal(*layouts) else one), many
-
-    def forward(self, inputs: Tensor, other: Tensor | None = None) -> Tensor:
-        """(N, C, H, W) -> (N, K, h, w)."""
-        inputs = inputs.to(self._precision)
-        weight = self._one if len(inputs) == 1 else self._many
-        if other is None:
-            outputs = _onednn._convolution_pointwise(
-                inputs, weight, self._bias, *self._how, *self._after
-            )
-        else:
-            fits = self._overwrites and other.dtype == self._precision
-            add = _onednn._convolution_pointwise_ if fits else _onednn._convolution_pointwise
-            other = other.to(self._precision)
-            pair = (other, inputs) if fits else (inputs, other)
-            outputs = add.binary(*pair, weight, self._bias, *self._how, "add", 1.0, *self._after)
-        return cast(Tensor, outputs)
 
 
 @dataclass
@@ -190,9 +46,14 @@ class _Chain:
 
     nodes: list[fx.Node]
     inputs: fx.Node
-    convolution: _Convolution
+    convolution: Convolution
     other: fx.Node | None = None
-    activation: _Activation = _NONE
+    activation: Activation = NONE
+
+    def following(self, taken: Container[fx.Node]) -> fx.Node | None:
+        """The one node that reads its value, where there is but one and no other chain has it."""
+        user = _sole_user(self.nodes[-1])
+        return None if user in taken else user
 
 
 def fuse(
@@ -214,7 +75,7 @@ def fuse(
         fused: dict[fx.Node, _Chain] = {}
         taken: set[fx.Node] = set()
         for node in list(trunk.graph.nodes):
-            chain = _chain(trunk, node, taken)
+            chain = _chain(trunk, node, taken, kernels)
             if chain is not None:
                 taken.update(chain.nodes)
                 fused[_replace(trunk, chain, f"fused_{len(fused)}")] = chain
@@ -231,38 +92,45 @@ def fuse(
     return trunk
 
 
-def _chain(trunk: fx.GraphModule, node: fx.Node, taken: set[fx.Node]) -> _Chain | None:
+def _chain(
+    trunk: fx.GraphModule, node: fx.Node, taken: set[fx.Node], kernels: Kernels
+) -> _Chain | None:
     """The convolution at a node and what follows it; None for any other node."""
     convolution = _convolution(trunk, node)
     if convolution is None:
         return None
     chain = _Chain([node], cast(fx.Node, node.args[0]), convolution)
-
-    def following() -> fx.Node | None:
-        users = list(chain.nodes[-1].users)
-        return users[0] if len(users) == 1 and users[0] not in taken else None
-
-    after = following()
-    if after is not None and isinstance(norm := _module(trunk, after), nn.BatchNorm2d):
+    if (after := chain.following(taken)) and isinstance(
+        norm := _module(trunk, after), nn.BatchNorm2d
+    ):
         chain.convolution = convolution.normalised(norm)
         chain.nodes.append(after)
-        after = following()
-    if after is not None and after.target in _SUMS and not after.kwargs:
-        others = [value for value in after.args if value is not chain.nodes[-1]]
-        # Of another shape, it would have to be spread over the outputs.
-        if len(after.args) == 2 and len(others) == 1 and _shape(others[0]) == _shape(after):
-            chain.other = cast(fx.Node, others[0])
-            chain.nodes.append(after)
-            after = following()
-    activation = None if after is None else _activation(trunk, after)
-    # After a sum, oneDNN has but this one.
-    if activation is not None and (chain.other is None or activation is _RELU):
+    after = chain.following(taken)
+    if after and (other := _other(chain.nodes[-1], after)):
+        # After a sum, oneDNN has no other activation. Where there is none, as in MobileNets, values
+        # are narrow, and summed from block to block: better with every bias in float32.
+        relu = _sole_user(after)
+        relus = relu is not None and _activation(trunk, relu) is RELU
+        if relus or kernels.precision is torch.float32:
+            chain.other = other
+            chain.activation = RELU if relus else NONE
+            chain.nodes += [after, relu] if relu and relus else [after]
+    elif after and (activation := _activation(trunk, after)):
         chain.activation = activation
-        chain.nodes.append(cast(fx.Node, after))
+        chain.nodes.append(after)
     return chain
 
 
-def _convolution(trunk: fx.GraphModule, node: fx.Node) -> _Convolution | None:
+def _other(value: fx.Node, node: fx.Node) -> fx.Node | None:
+    """What a node adds to a value; None where it does something else."""
+    if node.target not in _SUMS or node.kwargs or len(node.args) != 2:
+        return None
+    other = next((arg for arg in node.args if arg is not value), None)
+    # Of another shape, it would have to be spread over the value.
+    return other if isinstance(other, fx.Node) and _shape(other) == _shape(node) else None
+
+
+def _convolution(trunk: fx.GraphModule, node: fx.Node) -> Convolution | None:
     """What a node convolves with; None where it does something else, or in a rare way."""
     module = _module(trunk, node)
     if type(module) is nn.Conv2d and module.padding_mode == "zeros":
@@ -279,7 +147,7 @@ def _convolution(trunk: fx.GraphModule, node: fx.Node) -> _Convolution | None:
         [pair, pair] if isinstance(pair, int) else list(pair) for pair in pairs
     )
     groups = given["groups"] or 1
-    return _Convolution(given["weight"], given["bias"], stride, padding, dilation, groups)
+    return Convolution(given["weight"], given["bias"], stride, padding, dilation, groups)
 
 
 # The arguments of a convolution, in order.
@@ -299,9 +167,14 @@ def _module(trunk: fx.GraphModule, node: fx.Node) -> nn.Module | None:
     return trunk.get_submodule(cast(str, node.target)) if node.op == "call_module" else None
 
 
-def _activation(trunk: fx.GraphModule, node: fx.Node) -> _Activation | None:
+def _activation(trunk: fx.GraphModule, node: fx.Node) -> Activation | None:
     module = _module(trunk, node)
-    return _ACTIVATIONS.get(node.target if module is None else type(module))
+    return ACTIVATIONS.get(node.target if module is None else type(module))
+
+
+def _sole_user(node: fx.Node) -> fx.Node | None:
+    users = list(node.users)
+    return users[0] if len(users) == 1 else None
 
 
 def _shape(value: Any) -> Any:
@@ -326,21 +199,22 @@ def _replace(trunk: fx.GraphModule, chain: _Chain, name: str) -> fx.Node:
 def _kernel(
     node: fx.Node,
     chain: _Chain,
-    fused: dict[fx.Node, _Chain],
-    order: dict[fx.Node, int],
+    fused: Mapping[fx.Node, _Chain],
+    order: Mapping[fx.Node, int],
     batch_size: int,
     kernels: Kernels,
 ) -> nn.Module:
     convolution = chain.convolution
-    precision = kernels.precision if convolution.terms >= _LONG_SUM else torch.float32
+    precision = convolution.precision(kernels.precision)
     if not kernels.onednn:
-        return _Fused(convolution, chain.activation, precision)
+        return Plain(convolution, chain.activation, precision)
     shape = chain.inputs.meta["tensor_meta"].shape[1:]
-    overwrites = len(node.args) == 2 and _last_use(node, fused, order)
-    return _OneDnn(convolution, chain.activation, precision, shape, batch_size, overwrites)
+    adds = chain.other is not None
+    overwrites = adds and _last_use(node, fused, order)
+    return OneDnn(convolution, chain.activation, precision, shape, batch_size, adds, overwrites)
 
 
-def _last_use(node: fx.Node, fused: dict[fx.Node, _Chain], order: dict[fx.Node, int]) -> bool:
+def _last_use(node: fx.Node, fused: Mapping[fx.Node, _Chain], order: Mapping[fx.Node, int]) -> bool:
     """Whether what a node adds is a tensor of its own that nothing reads later or elsewhere."""
     inputs, other = node.args
     if not isinstance(other, fx.Node) or other not in fused or inputs is other:
@@ -354,11 +228,14 @@ def _last_use(node: fx.Node, fused: dict[fx.Node, _Chain], order: dict[fx.Node, 
 
 
 def _keep_to_float32(trunk: fx.GraphModule, node: fx.Node) -> None:
-    """Give what has float32 parameters, and the caller, float32."""
+    """Give float32 to what has parameters in it, and to the caller."""
     module = _module(trunk, node)
     # A batch norm takes either.
-    has_own = module is not None and any(True for _ in module.parameters())
-    if node.op == "output" or (has_own and not isinstance(module, nn.BatchNorm2d)):
-        with trunk.graph.inserting_before(node):
-            value = trunk.graph.call_method("float", (node.args[0],))
-        node.args = (value, *node.args[1:])
+    has_own = not isinstance(module, nn.BatchNorm2d | None) and any(
+        True for _ in module.parameters()
+    )
+    if has_own or node.op == "output":
+        for value in node.all_input_nodes:
+            with trunk.graph.inserting_before(node):
+                exact = trunk.graph.call_method("float", (value,))
+            node.replace_input_with(value, exact)

@@ -50,8 +50,14 @@ _WITH_ALPHA: Final = (
 )
 # JPEG's own steps of decoding at a part of the size, which leave most of the work undone.
 _REDUCED: Final = {
-    8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2,
-}  # fmt: skip
+    # Without the bit for BGR, which would contradict that for RGB.
+    step: flag & ~cv2.IMREAD_COLOR
+    for step, flag in (
+        (8, cv2.IMREAD_REDUCED_COLOR_8),
+        (4, cv2.IMREAD_REDUCED_COLOR_4),
+        (2, cv2.IMREAD_REDUCED_COLOR_2),
+    )
+}
 # How much larger than the network's input a photo is decoded at least, so that what the resize
 # averages over is still there.
 _FINER: Final = 2

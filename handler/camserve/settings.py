@@ -6,19 +6,25 @@ A field's description is what would be accepted; it stands in the error that ref
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from camserve.errors import RequestError, SettingsError, shown, unknown
 from camserve.options import Options
 from camserve.values import Above0, Number, Values, Whole
 
+
+def _switch(value: Any) -> Any:
+    """YAML reads a bare ``off`` as false."""
+    return "off" if value is False else value
+
+
 #: In which numbers the trunk multiplies; ``auto`` is bfloat16 where that is faster and the network
 #: bears it.
 Precision = Literal["auto", "float32", "bfloat16"]
 #: ``auto`` has the trunk in oneDNN's fused kernels, on a processor.
-Compile = Literal["auto", "off"]
+Compile = Annotated[Literal["auto", "off"], BeforeValidator(_switch)]
 
 
 class Preprocess(Values):

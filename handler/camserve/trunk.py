@@ -7,6 +7,8 @@ the backward pass.
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,7 +16,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from camserve import fusion, machine
-from camserve.fusion import Kernels
+from camserve.kernels import Kernels
 from camserve.settings import Compile, Precision
 
 # The traced module that stands where the target layer's output is.
@@ -154,6 +156,7 @@ def _split(network: nn.Module, layer: str) -> tuple[fx.GraphModule, fx.GraphModu
     if not isinstance(start, fx.Node):
         raise ValueError(f"layer {layer!r} gives no tensor")
     before = _needed(start)
+    _count_samples_at(place, [node for node in graph.nodes if node not in before])
     after = _needed(end, place) - {place}
     # Parameters may serve both; anything else ties the head to the trunk.
     shared = [node for node in before & after if node.op != "get_attr"]
@@ -171,6 +174,23 @@ def _split(network: nn.Module, layer: str) -> tuple[fx.GraphModule, fx.GraphModu
         if node in after:
             copies[node] = head.node_copy(node, copies.__getitem__)
     return fx.GraphModule(network, trunk, "Trunk"), fx.GraphModule(network, head, "Head")
+
+
+def _count_samples_at(place: fx.Node, nodes: Sequence[fx.Node]) -> None:
+    """Have nodes that read the number of samples off an earlier value read it off the layer's.
+
+    ``x.view(inputs.size(0), -1)`` would tie the head to the photo for no more than that.
+    """
+    for node in nodes:
+        of_shape = node.target is operator.getitem and node.args[1] == 0
+        shape = node.args[0] if of_shape else None
+        reads = isinstance(shape, fx.Node) and (
+            shape.target == "size" or (shape.target is getattr and shape.args[1] == "shape")
+        )
+        if reads or (node.target == "size" and node.args[1:] == (0,)):
+            with place.graph.inserting_after(place):
+                count = place.graph.call_method("size", (place, 0))
+            node.replace_all_uses_with(count)
 
 
 def _needed(node: fx.Node, stop: fx.Node | None = None) -> set[fx.Node]:

@@ -1,0 +1,196 @@
+"""The network that every peer runs, and the archives that the two servers load it from."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import yaml
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torchvision import models
+from torchvision.models import ResNet50_Weights
+
+from benchmark.load import SCRIPTS
+
+CLASSES = 1000
+BATCH_SIZE = 8
+#: Images per batch that the batch norms see, and how many batches.
+_SETTLING = (8, 4)
+
+# TorchServe's eager mode wants a module with one class, made without arguments.
+_MODEL_FILE = """\
+from torch import nn
+from torchvision import models
+
+
+class Classifier(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.network = models.get_model({arch!r}, num_classes={classes})
+
+    def forward(self, inputs):
+        return self.network(inputs)
+"""
+_STOCK_CONFIG = {
+    "minWorkers": 1,
+    "maxWorkers": 1,
+    "batchSize": BATCH_SIZE,
+    "maxBatchDelay": 10,
+    "responseTimeout": 300,
+}
+
+
+class SetupError(Exception):
+    """What keeps a peer from being set up, in words for the person who measures."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A seeded network's weights.
+
+    Attributes:
+        arch: torchvision's name of the network.
+        state: its state dict.
+        file: the same as .safetensors.
+    """
+
+    arch: str
+    state: dict[str, Tensor]
+    file: Path
+
+    def build(self) -> nn.Module:
+        """The network with these weights, in eval mode, float32, as torchvision lays it out."""
+        network: nn.Module = models.get_model(self.arch, num_classes=CLASSES)
+        network.load_state_dict(self.state)
+        return network.eval()
+
+
+@torch.no_grad()
+def seeded(arch: str, folder: Path) -> Weights:
+    """Random weights, the same on every run, whose activations neither explode nor vanish.
+
+    What a layer costs can depend on the values in it (zeros, denormals), so the batch norms get
+    the statistics of some random images, as training would have given them.
+
+    Raises:
+        SetupError: torchvision has no such classifier.
+    """
+    torch.manual_seed(0)
+    try:
+        network: nn.Module = models.get_model(arch, num_classes=CLASSES)
+    except ValueError as failure:
+        raise SetupError(f"--arch {arch}: {failure}") from None
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # The mean over all batches, rather than the last ones'.
+    images, batches = _SETTLING
+    network.train()
+    for _ in range(batches):
+        # Blotches rather than noise, which the first convolution would average away.
+        coarse = torch.randn(images, 3, 14, 14)
+        network(nn.functional.interpolate(coarse, size=128, mode="bilinear"))
+    state = {name: value.contiguous().clone() for name, value in network.state_dict().items()}
+    file = folder / f"{arch}.safetensors"
+    save_file(state, file)
+    return Weights(arch, state, file)
+
+
+def ours(weights: Weights, settings: Sequence[str], store: Path) -> Path:
+    """Our archive, as scripts/package.py makes it.
+
+    Args:
+        settings: its ``--set`` options.
+
+    Raises:
+        SetupError: with what it said.
+    """
+    _run(
+        [
+            *(sys.executable, SCRIPTS / "package.py", "--name", "ours", "--store", store),
+            *("--arch", weights.arch, "--weights", weights.file),
+            *(f"--set={setting}" for setting in (f"batchSize={BATCH_SIZE}", *settings)),
+        ]
+    )
+    return store / "ours.mar"
+
+
+def stock(weights: Weights, store: Path, folder: Path) -> Path:
+    """An archive of TorchServe's own ``image_classifier``, in eager mode as its examples are.
+
+    Raises:
+        SetupError: with what torch-model-archiver said.
+    """
+    files = {
+        "model.py": _MODEL_FILE.format(arch=weights.arch, classes=CLASSES),
+        "index_to_name.json": json.dumps(
+            dict(enumerate(ResNet50_Weights.DEFAULT.meta["categories"]))
+        ),
+        "model-config.yaml": yaml.safe_dump(_STOCK_CONFIG),
+    }
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    state = {f"network.{name}": value for name, value in weights.state.items()}
+    torch.save(state, folder / "weights.pth")
+    scratch = folder / "archiver"
+    scratch.mkdir()
+    store.mkdir(parents=True, exist_ok=True)
+    _run(
+        [
+            Path(sys.executable).parent / "torch-model-archiver",
+            *("--model-name", "stock"),
+            *("--version", "1.0"),
+            *("--handler", "image_classifier"),
+            *("--model-file", folder / "model.py"),
+            *("--serialized-file", folder / "weights.pth"),
+            *("--extra-files", folder / "index_to_name.json"),
+            *("--config-file", folder / "model-config.yaml"),
+            *("--export-path", store),
+            *("--archive-format", "zip-store"),
+        ],
+        # The archiver works in, and deletes, a folder of the model's name in TMPDIR.
+        {"TMPDIR": str(scratch)},
+    )
+    return store / "stock.mar"
+
+
+def delayed(archive: Path, delay: int) -> Path:
+    """A copy of an archive, beside it, with another ``maxBatchDelay``, in ms."""
+    target = archive.with_name(f"{archive.stem}-{delay}.mar")
+    with zipfile.ZipFile(archive) as given, zipfile.ZipFile(target, "w") as written:
+        for entry in given.infolist():
+            content = given.read(entry)
+            if entry.filename == "model-config.yaml":
+                content = yaml.safe_dump(
+                    {**yaml.safe_load(content), "maxBatchDelay": delay}, sort_keys=False
+                ).encode()
+            written.writestr(entry, content)
+    return target
+
+
+def delay_of(archive: Path) -> int:
+    """An archive's ``maxBatchDelay`` in ms."""
+    with zipfile.ZipFile(archive) as packed:
+        return int(yaml.safe_load(packed.read("model-config.yaml"))["maxBatchDelay"])
+
+
+def unpacked(archive: Path, folder: Path) -> Path:
+    """The archive's content as a worker would see it, in a new folder."""
+    with zipfile.ZipFile(archive) as packed:
+        packed.extractall(folder)
+    return folder
+
+
+def _run(command: Sequence[str | Path], environment: dict[str, str] | None = None) -> None:
+    done = subprocess.run(
+        command, env={**os.environ, **(environment or {})}, capture_output=True, text=True
+    )
+    if done.returncode != 0:
+        raise SetupError(f"{Path(command[0]).name}: {(done.stderr or done.stdout).strip()}")

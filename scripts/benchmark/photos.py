@@ -1,0 +1,53 @@
+"""The two photos that are sent: a small one, and one as large as a camera makes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from quickstart_calls import sample
+
+#: Of the small photo's file, in bytes: it is encoded at the quality that comes nearest.
+SMALL_BYTES = 50_000
+LARGE_SIZE = (4000, 3000)
+_GRAIN = 8.0
+
+
+def small(folder: Path) -> Path:
+    """A cat, 451 x 300, as a JPEG of about 50 KB."""
+    pixels = _photo("chelsea.png")
+    encoded = [
+        cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+        for quality in range(80, 100)
+    ]
+    path = folder / "small.jpg"
+    path.write_bytes(min(encoded, key=lambda data: abs(len(data) - SMALL_BYTES)))
+    return path
+
+
+def large(folder: Path) -> Path:
+    """A cup of coffee, 4000 x 3000, as a JPEG of some 3 MB.
+
+    The photo is enlarged, and grained as a sensor would: smooth as an enlargement is, it would be
+    decoded faster than any camera's file.
+    """
+    pixels = _photo("coffee.png")
+    width, height = LARGE_SIZE
+    rows, columns = pixels.shape[:2]
+    margin = (columns - rows * width // height) // 2
+    pixels = pixels[:, margin : columns - margin]
+    enlarged = cv2.resize(pixels, LARGE_SIZE, interpolation=cv2.INTER_CUBIC)
+    grain = np.random.default_rng(0).normal(0, _GRAIN, enlarged.shape)
+    pixels = np.clip(enlarged + grain, 0, 255).astype(np.uint8)
+    path = folder / "large.jpg"
+    path.write_bytes(cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes())
+    return path
+
+
+def _photo(name: str) -> NDArray[np.uint8]:
+    """(height, width, 3), blue first, as OpenCV has it."""
+    return np.asarray(Image.open(sample(name)).convert("RGB"))[..., ::-1]
