@@ -18,8 +18,15 @@ from camserve.options import Colormap, ImageFormat, Options, Output
 
 Map = NDArray[np.float32]
 
-COLORMAPS: Final[dict[str, int]] = {
-    name: getattr(cv2, f"COLORMAP_{name.upper()}") for name in get_args(Colormap)
+# OpenCV's colours by name, in the order of their channels here: (256, 1, 3) RGB. OpenCV would make
+# the table anew at each call, in BGR.
+_COLOURS: Final[dict[str, Pixels]] = {
+    name: np.ascontiguousarray(
+        cv2.applyColorMap(
+            np.arange(256, dtype=np.uint8)[:, None], getattr(cv2, f"COLORMAP_{name.upper()}")
+        )[..., ::-1]
+    )
+    for name in get_args(Colormap)
 }
 # At the quality where the coding no longer shows in a heatmap.
 _LOSSY: Final[dict[str, tuple[str, list[int]]]] = {
@@ -178,8 +185,7 @@ class _Sheet:
 
 def colour(grey: Pixels, colormap: Colormap) -> Pixels:
     """(h, w), 0 to 255 -> (h, w, 3) RGB."""
-    mapped = cv2.applyColorMap(grey, COLORMAPS[colormap])
-    return cast(Pixels, cv2.cvtColor(mapped, cv2.COLOR_BGR2RGB))
+    return cast(Pixels, cv2.applyColorMap(grey, _COLOURS[colormap]))
 
 
 def overlay(heatmap: Pixels, photo: Pixels, alpha: float) -> Pixels:

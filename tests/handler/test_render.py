@@ -14,7 +14,7 @@ from PIL import Image
 
 from camserve import render
 from camserve.geometry import Box, Frame, View, turn_back
-from camserve.options import Options
+from camserve.options import Colormap, Options
 from camserve.render import Heat, Region, spread_over
 
 LOW, HIGH = (0, 0, 128), (128, 0, 0)  # JET's ends in RGB
@@ -302,7 +302,7 @@ def test_colours_are_of_the_colormap_that_is_named(colormap, low, high):
     assert render.colour(ends, colormap).tolist() == [[list(low), list(high)]]
 
 
-@pytest.mark.parametrize("colormap", sorted(render.COLORMAPS))
+@pytest.mark.parametrize("colormap", get_args(Colormap))
 def test_every_colormap_colours(colormap):
     coloured = render.colour(np.arange(256, dtype=np.uint8)[None], colormap)
     assert len(np.unique(coloured[0], axis=0)) > 50
