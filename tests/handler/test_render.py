@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from itertools import product
+from typing import get_args
 
 import cv2
 import numpy as np
