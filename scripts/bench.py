@@ -9,7 +9,8 @@
 Every peer runs the same seeded network on this machine, in turn with the others, and every target
 is a ratio of two of them: T1 to T4 and T7 through two TorchServes (ours, and the stock
 image_classifier), T5 and T6 in process (pytorch-grad-cam, Captum; Pillow and torchvision). Besides
-T1 to T7, --only knows connections and batches, the two curves.
+T1 to T7, --only knows profile, where one request's time goes, and connections and batches, the two
+curves.
 
 Prints a table and writes bench.json, throughput.png and batch.png to --out. It needs what
 scripts/setup.sh --dev installs, and a machine that does nothing else: what other processes used is
@@ -31,7 +32,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from benchmark import inprocess, machine, networks, photos, plots, servers, through
+from benchmark import inprocess, machine, networks, photos, plots, profile, servers, through
 from benchmark.load import LoadError
 from benchmark.networks import SetupError, Weights
 from benchmark.report import Report
@@ -39,7 +40,7 @@ from benchmark.rig import Journal, Plan, Rig
 from running import ROOT
 
 IN_PROCESS = ("T5", "T6", "batches")
-THROUGH_SERVERS = ("T1", "T2", "T3", "T4", "T7", "connections")
+THROUGH_SERVERS = ("T1", "T2", "T3", "T4", "T7", "profile", "connections")
 #: A window in process is so much shorter than one through a server: nothing queues there.
 SHORTER = 5
 #: What a table is wide where no terminal says it.
@@ -52,9 +53,6 @@ FULL = Plan(
     repeat=5, seconds=10, warmup=2, gradients=4, soak=10_000,
     connections=(1, 2, 4, 8, 16, 32), sizes=tuple(range(1, 9)), delays=(1, 10, 20, 50),
 )  # fmt: skip
-
-#: A compilation takes longer than all of a smoke run. Quoted, or YAML has it as false.
-QUICK_SETTINGS = ("handler.compile='off'",)
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -115,9 +113,12 @@ def through_servers(
             say(f"starting the {folder.name} server")
             sides.append(running.enter_context(start(best, photo, folder)))
         both = rig(*sides)
+        report.served = both.sides["ours"].described
         report.results += through.compare(both, chosen)
         if "connections" in chosen:
             report.points += through.curves(both)
+        if "profile" in chosen:
+            report.profile = profile.profile(both)
         if "T7" in chosen:
             report.growth = through.soak(both)
             report.results.append(through.flatness(report.growth))
@@ -170,8 +171,6 @@ def bench(
     arch = arch or ("mobilenet_v3_small" if quick else "resnet50")
     chosen = _parts(only)
     settings = settings or []
-    if quick:
-        settings = [*QUICK_SETTINGS, *settings]
     report = Report(
         machine.describe(ROOT),
         {"quick": quick, "arch": arch, "only": sorted(chosen), "set": settings, **asdict(plan)},

@@ -22,8 +22,6 @@ from benchmark.load import SCRIPTS
 
 CLASSES = 1000
 BATCH_SIZE = 8
-#: Images per batch that the batch norms see, and how many batches.
-_SETTLING = (8, 4)
 
 # TorchServe's eager mode wants a module with one class, made without arguments.
 _MODEL_FILE = """\
@@ -73,12 +71,8 @@ class Weights:
         return network.eval()
 
 
-@torch.no_grad()
 def seeded(arch: str, folder: Path) -> Weights:
-    """Random weights, the same on every run, whose activations neither explode nor vanish.
-
-    What a layer costs can depend on the values in it (zeros, denormals), so the batch norms get
-    the statistics of some random images, as training would have given them.
+    """Random weights, the same on every run, the batch norms as torchvision makes them.
 
     Raises:
         SetupError: torchvision has no such classifier.
@@ -88,15 +82,6 @@ def seeded(arch: str, folder: Path) -> Weights:
         network: nn.Module = models.get_model(arch, num_classes=CLASSES)
     except ValueError as failure:
         raise SetupError(f"--arch {arch}: {failure}") from None
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = None  # The mean over all batches, rather than the last ones'.
-    images, batches = _SETTLING
-    network.train()
-    for _ in range(batches):
-        # Blotches rather than noise, which the first convolution would average away.
-        coarse = torch.randn(images, 3, 14, 14)
-        network(nn.functional.interpolate(coarse, size=128, mode="bilinear"))
     state = {name: value.contiguous().clone() for name, value in network.state_dict().items()}
     file = folder / f"{arch}.safetensors"
     save_file(state, file)

@@ -16,6 +16,7 @@ from benchmark.figures import Result, percentile
 from benchmark.inprocess import BatchPoint
 from benchmark.machine import caption
 from benchmark.memory import Growth
+from benchmark.profile import Share
 from benchmark.rig import Journal
 from benchmark.through import Candidate, Point
 
@@ -30,6 +31,8 @@ class Report:
     Attributes:
         machine: what :func:`machine.describe` said.
         options: of the run.
+        profile: of one request.
+        served: how our server says that it runs.
         delays: the maxBatchDelay that each server had, in ms, and what was tried for it.
     """
 
@@ -40,6 +43,8 @@ class Report:
     points: list[Point] = field(default_factory=list)
     batches: list[BatchPoint] = field(default_factory=list)
     growth: Growth | None = None
+    profile: list[Share] = field(default_factory=list)
+    served: dict[str, Any] = field(default_factory=dict)
     delays: dict[str, int] = field(default_factory=dict)
     tried: dict[str, list[Candidate]] = field(default_factory=dict)
 
@@ -61,6 +66,8 @@ class Report:
             "connections": [asdict(point) for point in self.points],
             "batches": [asdict(point) for point in self.batches],
             "growth": asdict(self.growth) if self.growth else None,
+            "profile_ms": {share.stage: share.ms for share in self.profile},
+            "served": self.served,
             "max_batch_delay_ms": self.delays,
             "tried_delays": {
                 name: [asdict(one) for one in candidates] for name, candidates in self.tried.items()
@@ -116,6 +123,14 @@ class Report:
         if self.delays:
             told = ", ".join(f"{name} {delay} ms" for name, delay in self.delays.items())
             remarks.append(f"maxBatchDelay: {told}")
+        if self.served:
+            how = "compiled" if self.served["compiled"] else "eager"
+            why = self.served["not_faster_because"]
+            told = f"{self.served['precision']}, {how}{f' ({why})' if why else ''}"
+            remarks.append(f"ours: {told}, {self.served['threads']} threads")
+        if self.profile:
+            told = ", ".join(f"{share.stage} {number(share.ms)}" for share in self.profile)
+            remarks.append(f"one request, mean ms of each stage: {told}")
         if self.journal.loading:
             told = ", ".join(f"{name} {held:.0f} MB" for name, held in self.journal.loading.items())
             remarks.append(f"the workers' peak memory up to their first request: {told}")

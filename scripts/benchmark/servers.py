@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -46,12 +47,16 @@ class Side:
         base: the inference address.
         headers: what authorizes a request.
         pid: its Java process, or the launcher that waits for it.
+        metrics: the address of its metrics.
+        described: what it says of how it runs; nothing where it says nothing.
     """
 
     name: str
     base: str
     headers: dict[str, str]
     pid: int
+    metrics: str
+    described: dict[str, Any]
 
     def job(self, photo: Path, connections: int, *, call: str = "predictions") -> Job:
         """Requests for predictions, or explanations, of a photo; without an end yet."""
@@ -115,7 +120,10 @@ def ours(archive: Path, photo: Path, folder: Path) -> Iterator[Side]:
         token = _server(environment, "token").strip()
         record = json.loads((folder / "run" / "server.json").read_text())
         headers = {"Authorization": f"Bearer {token}"}
-        side = Side("ours", record["inference"], headers, record["pid"])
+        metrics = f"http://127.0.0.1:{environment['METRICS_PORT']}"
+        management = {"Authorization": f"Bearer {_server(environment, 'token', 'management')}"}
+        described = _described(record["management"], management)
+        side = Side("ours", record["inference"], headers, record["pid"], metrics, described)
         _prove(side, photo, lambda: psutil.pid_exists(side.pid), folder)
         yield side
     finally:
@@ -164,13 +172,21 @@ def stock(archive: Path, photo: Path, folder: Path) -> Iterator[Side]:
                 start_new_session=True,
             )
         launcher = process
-        side = Side("stock", settings["inference_address"], {}, process.pid)
+        address = settings["inference_address"], settings["metrics_address"]
+        side = Side("stock", address[0], {}, process.pid, address[1], {})
         _prove(side, photo, lambda: launcher.poll() is None, folder)
         yield side
     finally:
         if process:
             _end(process)
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _described(management: str, headers: dict[str, str]) -> dict[str, Any]:
+    """What our model says of itself under ``model``: precision, whether it is compiled, ..."""
+    headers = {name: value.strip() for name, value in headers.items()}
+    reply = httpx.get(f"{management}/models/ours?customized=true", headers=headers, timeout=60)
+    return dict(reply.json()[0]["customizedMetadata"]["model"])
 
 
 def _long_tokens(config: Path) -> str:
