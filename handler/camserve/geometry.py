@@ -127,6 +127,19 @@ def upright_size(width: int, height: int, orientation: int) -> tuple[int, int]:
     return (height, width) if _TURNS[orientation].transposed else (width, height)
 
 
+def upright_box(box: Box, width: int, height: int, orientation: int) -> Box:
+    """A box of the stored pixels in those of the upright photo, which is ``width`` x ``height``."""
+    turn = _TURNS[orientation]
+    xs, ys = (box.x0, box.x1), (box.y0, box.y1)
+    if turn.transposed:
+        xs, ys = ys, xs
+    if turn.across:
+        xs = width - xs[1], width - xs[0]
+    if turn.down:
+        ys = height - ys[1], height - ys[0]
+    return Box(xs[0], ys[0], xs[1], ys[1])
+
+
 def turn_upright(stored: NDArray[Any], orientation: int) -> NDArray[Any]:
     """(height, width, ..) as a file stores it -> as a viewer shows it."""
     turn = _TURNS[orientation]

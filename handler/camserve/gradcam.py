@@ -54,8 +54,9 @@ class Maps:
 
 @dataclass(frozen=True)
 class _Pass:
-    """The forward pass under way: the layers it is to hold, and every output of theirs so far."""
+    """The forward pass under way: whose, the layers to hold, and every output of theirs so far."""
 
+    hooks: TargetLayers
     wanted: Collection[str]
     outputs: dict[str, list[Tensor]] = field(default_factory=dict)
 
@@ -117,7 +118,7 @@ class TargetLayers:
 
     def forward(self, inputs: Tensor, names: Collection[str]) -> Scores:
         """Run the network on (N, 3, H, W) and keep what explanations at these layers need."""
-        under_way = _Pass(names)
+        under_way = _Pass(self, names)
         token = _under_way.set(under_way)
         try:
             with torch.enable_grad():
@@ -137,7 +138,8 @@ class TargetLayers:
     def _hook(self, name: str) -> Callable[[nn.Module, Any, Any], Tensor | None]:
         def hold(module: nn.Module, args: Any, output: Any) -> Tensor | None:
             under_way = _under_way.get()
-            if under_way is None or name not in under_way.wanted:
+            # Another's network may run the same module, as a fast trunk does.
+            if under_way is None or under_way.hooks is not self or name not in under_way.wanted:
                 return None
             if not isinstance(output, Tensor) or output.ndim != 4:
                 shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__

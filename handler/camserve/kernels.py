@@ -1,9 +1,4 @@
-"""Convolutions with what follows them, each as one call.
-
-Sums of many products are taken in the precision that is asked for, short ones always in float32:
-there, rounding errors do not average out, and there is next to no time to be won. A depthwise
-convolution adds 9 products, an inner one of a ResNet 64 to 4608.
-"""
+"""Convolutions with what follows them, each as one call."""
 
 from __future__ import annotations
 
@@ -15,8 +10,6 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-# Below this many products a sum stays in float32.
-_LONG_SUM: Final = 64
 _onednn: Final = torch.ops.mkldnn
 
 
@@ -25,7 +18,7 @@ class Kernels:
     """What a trunk is to run in.
 
     Attributes:
-        precision: float32 or bfloat16, of long sums.
+        precision: float32 or bfloat16, of the convolutions that bear it.
         onednn: fused kernels of oneDNN; otherwise PyTorch's own, one after the other.
     """
 
@@ -78,10 +71,6 @@ class Convolution:
         bias = bias if norm.bias is None else bias + norm.bias
         return replace(self, weight=self.weight * scale.view(-1, 1, 1, 1), bias=bias)
 
-    def precision(self, wanted: torch.dtype) -> torch.dtype:
-        """That of its sums, by how many products they are of."""
-        return wanted if self.weight[0].numel() >= _LONG_SUM else torch.float32
-
 
 class Plain(nn.Module):
     """A convolution, perhaps added to another value, then an activation.
@@ -95,7 +84,7 @@ class Plain(nn.Module):
         self, convolution: Convolution, activation: Activation, precision: torch.dtype
     ) -> None:
         super().__init__()
-        self._precision = precision
+        self.precision = precision
         self._how = (
             convolution.stride, convolution.padding, convolution.dilation, convolution.groups
         )  # fmt: skip
@@ -106,12 +95,12 @@ class Plain(nn.Module):
 
     def forward(self, inputs: Tensor, other: Tensor | None = None) -> Tensor:
         """(N, C, H, W) -> (N, K, h, w)."""
-        outputs = F.conv2d(inputs.to(self._precision), self._weight, None, *self._how).float()
+        outputs = F.conv2d(inputs.to(self.precision), self._weight, None, *self._how).float()
         if self._bias is not None:
             outputs += self._bias
         if other is not None:
             outputs += other
-        return self._apply_activation(outputs).to(self._precision)
+        return self._apply_activation(outputs).to(self.precision)
 
 
 class OneDnn(nn.Module):
@@ -136,14 +125,14 @@ class OneDnn(nn.Module):
         overwrites: bool,
     ) -> None:
         super().__init__()
-        self._precision = precision
+        self.precision = precision
         self._overwrites = overwrites
         self._how = (
             convolution.padding, convolution.stride, convolution.dilation, convolution.groups
         )  # fmt: skip
         self._after = activation.name, list(activation.scalars), ""
-        # Sums begin with it in float32: it may be far larger than what is added to it. With a second
-        # summand, oneDNN takes none but one of the inputs' kind.
+        # Sums begin with it in float32: it may be far larger than what is added to it. With a
+        # second summand, oneDNN takes none but one of the inputs' kind.
         bias = convolution.bias
         self._bias = bias if bias is None or not adds else bias.to(precision)
         weight = convolution.weight.to(precision)
@@ -158,7 +147,7 @@ class OneDnn(nn.Module):
 
     def forward(self, inputs: Tensor, other: Tensor | None = None) -> Tensor:
         """(N, C, H, W) -> (N, K, h, w)."""
-        inputs = inputs.to(self._precision)
+        inputs = inputs.to(self.precision)
         weight = self._one if len(inputs) == 1 else self._many
         if other is None:
             return cast(
@@ -167,7 +156,7 @@ class OneDnn(nn.Module):
                     inputs, weight, self._bias, *self._how, *self._after
                 ),
             )
-        sum = other.to(self._precision, copy=not self._overwrites)
+        sum = other.to(self.precision, copy=not self._overwrites, memory_format=torch.channels_last)
         # After a sum, none is not a name.
         after = (None, [], None) if self._after[0] == "none" else self._after
         return cast(

@@ -27,6 +27,7 @@ from camserve.geometry import (
     View,
     turn_back,
     turn_upright,
+    upright_box,
     upright_size,
 )
 from camserve.options import Size
@@ -60,7 +61,7 @@ _REDUCED: Final = {
 }
 # How much larger than the network's input a photo is decoded at least, so that what the resize
 # averages over is still there.
-_FINER: Final = 2
+_FINER: Final = 3
 _ORIENTATION: Final = 274
 _TIFF_BITS: Final = 258
 _TIFF_EXTRA_SAMPLES: Final = 338
@@ -105,21 +106,35 @@ class Photo:
     Attributes:
         upright: (height, width, 3) RGB, 0 to 255, as a viewer shows it.
         orientation: EXIF's, 1 to 8: how the file's pixels were turned for that.
-        reduced: each pixel stands for ``reduced`` x ``reduced`` of the file's.
-        size: width and height that the upright photo has in the file's pixels; None where it was
-            decoded as large as it is.
+        size: width and height of the upright photo in the file's pixels; None where it was decoded
+            as large as it is.
+        reduced: each decoded pixel stands for ``reduced`` x ``reduced`` of the file's; the last of
+            a row or column for fewer, where they do not come out even.
     """
 
     upright: Pixels
     orientation: int
-    reduced: int = 1
     size: tuple[int, int] | None = None
+    reduced: int = 1
 
     @property
     def whole(self) -> tuple[int, int]:
         """Width and height of the upright photo, as large as its file has it."""
         height, width = self.upright.shape[:2]
         return self.size or (width, height)
+
+    @property
+    def extent(self) -> Box:
+        """What the file's pixels fill of the decoded ones."""
+        height, width = self.upright.shape[:2]
+        # Turning exchanges width and height, turning back does so again.
+        across, down = upright_size(*self.whole, self.orientation)
+        stored = Box(0, 0, across / self.reduced, down / self.reduced)
+        return upright_box(stored, width, height, self.orientation)
+
+    def resized(self, size: tuple[int, int], resample: Image.Resampling) -> Image.Image:
+        """The upright photo at another size."""
+        return Image.fromarray(self.upright).resize(size, resample, box=self.extent)
 
 
 def reduction(header: Header, preprocess: Preprocess, size: Size) -> int:
@@ -133,7 +148,8 @@ def reduction(header: Header, preprocess: Preprocess, size: Size) -> int:
     Returns:
         1, 2, 4 or 8.
     """
-    if header.format != "JPEG" or size == "original":
+    # MPO: a JPEG with further ones behind it, as some cameras write.
+    if header.format not in ("JPEG", "MPO") or size == "original":
         return 1
     shorter, longer = sorted((header.width, header.height))
     needed = _FINER * (preprocess.resize if preprocess.fit == "crop" else preprocess.crop)
@@ -165,7 +181,7 @@ def decode(data: bytes | bytearray, header: Header, reduced: int = 1) -> Photo:
     stored = _decode(data, header, reduced)
     upright = turn_upright(stored, header.orientation)
     size = upright_size(header.width, header.height, header.orientation) if reduced > 1 else None
-    return Photo(upright, header.orientation, reduced, size)
+    return Photo(upright, header.orientation, size, reduced)
 
 
 def _decode(data: bytes | bytearray, header: Header, reduced: int) -> Pixels:
@@ -197,11 +213,7 @@ def fit(photo: Photo, preprocess: Preprocess) -> tuple[Pixels, Frame]:
     width, height = photo.whole
     side = preprocess.crop
     size, (left, top) = _placed(width, height, preprocess)
-    # The last pixels of a reduced photo may stand for less than the others do.
-    whole = (0, 0, width / photo.reduced, height / photo.reduced)
-    resized = Image.fromarray(photo.upright).resize(
-        size, _RESAMPLE[preprocess.interpolation], box=whole
-    )
+    resized = photo.resized(size, _RESAMPLE[preprocess.interpolation])
     if preprocess.fit == "pad":
         # The colour that normalises to zero, which is what a convolution pads with too.
         square = Image.new("RGB", (side, side), tuple(round(255 * m) for m in preprocess.mean))
@@ -279,7 +291,10 @@ def view(photo: Photo, crop: Pixels, frame: Frame, size: Size) -> View:
     if size == "model":
         return View(crop, frame)
     pixels = photo.upright
-    if size != "original":
+    if photo.reduced > 1:
+        # The mean over each pixel's area, as INTER_AREA takes it.
+        pixels = np.asarray(photo.resized(frame.upright, Image.Resampling.BOX))
+    elif size != "original":
         shrinks = frame.upright < pixels.shape[1::-1]
         interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
         pixels = cast(Pixels, cv2.resize(pixels, frame.upright, interpolation=interpolation))

@@ -8,8 +8,8 @@ the backward pass.
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import torch
@@ -54,7 +54,7 @@ class Fast:
 
     Attributes:
         cut: the network with its fast trunk; None where it runs as it came.
-        precision: of the trunk's long sums.
+        precision: of the trunk's convolutions that bear it.
         compiled: its convolutions run in oneDNN's fused kernels.
         reason: why it does not run faster than it does; empty where nothing was in the way.
     """
@@ -101,29 +101,51 @@ def accelerate(
     if not (onednn or rounded):
         return Fast(None, "float32", False, "; ".join(reasons))
     try:
-        expected = _activations(network, layer, example)
-        exact = _cut(network, layer, example, batch_size, Kernels(torch.float32, onednn))
-        _hold(exact, example, expected, _TRACED, "its trace")
-        cut, numbers = exact, "float32"
-        if rounded:
-            cut = _cut(network, layer, example, batch_size, Kernels(torch.bfloat16, onednn))
-            numbers = "bfloat16"
-            try:
-                _hold(cut, example, expected, _ROUNDED, "in bfloat16 it")
-            except ValueError as failure:
-                if precision == "auto":
-                    reasons.append(str(failure))
-                    cut, numbers = exact, "float32"
+        fast = _fastest(network, layer, example, batch_size, onednn, rounded, precision == "auto")
     except Exception as failure:
         # Tracing and trying a network of any kind raises nearly anything.
         reasons.append(f"it cannot be cut at {layer!r}: {_brief(failure)}")
         return Fast(None, "float32", False, "; ".join(reasons))
-    return Fast(cut, numbers, onednn, "; ".join(reasons))
+    return replace(fast, reason="; ".join(filter(None, [*reasons, fast.reason])))
 
 
-def _cut(network: nn.Module, layer: str, example: Tensor, batch_size: int, kernels: Kernels) -> Cut:
-    trunk, head = _split(network, layer)
-    return Cut(fusion.fuse(trunk, example, batch_size, kernels), head).eval()
+def _fastest(
+    network: nn.Module,
+    layer: str,
+    example: Tensor,
+    batch_size: int,
+    onednn: bool,
+    rounded: bool,
+    unless_worse: bool,
+) -> Fast:
+    """The network cut, its trunk in float32, or in bfloat16 where that is to be and does no harm.
+
+    Raises:
+        Exception: it cannot be cut, or is not in float32 what it was.
+    """
+    # Two samples that differ, so that what a network does to each of a batch shows.
+    inputs = torch.cat([example, example.flip(3)])
+
+    def cut(numbers: torch.dtype) -> Cut:
+        trunk, head = _split(network, layer)
+        kernels = Kernels(numbers, onednn)
+        return Cut(fusion.fuse(trunk, example, batch_size, kernels), head).eval()
+
+    exact = cut(torch.float32)
+    expected = _run(network, network.get_submodule(layer), inputs)
+    _hold(_run(exact, exact.layer, inputs), expected, _TRACED, "its trace")
+    if not rounded:
+        return Fast(exact, "float32", onednn)
+    try:
+        fast = cut(torch.bfloat16)
+        found = _run(fast, fast.layer, inputs)
+        if not fusion.rounds(fast.trunk):
+            raise ValueError("none of its convolutions bears bfloat16")
+        if unless_worse:
+            _hold(found, expected, _ROUNDED, "in bfloat16 it")
+    except Exception as failure:
+        return Fast(exact, "float32", onednn, _brief(failure))
+    return Fast(fast, "bfloat16", onednn)
 
 
 class _Tracer(fx.Tracer):
@@ -156,7 +178,7 @@ def _split(network: nn.Module, layer: str) -> tuple[fx.GraphModule, fx.GraphModu
     if not isinstance(start, fx.Node):
         raise ValueError(f"layer {layer!r} gives no tensor")
     before = _needed(start)
-    _count_samples_at(place, [node for node in graph.nodes if node not in before])
+    _count_samples_at(place, before)
     after = _needed(end, place) - {place}
     # Parameters may serve both; anything else ties the head to the trunk.
     shared = [node for node in before & after if node.op != "get_attr"]
@@ -176,18 +198,22 @@ def _split(network: nn.Module, layer: str) -> tuple[fx.GraphModule, fx.GraphModu
     return fx.GraphModule(network, trunk, "Trunk"), fx.GraphModule(network, head, "Head")
 
 
-def _count_samples_at(place: fx.Node, nodes: Sequence[fx.Node]) -> None:
-    """Have nodes that read the number of samples off an earlier value read it off the layer's.
+def _count_samples_at(place: fx.Node, before: Collection[fx.Node]) -> None:
+    """Have what reads the number of samples off a value of the trunk read it off the layer's.
 
     ``x.view(inputs.size(0), -1)`` would tie the head to the photo for no more than that.
     """
-    for node in nodes:
-        of_shape = node.target is operator.getitem and node.args[1] == 0
-        shape = node.args[0] if of_shape else None
-        reads = isinstance(shape, fx.Node) and (
-            shape.target == "size" or (shape.target is getattr and shape.args[1] == "shape")
-        )
-        if reads or (node.target == "size" and node.args[1:] == (0,)):
+    for node in list(place.graph.nodes):
+        value = node.args[0] if node.args else None
+        if node.target is operator.getitem and node.args[1] == 0 and isinstance(value, fx.Node):
+            shape = value
+            of_shape = shape.target == "size" and len(shape.args) == 1
+            if not of_shape and (shape.target is not getattr or shape.args[1] != "shape"):
+                continue
+            value = shape.args[0]
+        elif node.target != "size" or node.args[1:] != (0,):
+            continue
+        if value in before and node not in before:
             with place.graph.inserting_after(place):
                 count = place.graph.call_method("size", (place, 0))
             node.replace_all_uses_with(count)
@@ -205,37 +231,39 @@ def _needed(node: fx.Node, stop: fx.Node | None = None) -> set[fx.Node]:
     return found
 
 
-def _activations(network: nn.Module, layer: str, example: Tensor) -> Tensor:
-    """What the layer of the network as it came gives."""
+def _run(network: nn.Module, layer: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """The layer's output, and the network's."""
     outputs: list[Tensor] = []
 
     def keep(module: nn.Module, args: Any, output: Tensor) -> None:
         # A copy: an activation may change it in place.
         outputs.append(output.clone())
 
-    hook = network.get_submodule(layer).register_forward_hook(keep)
+    hook = layer.register_forward_hook(keep)
     try:
         with torch.no_grad():
-            network(example)
+            # A copy: a network may change it in place.
+            logits = network(inputs.clone())
     finally:
         hook.remove()
-    (found,) = outputs
-    return found
+    (activations,) = outputs
+    return activations, logits
 
 
-def _hold(cut: Cut, example: Tensor, expected: Tensor, alike: float, what: str) -> None:
-    """Hold a fast trunk to the network as it came.
+def _hold(
+    found: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor], alike: float, what: str
+) -> None:
+    """Hold what a cut network gives to what the network as it came gives.
 
     Raises:
         ValueError: they differ by more than ``alike`` of the expected norm.
     """
-    with torch.no_grad():
-        found = cut.trunk(example)
-    if found.shape != expected.shape:
-        raise ValueError(f"{what} gives {tuple(found.shape)}, not {tuple(expected.shape)}")
-    apart = float((found - expected).norm() / expected.norm().clamp_min(1e-12))
-    if not apart <= alike:
-        raise ValueError(f"{what} differs from the network as it came by {apart:.1%}")
+    for one, other in zip(found, expected, strict=True):
+        if one.shape != other.shape:
+            raise ValueError(f"{what} gives {tuple(one.shape)}, not {tuple(other.shape)}")
+        apart = float((one - other).norm() / other.norm().clamp_min(1e-12))
+        if not apart <= alike:
+            raise ValueError(f"{what} differs from the network as it came by {apart:.1%}")
 
 
 def _brief(failure: Exception) -> str:

@@ -32,10 +32,12 @@ from benchmark.figures import Summary, Target, compared, percentile, ratio, slop
 from benchmark.load import Job, LoadError
 from benchmark.memory import growth
 from benchmark.networks import delay_of, delayed
+from benchmark.profile import REST, STAGES
 from benchmark.report import Report, number
 from benchmark.rig import Journal
 from benchmark.through import Candidate, Point, fastest
 from benchmark.timing import alternate
+from camserve.machine import has_onednn
 from harness import ROOT, run
 
 BENCH = (sys.executable, ROOT / "scripts" / "bench.py")
@@ -116,6 +118,22 @@ def test_the_results_say_what_they_were_measured_on(smoke: Smoke) -> None:
     assert all(held > 0 for held in content["loading_peak_mb"].values())
     assert content["loading_peak_mb"].keys() == {"ours", "stock"}
     assert content["growth"]["requests"] == content["options"]["soak"]
+
+
+def test_one_request_is_told_stage_by_stage(smoke: Smoke) -> None:
+    profile = smoke.content["profile_ms"]
+    assert list(profile) == ["queue", *STAGES, REST]
+    assert all(profile[stage] > 0 for stage in ("queue", *STAGES))
+    # Its own delay is the least that a lone request waits.
+    assert profile["queue"] >= smoke.content["max_batch_delay_ms"]["ours"] * 0.9
+
+
+def test_how_the_server_runs_is_told(smoke: Smoke) -> None:
+    served = smoke.content["served"]
+    assert served["arch"] == smoke.content["options"]["arch"]
+    assert served["precision"] in ("float32", "bfloat16")
+    assert served["compiled"] is has_onednn()
+    assert f"ours: {served['precision']}, " in smoke.done.stdout
 
 
 def test_the_curves_and_their_plots(smoke: Smoke) -> None:
