@@ -78,8 +78,9 @@ def in_process(
         report.results += inprocess.explanations(peers, plan.repeat, seconds)
     if "T6" in chosen:
         say("T6: a photo of 12 megapixels, in process")
-        large = photos.large(scratch).read_bytes()
-        report.results.append(inprocess.decoding(peers.ours, large, plan.repeat, seconds))
+        for kind, grain in photos.GRAINS.items():
+            large = photos.large(scratch, grain).read_bytes()
+            report.results.append(inprocess.decoding(peers.ours, kind, large, plan.repeat, seconds))
     if "batches" in chosen:
         say("time against batch size, in process")
         report.batches += inprocess.batches(peers, plan.sizes, plan.repeat, seconds)
@@ -107,14 +108,23 @@ def through_servers(
         )
         report.delays[name], report.tried[name] = delay, tried
         chosen_archives.append((start, best, scratch / "servers" / name))
+    if "T3" in chosen:
+        # Alone, a request is best served by whoever waits least for others.
+        with ExitStack() as running:
+            start, best, folder = chosen_archives[0]
+            first = running.enter_context(start(best, photo, folder / "alone"))
+            quick = networks.delayed(peer, min(plan.delays))
+            other = servers.stock(quick, photo, scratch / "servers" / "stock" / "alone")
+            alone = rig(first, running.enter_context(other))
+            report.results += through.compare(alone, {"T3"})
     with ExitStack() as running:
         sides = []
         for start, best, folder in chosen_archives:
             say(f"starting the {folder.name} server")
-            sides.append(running.enter_context(start(best, photo, folder)))
+            sides.append(running.enter_context(start(best, photo, folder / "loaded")))
         both = rig(*sides)
         report.served = both.sides["ours"].described
-        report.results += through.compare(both, chosen)
+        report.results += through.compare(both, chosen - {"T3"})
         if "connections" in chosen:
             report.points += through.curves(both)
         if "profile" in chosen:

@@ -9,7 +9,7 @@ kernels itself.
 from __future__ import annotations
 
 import operator
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -52,10 +52,10 @@ class _Chain:
     other: fx.Node | None = None
     activation: Activation = NONE
 
-    def following(self, taken: Container[fx.Node]) -> fx.Node | None:
-        """The one node that reads its value, where there is but one and no other chain has it."""
-        user = _sole_user(self.nodes[-1])
-        return None if user in taken else user
+    @property
+    def following(self) -> fx.Node | None:
+        """The one node that reads its value, where there is but one."""
+        return _sole_user(self.nodes[-1])
 
 
 def fuse(
@@ -76,11 +76,9 @@ def fuse(
         # Two samples, so that what has the shape of one is told from what has that of each.
         ShapeProp(trunk).propagate(example.expand(2, -1, -1, -1))
         fused: dict[fx.Node, _Chain] = {}
-        taken: set[fx.Node] = set()
         for node in list(trunk.graph.nodes):
-            chain = _chain(trunk, node, taken)
+            chain = _chain(trunk, node)
             if chain is not None:
-                taken.update(chain.nodes)
                 fused[_replace(trunk, chain, f"fused_{len(fused)}")] = chain
         order = {node: place for place, node in enumerate(trunk.graph.nodes)}
         for node, chain in fused.items():
@@ -101,25 +99,25 @@ def rounds(trunk: nn.Module) -> bool:
     return any(kernel.precision is torch.bfloat16 for kernel in kernels)
 
 
-def _chain(trunk: fx.GraphModule, node: fx.Node, taken: set[fx.Node]) -> _Chain | None:
+def _chain(trunk: fx.GraphModule, node: fx.Node) -> _Chain | None:
     """The convolution at a node and what follows it; None for any other node."""
     convolution = _convolution(trunk, node)
     if convolution is None:
         return None
     chain = _Chain([node], cast(fx.Node, node.args[0]), convolution)
     if (
-        (after := chain.following(taken))
+        (after := chain.following)
         and isinstance(norm := _module(trunk, after), nn.BatchNorm2d)
         and norm.running_mean is not None
     ):
         chain.convolution = convolution.normalised(norm)
         chain.nodes.append(after)
-    after = chain.following(taken)
+    after = chain.following
     if after and (other := _other(chain.nodes[-1], after)):
         chain.other = other
         chain.nodes.append(after)
         # After a sum, oneDNN has no other activation.
-        relu = chain.following(taken)
+        relu = chain.following
         if relu and _activation(trunk, relu) is RELU:
             chain.activation = RELU
             chain.nodes.append(relu)

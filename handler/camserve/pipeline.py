@@ -124,6 +124,7 @@ class Pipeline:
         threads = machine.threads(settings.threads, workers)
         torch.set_num_threads(threads)
         network = Network.load(settings, directory, device)
+        machine.release()
         example = network.example(settings.preprocess.crop)
         gradcam.find_layer(network.module, settings.layer)
         fast = trunk.accelerate(
@@ -146,6 +147,7 @@ class Pipeline:
         settings = _fitted(settings, network, ways[0].classes)
         for way in ways:
             _warm_up(way, example, batch_size)
+        machine.release()
         logger.info(
             "%s %s: %s on %s, %d classes, layers %s, %s, %s%s, %d threads",
             model["name"], model["version"], settings.arch, device, len(network.labels),

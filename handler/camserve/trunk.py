@@ -126,16 +126,20 @@ def _fastest(
     # Two samples that differ, so that what a network does to each of a batch shows.
     inputs = torch.cat([example, example.flip(3)])
 
-    def cut(numbers: torch.dtype) -> Cut:
+    def cut(numbers: torch.dtype, samples: int = batch_size) -> Cut:
         trunk, head = _split(network, layer)
         kernels = Kernels(numbers, onednn)
-        return Cut(fusion.fuse(trunk, example, batch_size, kernels), head).eval()
+        return Cut(fusion.fuse(trunk, example, samples, kernels), head).eval()
 
-    exact = cut(torch.float32)
     expected = _run(network, network.get_submodule(layer), inputs)
+    # Where it is only held to it, its weights are laid out but once.
+    exact = cut(torch.float32, 1 if rounded else batch_size)
     _hold(_run(exact, exact.layer, inputs), expected, _TRACED, "its trace")
     if not rounded:
         return Fast(exact, "float32", onednn)
+    # Made again where it is needed: both at once would be the most memory that a worker ever takes.
+    del exact
+    machine.release()
     try:
         fast = cut(torch.bfloat16)
         found = _run(fast, fast.layer, inputs)
@@ -144,7 +148,7 @@ def _fastest(
         if unless_worse:
             _hold(found, expected, _ROUNDED, "in bfloat16 it")
     except Exception as failure:
-        return Fast(exact, "float32", onednn, _brief(failure))
+        return Fast(cut(torch.float32), "float32", onednn, _brief(failure))
     return Fast(fast, "bfloat16", onednn)
 
 
@@ -180,9 +184,7 @@ def _split(network: nn.Module, layer: str) -> tuple[fx.GraphModule, fx.GraphModu
     before = _needed(start)
     _count_samples_at(place, before)
     after = _needed(end, place) - {place}
-    # Parameters may serve both; anything else ties the head to the trunk.
-    shared = [node for node in before & after if node.op != "get_attr"]
-    if shared or any(node.op == "placeholder" for node in after):
+    if any(node.op == "placeholder" for node in after):
         raise ValueError(f"more than layer {layer!r} leads from the photo to the scores")
 
     trunk, head = fx.Graph(), fx.Graph()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -204,8 +204,9 @@ def explanations(peers: Compared, repeat: int, seconds: float) -> list[Result]:
     ]
 
 
-def decoding(pipeline: Pipeline, photo: bytes, repeat: int, seconds: float) -> Result:
-    """T6: a large photo's file to what the network takes."""
+def decoding(pipeline: Pipeline, kind: str, photo: bytes, repeat: int, seconds: float) -> Result:
+    """T6: a large photo's file to what the network takes; ``kind`` is the photo's."""
+    target = replace(T6, says=f"{T6.says}, {kind}, {len(photo) / 1e6:.1f} MB")
     ours, peer = "ours", "Pillow, torchvision preset"
     preset = ResNet50_Weights.IMAGENET1K_V2.transforms()
 
@@ -214,7 +215,7 @@ def decoding(pipeline: Pipeline, photo: bytes, repeat: int, seconds: float) -> R
 
     steps: dict[str, Step] = {ours: lambda: tensor(pipeline, photo), peer: torchvision}
     found = alternate(steps, repeat, seconds)
-    return compared(T6, "ms", (ours, found[ours]), (peer, found[peer]))
+    return compared(target, "ms", (ours, found[ours]), (peer, found[peer]))
 
 
 def batches(peers: Compared, sizes: Sequence[int], repeat: int, seconds: float) -> list[BatchPoint]:

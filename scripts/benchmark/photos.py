@@ -14,7 +14,8 @@ from quickstart_calls import sample
 #: Of the small photo's file, in bytes: it is encoded at the quality that comes nearest.
 SMALL_BYTES = 50_000
 LARGE_SIZE = (4000, 3000)
-_GRAIN = 8.0
+#: In levels of grey: none, and what makes a file as large as a camera's.
+GRAINS = {"smooth": 0.0, "grained": 8.0}
 
 
 def small(folder: Path) -> Path:
@@ -29,11 +30,11 @@ def small(folder: Path) -> Path:
     return path
 
 
-def large(folder: Path) -> Path:
-    """A cup of coffee, 4000 x 3000, as a JPEG of some 3 MB.
+def large(folder: Path, grain: float) -> Path:
+    """A cup of coffee, 4000 x 3000, as a JPEG.
 
-    The photo is enlarged, and grained as a sensor would: smooth as an enlargement is, it would be
-    decoded faster than any camera's file.
+    The photo is enlarged, and grained as a sensor would by ``grain`` levels of grey: smooth as an
+    enlargement is, it is decoded faster than most cameras' files.
     """
     pixels = _photo("coffee.png")
     width, height = LARGE_SIZE
@@ -41,9 +42,9 @@ def large(folder: Path) -> Path:
     margin = (columns - rows * width // height) // 2
     pixels = pixels[:, margin : columns - margin]
     enlarged = cv2.resize(pixels, LARGE_SIZE, interpolation=cv2.INTER_CUBIC)
-    grain = np.random.default_rng(0).normal(0, _GRAIN, enlarged.shape)
-    pixels = np.clip(enlarged + grain, 0, 255).astype(np.uint8)
-    path = folder / "large.jpg"
+    noise = np.random.default_rng(0).normal(0, grain, enlarged.shape) if grain else 0
+    pixels = np.clip(enlarged + noise, 0, 255).astype(np.uint8)
+    path = folder / f"large-{grain:g}.jpg"
     path.write_bytes(cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes())
     return path
 
