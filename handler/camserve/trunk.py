@@ -131,9 +131,9 @@ def _fastest(
         kernels = Kernels(numbers, onednn)
         return Cut(fusion.fuse(trunk, example, samples, kernels), head).eval()
 
-    expected = _run(network, network.get_submodule(layer), inputs)
     # Where it is only held to it, its weights are laid out but once.
     exact = cut(torch.float32, 1 if rounded else batch_size)
+    expected = _run(network, network.get_submodule(layer), inputs)
     _hold(_run(exact, exact.layer, inputs), expected, _TRACED, "its trace")
     if not rounded:
         return Fast(exact, "float32", onednn)
