@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import grpc
 import httpx
@@ -11,6 +12,7 @@ import psutil
 import pytest
 
 import constructed
+from camserve.stages import STAGES
 from client import Client, infer_request
 from contract import inputs_of
 from harness import COLOURS, script
@@ -65,6 +67,17 @@ def test_metrics_are_in_prometheus_form(server: Client) -> None:
     metrics = httpx.get(f"http://127.0.0.1:{server.ports['METRICS_PORT']}/metrics").text
     assert f'ts_inference_requests_total{{model_name="{COLOURS}"' in metrics
     assert f'HandlerTime{{ModelName="{COLOURS}"' in metrics
+    # Each batch counts once in every stage, and has spent some time there.
+    counts: set[float] = set()
+    for stage in STAGES:
+        place = rf'{{ModelName="{COLOURS}",Stage="{stage}",.*}} (\S+)$'
+        count, spent = (
+            float(re.findall(f"^StageTime_{kind}{place}", metrics, re.MULTILINE)[0])
+            for kind in ("count", "sum")
+        )
+        counts.add(count)
+        assert 0 < spent < 60 * count
+    assert len(counts) == 1
 
 
 def test_a_body_over_the_limit_is_refused(server: Client) -> None:
