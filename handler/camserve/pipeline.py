@@ -126,6 +126,7 @@ class Pipeline:
         network = Network.load(settings, directory, device)
         machine.release()
         example = network.example(settings.preprocess.crop)
+        # A layer that is not there stops the load; one that cannot be cut at does not.
         gradcam.find_layer(network.module, settings.layer)
         fast = trunk.accelerate(
             network.module,
