@@ -44,7 +44,7 @@ THROUGH_SERVERS = ("T1", "T2", "T3", "T4", "T7", "profile", "connections")
 #: A window in process is so much shorter than one through a server: nothing queues there.
 SHORTER = 5
 #: What a table is wide where no terminal says it.
-WIDTH = 150
+WIDTH = 170
 QUICK = Plan(
     repeat=2, seconds=0.6, warmup=0.2, gradients=1, soak=30,
     connections=(1, 4), sizes=(1, 4), delays=(10,),
