@@ -66,9 +66,8 @@ class Frame:
     @classmethod
     def of(cls, width: int, height: int, orientation: int, window: Box) -> Frame:
         """The frame of a photo that is ``width`` x ``height`` when it is upright."""
-        if _TURNS[orientation].transposed:
-            width, height = height, width
-        return cls(width, height, orientation, window)
+        # Turning exchanges width and height, turning back does so again.
+        return cls(*upright_size(width, height, orientation), orientation, window)
 
     @classmethod
     def whole(cls, width: int, height: int) -> Frame:

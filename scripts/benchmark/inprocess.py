@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -20,12 +19,8 @@ from torch import Tensor, nn
 from torchvision.models import ResNet50_Weights
 
 from benchmark.figures import Result, Summary, Target, compared
-from benchmark.load import SCRIPTS
 from benchmark.networks import BATCH_SIZE
 from benchmark.timing import Step, alternate
-
-sys.path.insert(0, str(SCRIPTS.parent / "handler"))
-
 from camserve import explain, render
 from camserve.errors import RequestError
 from camserve.geometry import Frame

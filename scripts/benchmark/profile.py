@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import httpx
 
 from benchmark.rig import EXPLAINED, Rig
+from camserve.stages import STAGES
 
-STAGES = ("read", "decode", "forward", "backward", "draw", "write")
 #: What neither the handler nor the queue accounts for.
 REST = "TorchServe, and the way there and back"
 

@@ -121,8 +121,9 @@ def ours(archive: Path, photo: Path, folder: Path) -> Iterator[Side]:
         record = json.loads((folder / "run" / "server.json").read_text())
         headers = {"Authorization": f"Bearer {token}"}
         metrics = f"http://127.0.0.1:{environment['METRICS_PORT']}"
-        management = {"Authorization": f"Bearer {_server(environment, 'token', 'management')}"}
-        described = _described(record["management"], management)
+        described = _described(
+            record["management"], _server(environment, "token", "management").strip()
+        )
         side = Side("ours", record["inference"], headers, record["pid"], metrics, described)
         _prove(side, photo, lambda: psutil.pid_exists(side.pid), folder)
         yield side
@@ -182,10 +183,13 @@ def stock(archive: Path, photo: Path, folder: Path) -> Iterator[Side]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _described(management: str, headers: dict[str, str]) -> dict[str, Any]:
+def _described(management: str, token: str) -> dict[str, Any]:
     """What our model says of itself under ``model``: precision, whether it is compiled, ..."""
-    headers = {name: value.strip() for name, value in headers.items()}
-    reply = httpx.get(f"{management}/models/ours?customized=true", headers=headers, timeout=60)
+    reply = httpx.get(
+        f"{management}/models/ours?customized=true",
+        headers={"Authorization": f"Bearer {token}"},
+        timeout=60,
+    )
     return dict(reply.json()[0]["customizedMetadata"]["model"])
 
 

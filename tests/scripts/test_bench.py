@@ -32,12 +32,13 @@ from benchmark.figures import Summary, Target, compared, percentile, ratio, slop
 from benchmark.load import Job, LoadError
 from benchmark.memory import growth
 from benchmark.networks import delay_of, delayed
-from benchmark.profile import REST, STAGES
+from benchmark.profile import REST
 from benchmark.report import Report, number
 from benchmark.rig import Journal
 from benchmark.through import Candidate, Point, fastest
 from benchmark.timing import alternate
 from camserve.machine import has_onednn
+from camserve.stages import STAGES
 from harness import ROOT, run
 
 BENCH = (sys.executable, ROOT / "scripts" / "bench.py")
