@@ -5,6 +5,7 @@ This module defines one class and no more: TorchServe refuses an entry module wi
 
 from __future__ import annotations
 
+import logging
 from http import HTTPStatus
 from pathlib import Path
 from time import perf_counter
@@ -15,7 +16,9 @@ from ts.metrics.dimension import Dimension
 from ts.metrics.metric_type_enum import MetricTypes
 from ts.torch_handler.base_handler import BaseHandler
 
-from camserve import pipeline, requests, stages, wire
+from camserve import journal, pipeline, requests, wire
+
+logger = logging.getLogger("camserve")
 
 
 class GradCamHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untyped
@@ -41,6 +44,8 @@ class GradCamHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untype
             self.device,
         )
         self.model = self.pipeline.network.module
+        # TorchServe's own lines for each request, which this handler's say better.
+        logging.getLogger().addFilter(journal.is_no_chatter)
         self.initialized = True
 
     def preprocess(self, data: list[requests.Row]) -> pipeline.Batch:
@@ -67,8 +72,9 @@ class GradCamHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untype
                 must_explain=sent.get("explain") == "True",
                 # Asked through the management API, which sends nothing else.
                 describe=not fields and sent.get("describe") == "True",
+                id=context.get_request_id(n) or "",
             )
-            for fields, sent in zip(data, headers, strict=True)
+            for n, (fields, sent) in enumerate(zip(data, headers, strict=True))
         ]
         scored = self.inference(self.preprocess(rows))
         answers = self.postprocess(scored)
@@ -79,19 +85,21 @@ class GradCamHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untype
             if not headers[n]:
                 # StreamPredictions kills the worker without this header; it hangs an HTTP client.
                 context.set_response_header(n, "ts_stream_next", "false")
-        self._measure(scored.batch.watch, perf_counter() - start, context.metrics)
+        self._tell(scored.batch, perf_counter() - start, context.metrics)
         return [answer.body for answer in answers]
 
-    def _measure(self, watch: stages.Stopwatch, seconds: float, metrics: Any) -> None:
-        """Tell the server's metrics where a batch's time went."""
+    def _tell(self, batch: pipeline.Batch, seconds: float, metrics: Any) -> None:
+        """Tell the log and the server's metrics what became of a batch."""
+        model = self.pipeline.model
+        for entry in batch.journal:
+            line = journal.line(entry, model, len(batch.requests), seconds)
+            logger.log(entry.level, "%s", line)
         metrics.add_time("HandlerTime", seconds * 1000, None, "ms")
-        for stage, spent in watch.seconds.items():
-            dimensions = [
-                Dimension("ModelName", self.pipeline.model["name"]),
-                Dimension("Stage", stage),
-                Dimension("Level", "Model"),
-            ]
-            metrics.add_metric("StageTime", spent, "s", None, dimensions, MetricTypes.HISTOGRAM)
+        for sample in journal.samples(batch.journal, batch.watch.seconds):
+            labels = {"ModelName": model["name"], **sample.labels, "Level": "Model"}
+            dimensions = [Dimension(name, value) for name, value in labels.items()]
+            kind = MetricTypes.COUNTER if sample.counts else MetricTypes.HISTOGRAM
+            metrics.add_metric(sample.name, sample.value, sample.unit, None, dimensions, kind)
 
     @staticmethod
     def _http(headers: dict[str, Any]) -> dict[str, str]:

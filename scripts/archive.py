@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import os
@@ -32,7 +33,8 @@ class Archive:
 
     Attributes:
         name, version: of the model.
-        config: its model-config.yaml; ``handler.weights`` and ``handler.labels`` name the files.
+        config: its model-config.yaml; ``handler.weights`` and ``handler.labels`` name the files,
+            and the weights' SHA-256 is added to it.
         state: the network's state dict.
         labels: the classes' names, by index.
         code: files and packages that the architecture imports and that no package installs.
@@ -78,8 +80,11 @@ class Archive:
             _copy(path, extra)
         weights = stage / section["weights"]
         save_file({name: value.contiguous().clone() for name, value in self.state.items()}, weights)
+        with weights.open("rb") as stream:
+            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
         config = stage / "model-config.yaml"
-        config.write_text(yaml.safe_dump(dict(self.config), sort_keys=False))
+        whole = {**self.config, "handler": {**section, "weights_sha256": sha256}}
+        config.write_text(yaml.safe_dump(whole, sort_keys=False))
         # The archiver works in, and deletes, a folder of the model's name in TMPDIR.
         out.mkdir()
         tmp.mkdir()

@@ -5,6 +5,7 @@
     python scripts/explain.py photos --target tabby --target predicted
     python scripts/explain.py 'photos/**/*.jpg' --option colormap=viridis --option size=original
     python scripts/explain.py photos --url https://cam.example --model resnet50 --token "$TOKEN"
+    python scripts/explain.py photos --grpc cam.example:8443 --ca ca.pem --model resnet50
 
 PHOTOS are files, folders (searched to the bottom) and globs. --out gets an overlay for each
 explanation, in folders like those that the photos lie in, and explanations.jsonl: one line for each
@@ -19,12 +20,14 @@ Exit status: 0 when every photo is explained, 1 when one failed, 2 when none was
 from __future__ import annotations
 
 import asyncio
+import ssl
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, cast
 
+import grpc
 import typer
 from rich.console import Console
 from rich.progress import (
@@ -120,17 +123,22 @@ def _options(targets: Sequence[str], named: Sequence[str]) -> dict[str, Any]:
 
 
 def _client(
-    url: str | None, grpc: str | None, model: str | None, token: str | None, timeout: float
+    url: str | None,
+    address: str | None,
+    model: str | None,
+    token: str | None,
+    ca: Path | None,
+    timeout: float,
 ) -> AsyncClient | AsyncGrpcClient:
     """A client of the named server, or of the one that runs here.
 
     Raises:
-        ExplainError: there is no server to ask, or no model.
+        ExplainError: there is no server to ask, no model, or no authority in ``ca``.
     """
-    if url and grpc:
+    if url and address:
         raise ExplainError("--url and --grpc are two ways to a server; use one")
     here = Server.find()
-    if not url and not grpc:
+    if not url and not address:
         if here is None:
             raise ExplainError(
                 "no server is running; start one with scripts/serve.sh, or name one with --url"
@@ -138,17 +146,33 @@ def _client(
         url = here.inference
     # Its token goes nowhere else.
     source: Token = token or None
-    if here is not None and ((url or "").rstrip("/") == here.inference or grpc == here.grpc):
+    trust: ssl.SSLContext | None = None
+    name = None
+    if here is not None and ((url or "").rstrip("/") == here.inference or address == here.grpc):
+        if not ca and here.authority:
+            ca, trust, name = Path(here.authority), here.trust(), here.name
         model = model or here.models[0]
         source = source or here.token
     if not model:
         raise ExplainError("--model names the model of a server that was not started here")
     try:
-        if grpc:
-            return AsyncGrpcClient(grpc, model, token=source, timeout=timeout)
-        return AsyncClient(str(url), model, token=source, timeout=timeout)
+        if address:
+            credentials = grpc.ssl_channel_credentials(ca.read_bytes()) if ca else None
+            return AsyncGrpcClient(
+                address,
+                model,
+                token=source,
+                timeout=timeout,
+                credentials=credentials,
+                server_name=name,
+            )
+        if ca and not trust:
+            trust = ssl.create_default_context(cafile=ca)
+        return AsyncClient(str(url), model, token=source, timeout=timeout, verify=trust or True)
     except ValueError as wrong:
         raise ExplainError(str(wrong)) from None
+    except OSError as failure:
+        raise ExplainError(f"--ca {ca}: {failure.strerror or failure.args[-1]}") from None
 
 
 @app.command(help=__doc__)
@@ -177,8 +201,17 @@ def explain(
         str | None, typer.Option(help="The model's name; the first of the server started here.")
     ] = None,
     url: Annotated[str | None, typer.Option(help="The server, as http://host:8080.")] = None,
-    grpc: Annotated[
-        str | None, typer.Option(help="The server as host:port, to use gRPC; not encrypted.")
+    address: Annotated[
+        str | None,
+        typer.Option(
+            "--grpc",
+            metavar="HOST:PORT",
+            help="The server's gRPC address; with TLS where there is a --ca.",
+        ),
+    ] = None,
+    ca: Annotated[
+        Path | None,
+        typer.Option(help="The authorities to trust, in PEM; for HTTPS the system's by default."),
     ] = None,
     token: Annotated[
         str | None,
@@ -196,7 +229,7 @@ def explain(
             f"no photo at {', '.join(map(repr, vain))}; looked for a file, a folder with "
             f"{', '.join(sorted(SUFFIXES))} files, and a glob"
         )
-    client = _client(url, grpc, model, token, timeout)
+    client = _client(url, address, model, token, ca, timeout)
     lines = out / "explanations.jsonl"
     try:
         out.mkdir(parents=True, exist_ok=True)

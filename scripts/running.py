@@ -8,13 +8,16 @@ import shutil
 import time
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from io import BytesIO
 from pathlib import Path
+from shlex import quote
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import psutil
-from PIL import Image
+
+import ready
+from tls import LOOPBACK, Trust
 
 ROOT = Path(__file__).resolve().parent.parent
 #: What a running server leaves: logs, tokens, its process id.
@@ -35,6 +38,8 @@ class Server:
         inference, management: base URLs.
         grpc: host:port of the inference service.
         models: the names it serves.
+        authority, name: with TLS, the file of the authority that clients trust, and the name in the
+            certificate; empty without.
     """
 
     pid: int
@@ -44,6 +49,8 @@ class Server:
     management: str
     grpc: str
     models: list[str]
+    authority: str = ""
+    name: str = ""
 
     @classmethod
     def recorded(cls) -> Server | None:
@@ -86,6 +93,10 @@ class Server:
             keys = self._keys()
         return str(keys[kind]["key"])
 
+    def trust(self) -> Trust | None:
+        """What verifies its certificate; None where it speaks no TLS."""
+        return Trust.of(self.authority, self.name) if self.authority else None
+
     def bearer(self) -> dict[str, str]:
         """The header that authorizes a call for inference."""
         return {"Authorization": f"Bearer {self.token()}"}
@@ -101,25 +112,30 @@ class Server:
 
     def answers(self, model: str) -> bool:
         """Whether a model answers a real prediction."""
-        photo = BytesIO()
-        Image.new("RGB", (64, 64), "grey").save(photo, "PNG")
+        return self.refusal(model) is None
+
+    def refusal(self, model: str, timeout: float = 10) -> str | None:
+        """Why a model does not answer a real prediction in so many seconds; None where it does."""
         try:
-            reply = httpx.post(
-                f"{self.inference}/predictions/{model}",
-                content=photo.getvalue(),
-                headers={**self.bearer(), "X-Explain": '{"explain": false}'},
-                timeout=30,
-            )
-        except (httpx.HTTPError, ServerError):
-            return False
-        return reply.status_code == 200
+            address = ready.Address(self.inference, timeout, self.trust())
+            ready.predicts(address, model, self.token())
+        except (ready.NotReadyError, ServerError) as failure:
+            return str(failure)
+        return None
 
     def how_to_call(self, model: str, photo: str) -> str:
         """The commands to go on with, for a person to paste."""
+        verified, base = "", self.inference
+        if self.authority:
+            address = urlsplit(self.inference)
+            base = f"https://{self.name}:{address.port}"
+            verified = f"--cacert {quote(self.authority)} "
+            if self.name not in LOOPBACK:
+                verified += f"--resolve {self.name}:{address.port}:{address.hostname} "
         return (
             "Explain a photo:\n"
             '  curl -H "Authorization: Bearer $(bash scripts/serve.sh token)" '
-            f"-T {photo} {self.inference}/predictions/{model}\n"
+            f"{verified}-T {photo} {base}/predictions/{model}\n"
             "Stop it:\n"
             "  bash scripts/serve.sh stop"
         )
@@ -144,6 +160,7 @@ class Server:
                 f"{self.management}{path}",
                 params=query,
                 headers={"Authorization": f"Bearer {token}"},
+                verify=self.trust() or True,
             )
             reply.raise_for_status()
         except httpx.HTTPError as failure:

@@ -7,6 +7,7 @@ leaves: its logs, tokens and process id. Servers with a RUN_DIR each do not dist
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -25,6 +26,7 @@ import typer
 
 from find_java import java_home
 from running import ROOT, RUN_DIR, Server, ServerError
+from tls import Certificate, CertificateError
 
 #: The variable that overrides each address of config.properties.
 PORT_VARIABLES = {
@@ -34,6 +36,15 @@ PORT_VARIABLES = {
     "grpc_inference_port": "GRPC_INFERENCE_PORT",
     "grpc_management_port": "GRPC_MANAGEMENT_PORT",
 }
+
+#: What --tls sets.
+TLS_KEYS = frozenset(
+    {"private_key_file", "certificate_file", "enable_grpc_ssl", "keystore", "keystore_pass"}
+)
+
+#: One JSON object a line, of the server and its workers; and what they say before that is set up.
+LOG = RUN_DIR / "logs" / "server.log"
+CONSOLE = RUN_DIR / "console.log"
 
 app = typer.Typer(
     add_completion=False, help=__doc__, rich_markup_mode=None, pretty_exceptions_enable=False
@@ -56,14 +67,31 @@ def _models(store: Path, names: list[str]) -> dict[str, Path]:
     return chosen
 
 
-def _write_config(source: Path, store: Path) -> dict[str, str]:
-    """Write RUN_DIR/config.properties: the source with ports and places filled in.
+def _certificate(folder: Path | None) -> Certificate | None:
+    """The certificate of --tls, once a client accepts it.
+
+    Raises:
+        ServerError: none would.
+    """
+    if folder is None:
+        return None
+    certificate = Certificate(folder.resolve())
+    try:
+        certificate.prove()
+    except CertificateError as error:
+        raise ServerError(f"--tls {folder}: {error}") from None
+    return certificate
+
+
+def _write_config(source: Path, store: Path, certificate: Certificate | None) -> dict[str, str]:
+    """Write RUN_DIR/config.properties: the source with ports, places and TLS filled in.
 
     Returns:
         Its keys and values.
 
     Raises:
-        ServerError: the source cannot be read, or leaves an address to TorchServe's defaults.
+        ServerError: the source cannot be read, leaves an address to TorchServe's defaults, or sets
+            up TLS by itself.
     """
     try:
         text = source.read_text()
@@ -76,6 +104,10 @@ def _write_config(source: Path, store: Path) -> dict[str, str]:
             port = os.environ.get(PORT_VARIABLES.get(key, ""))
             if port:
                 value = re.sub(r"\d+$", port, value)
+            if key in TLS_KEYS or value.startswith("https:"):
+                raise ServerError(f"--config {source} sets {key}: TLS is set up by --tls FOLDER")
+            if certificate and key.endswith("_address"):
+                value = value.replace("http:", "https:")
             if key == "allowed_urls":
                 value = value.replace("file:///model_store/", f"file://{store}/")
             if key == "metrics_config":
@@ -88,6 +120,14 @@ def _write_config(source: Path, store: Path) -> dict[str, str]:
     missing = {*PORT_VARIABLES, "grpc_inference_address"} - values.keys()
     if missing:
         raise ServerError(f"--config {source} must set {', '.join(sorted(missing))}")
+    if certificate:
+        secured = {
+            "private_key_file": str(certificate.key),
+            "certificate_file": str(certificate.chain),
+            "enable_grpc_ssl": "true",
+        }
+        values.update(secured)
+        lines += [f"{key}={value}" for key, value in secured.items()]
     (RUN_DIR / "config.properties").write_text("\n".join([*lines, ""]))
     return values
 
@@ -108,15 +148,25 @@ def _check_ports(config: dict[str, str]) -> None:
                 raise ServerError(f"port {port} is taken; {variable} names another") from None
 
 
-def _launch(store: Path, models: dict[str, Path], config: dict[str, str]) -> Server:
+def _launch(
+    store: Path, models: dict[str, Path], config: dict[str, str], certificate: Certificate | None
+) -> Server:
     """Start TorchServe in the background and note which process it is."""
     home = java_home()
     if home is None:
         raise ServerError("no Java of version 17 or later; scripts/setup.sh installs one")
     # TorchServe keeps sockets and its process id in the temporary directory, under fixed names.
     scratch = tempfile.mkdtemp(prefix="camserve-")
-    environment = {**os.environ, "JAVA_HOME": str(home), "TMPDIR": scratch, "TEMP": scratch}
-    with (RUN_DIR / "server.log").open("w") as log:
+    environment = {
+        **os.environ,
+        "JAVA_HOME": str(home),
+        "TMPDIR": scratch,
+        "TEMP": scratch,
+        # Into LOG rather than to stdout, which nobody would cut.
+        "LOG_TO": "file",
+        "LOG_LOCATION": str(LOG.parent),
+    }
+    with CONSOLE.open("w") as log:
         subprocess.run(
             [
                 Path(sys.executable).parent / "torchserve",
@@ -124,6 +174,7 @@ def _launch(store: Path, models: dict[str, Path], config: dict[str, str]) -> Ser
                 "--no-config-snapshots",
                 *("--model-store", store),
                 *("--ts-config", RUN_DIR / "config.properties"),
+                *("--log-config", ROOT / "log4j2.xml"),
                 *("--models", *(f"{name}={path.name}" for name, path in models.items())),
             ],
             cwd=RUN_DIR,
@@ -137,7 +188,7 @@ def _launch(store: Path, models: dict[str, Path], config: dict[str, str]) -> Ser
         pid = int((Path(scratch) / ".model_server.pid").read_text())
     except FileNotFoundError:
         shutil.rmtree(scratch)
-        raise ServerError(f"TorchServe did not start; see {RUN_DIR / 'server.log'}") from None
+        raise ServerError(f"TorchServe did not start; see {CONSOLE}") from None
     server = Server(
         pid=pid,
         started=psutil.Process(pid).create_time(),
@@ -146,17 +197,21 @@ def _launch(store: Path, models: dict[str, Path], config: dict[str, str]) -> Ser
         management=config["management_address"],
         grpc=f"{config['grpc_inference_address']}:{config['grpc_inference_port']}",
         models=list(models),
+        authority=str(certificate.authority) if certificate else "",
+        name=certificate.name() if certificate else "",
     )
     server.save()
     return server
 
 
 def _failures() -> Iterator[str]:
-    """What the workers' log says of a load that cannot succeed."""
-    log = RUN_DIR / "logs" / "model_log.log"
-    if log.exists():
-        for line in log.read_text(errors="replace").splitlines():
-            if match := re.search(r"MODEL_LOG - (?:[\w.]+\.)?(\w*Error: .*)", line):
+    """What the workers say of a load that cannot succeed."""
+    if LOG.exists():
+        for line in LOG.read_text(errors="replace").splitlines():
+            entry = json.loads(line)
+            if entry["logger"] == "MODEL_LOG" and (
+                match := re.match(r"(?:[\w.]+\.)?(\w*Error: .*)", entry["message"])
+            ):
                 yield match[1]
 
 
@@ -170,13 +225,11 @@ def _await(server: Server, seconds: float) -> None:
     waiting = list(server.models)
     while waiting:
         if not server.process():
-            raise ServerError(f"TorchServe ended; see {RUN_DIR / 'server.log'}")
+            raise ServerError(f"TorchServe ended; see {CONSOLE} and {LOG}")
         if failure := next(_failures(), None):
             raise ServerError(f"a model cannot be loaded: {failure}")
         if time.monotonic() > deadline:
-            raise ServerError(
-                f"{', '.join(waiting)} not ready after {seconds:g} s; see {RUN_DIR / 'logs'}"
-            )
+            raise ServerError(f"{', '.join(waiting)} not ready after {seconds:g} s; see {LOG}")
         try:
             if "READY" in server.workers(waiting[0]) and server.answers(waiting[0]):
                 waiting.pop(0)
@@ -194,6 +247,14 @@ def start(
     ] = "",
     config: Annotated[Path, typer.Option(help="TorchServe's settings.")] = ROOT
     / "config.properties",
+    tls: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Speak TLS on every address, by the server.pem, server.key and ca.pem there; "
+            "scripts/certificate.py makes them.",
+        ),
+    ] = None,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the models.")] = 180,
 ) -> None:
     """Start the server, wait until its models answer, and say how to call them."""
@@ -201,14 +262,15 @@ def start(
         if left.process():
             raise ServerError(f"already running, as process {left.pid}; stop it first")
         left.stop()
+    certificate = _certificate(tls)
     store = store.resolve()
     chosen = _models(store, [name for name in models.split(",") if name])
     shutil.rmtree(RUN_DIR / "logs", ignore_errors=True)
     RUN_DIR.mkdir(parents=True, exist_ok=True)
     (RUN_DIR / "key_file.json").unlink(missing_ok=True)
-    values = _write_config(config, store)
+    values = _write_config(config, store, certificate)
     _check_ports(values)
-    server = _launch(store, chosen, values)
+    server = _launch(store, chosen, values, certificate)
     try:
         _await(server, timeout)
     except BaseException:
@@ -216,7 +278,7 @@ def start(
         raise
     typer.echo(
         f"{', '.join(server.models)} ready: HTTP {server.inference}, gRPC {server.grpc}, "
-        f"logs in {RUN_DIR / 'logs'}\n{server.how_to_call(server.models[0], 'PHOTO.jpg')}"
+        f"log in {LOG}\n{server.how_to_call(server.models[0], 'PHOTO.jpg')}"
     )
 
 
@@ -242,9 +304,10 @@ def status() -> None:
     healthy = True
     for name in server.models:
         states = server.workers(name)
-        answers = server.answers(name)
-        healthy &= answers
-        typer.echo(f"{name}: {'answers' if answers else 'DOES NOT ANSWER'}; workers {states}")
+        refusal = server.refusal(name)
+        healthy &= refusal is None
+        says = f"DOES NOT ANSWER ({refusal})" if refusal else "answers"
+        typer.echo(f"{name}: {says}; workers {states}")
     raise typer.Exit(0 if healthy else 1)
 
 

@@ -102,10 +102,28 @@ class Client:
             reply = stub.DescribeModel(request, metadata=metadata, timeout=60)
         return dict(json.loads(reply.msg)[0])
 
+    def log(self) -> list[dict[str, Any]]:
+        """The lines of the server's log so far."""
+        text = (self.run_dir / "logs" / "server.log").read_text()
+        # The last line may be half written.
+        return [json.loads(line) for line in text.splitlines(keepends=True) if line[-1] == "\n"]
+
     def deaths(self) -> int:
-        """How often a worker ended so far, from TorchServe's own log."""
-        log = (self.run_dir / "server.log").read_text(errors="replace")
-        return log.count("State change WORKER_MODEL_LOADED -> WORKER_STOPPED")
+        """How often a worker ended so far, from TorchServe's own words."""
+        change = "State change WORKER_MODEL_LOADED -> WORKER_STOPPED"
+        return sum(change in line.get("message", "") for line in self.log())
+
+    def metrics(self) -> dict[str, float]:
+        """Every series that the metrics address tells, as ``name{labels}``."""
+        text = httpx.get(f"http://127.0.0.1:{self.ports['METRICS_PORT']}/metrics").text
+        lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+        return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
+
+    def batches(self, model: str) -> int:
+        """How many batches a model answered so far."""
+        start = f'BatchSize_count{{ModelName="{model}"'
+        found = [value for name, value in self.metrics().items() if name.startswith(start)]
+        return int(sum(found))
 
     def _management_token(self) -> str:
         return script("serve.sh", "token", "management", **self.ports).strip()

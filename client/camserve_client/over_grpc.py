@@ -39,6 +39,7 @@ class GrpcClient(SyncCalls):
         timeout: the seconds that an attempt may take.
         credentials: for TLS, as :func:`grpc.ssl_channel_credentials` makes them; without, the
             channel is not encrypted.
+        server_name: that the certificate must have, where it is not the address's.
 
     Raises:
         ValueError: an argument is not accepted.
@@ -54,6 +55,7 @@ class GrpcClient(SyncCalls):
         timeout: float = 30.0,
         retries: int = 4,
         credentials: grpc.ChannelCredentials | None = None,
+        server_name: str | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         super().__init__(model, version, token, timeout, retries)
@@ -62,7 +64,7 @@ class GrpcClient(SyncCalls):
         self._channel = (
             grpc.insecure_channel(address, _OPTIONS)
             if credentials is None
-            else grpc.secure_channel(address, credentials, _OPTIONS)
+            else grpc.secure_channel(address, credentials, _secured(server_name))
         )
         self._predictions = self._channel.unary_unary(
             PREDICTIONS, PredictionsRequest.SerializeToString, PredictionResponse.FromString
@@ -95,12 +97,14 @@ class AsyncGrpcClient(AsyncCalls):
         timeout: float = 30.0,
         retries: int = 4,
         credentials: grpc.ChannelCredentials | None = None,
+        server_name: str | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         super().__init__(model, version, token, timeout, retries)
         self._sleep = sleep
         self._address = _checked(address)
         self._credentials = credentials
+        self._server_name = server_name
         self._channel: grpc.aio.Channel | None = None
 
     async def aclose(self) -> None:
@@ -123,11 +127,19 @@ class AsyncGrpcClient(AsyncCalls):
             self._channel = (
                 grpc.aio.insecure_channel(self._address, _OPTIONS)
                 if self._credentials is None
-                else grpc.aio.secure_channel(self._address, self._credentials, _OPTIONS)
+                else grpc.aio.secure_channel(
+                    self._address, self._credentials, _secured(self._server_name)
+                )
             )
         return self._channel.unary_unary(
             PREDICTIONS, PredictionsRequest.SerializeToString, PredictionResponse.FromString
         )
+
+
+def _secured(server_name: str | None) -> list[tuple[str, Any]]:
+    """The options of an encrypted channel."""
+    asked = [("grpc.ssl_target_name_override", server_name)] if server_name else []
+    return [*_OPTIONS, *asked]
 
 
 def _checked(address: str) -> str:

@@ -16,8 +16,8 @@ from camserve_client.calls import AsyncCalls, Request, SyncCalls
 from camserve_client.errors import CamserveError, TimedOutError, UnavailableError
 from camserve_client.tokens import Token
 
-#: Too busy, or a worker died; TorchServe has both for either.
-_BUSY = (503, 507)
+#: Too busy, or a worker died; TorchServe has the latter two for either, a proxy the first.
+_BUSY = (429, 503, 507)
 #: A caller of more at once waits for a free one.
 _LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=100)
 
@@ -34,7 +34,8 @@ class Client(SyncCalls):
         timeout: the seconds that an attempt may take to connect, and each pause of the server.
         retries: how often a call is repeated while the server is unavailable, each time after a
             longer wait.
-        verify: the server's certificate, against the system's authorities by default.
+        verify: the server's certificate, against the system's authorities by default; an authority
+            of one's own as ``ssl.create_default_context(cafile="ca.pem")``.
         transport: what httpx sends through; for tests.
         sleep: waits before a repetition; for tests.
 

@@ -3,38 +3,30 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any, get_args
 
 import torch
 
 from camserve import __version__
+from camserve.loaded import Loaded
 from camserve.methods import METHODS
-from camserve.network import Network
 from camserve.options import Options, Output
 from camserve.pictures import FORMATS
-from camserve.settings import Settings
-from camserve.trunk import Fast
 from camserve.wire import ModelBody
 
 #: The packages whose versions an answer depends on.
 _PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "pillow")
 
 
-def describe(
-    model: ModelBody,
-    settings: Settings,
-    network: Network,
-    fast: Fast,
-    shapes: Mapping[str, tuple[int, int, int]],
-) -> dict[str, Any]:
+def describe(model: ModelBody, loaded: Loaded) -> dict[str, Any]:
     """The self-description, as it stands in JSON.
 
     ``precision`` and ``compiled`` say how the trunk runs, ``not_faster_because`` what kept it from
     running faster. ``options`` is a JSON Schema of a request's options, with the defaults of the
     operator in it.
     """
+    settings, network, fast, shapes = loaded.settings, loaded.network, loaded.fast, loaded.shapes
     schema = Options.model_json_schema()
     properties = schema["properties"]
     for name, default in settings.options({}).model_dump(mode="json").items():

@@ -19,11 +19,14 @@ STATUS_OF: Final[dict[str, int]] = {
     "conflicting_options": 400,
     "unknown_class": 400,
     "image_too_large": 413,
+    "json_too_large": 413,
     "too_many_instances": 413,
+    "too_many_targets": 413,
     "reply_too_large": 413,
     "unsupported_format": 415,
     "non_finite_scores": 500,
     "internal_error": 500,
+    "out_of_memory": 507,
 }
 
 
@@ -33,14 +36,16 @@ class RequestError(Exception):
     Args:
         code: a key of :data:`STATUS_OF`.
         message: what was wrong and what would be accepted, in one sentence for the caller.
+        place: for the log: where the server failed.
     """
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, place: str = "") -> None:
         # What a caller sent may stand in it, and JSON can hold half a surrogate pair; no reply can.
         self.message = message.encode("utf-8", "backslashreplace").decode("utf-8")
         super().__init__(self.message)
         self.code = code
         self.status = STATUS_OF[code]
+        self.place = place
 
 
 class SettingsError(ValueError):

@@ -49,6 +49,7 @@ class Job:
         view: what the reply's pictures show.
         options: what is asked of the photo.
         wish: what is to be explained of it.
+        bytes: of its file.
     """
 
     crop: Pixels
@@ -56,6 +57,7 @@ class Job:
     view: View
     options: Options
     wish: Wish
+    bytes: int
 
 
 class Purse:
@@ -135,4 +137,4 @@ def ready(plan: Plan, preprocess: Preprocess) -> Job:
     crop, frame = pictures.fit(photo, preprocess)
     frame_shown = pictures.shown(frame, preprocess, plan.size)
     view = pictures.view(photo, crop, frame_shown, plan.size)
-    return Job(crop, frame, view, plan.options, plan.wish)
+    return Job(crop, frame, view, plan.options, plan.wish, len(plan.image))

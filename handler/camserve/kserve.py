@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeGuard, get_args
+from typing import Any, ClassVar, Final, Literal, TypeGuard, get_args
 
 import orjson
 
@@ -47,6 +47,8 @@ class V1:
     Attributes:
         key: under which the answers stand.
     """
+
+    protocol: ClassVar[str] = "kserve v1"
 
     key: Literal["predictions", "explanations"]
 
@@ -88,6 +90,8 @@ class V2:
         wanted: the names of the output tensors to send; all that there are, where empty.
         binary: the texts in BYTES inputs are in base64, as TorchServe hands on those of gRPC.
     """
+
+    protocol: ClassVar[str] = "kserve v2"
 
     id: str
     wanted: tuple[str, ...] = ()

@@ -46,6 +46,17 @@ def release() -> None:
     with suppress(OSError, AttributeError):
         # Of glibc; others have no such thing.
         ctypes.CDLL(None).malloc_trim(0)
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def is_out_of_memory(failure: Exception) -> bool:
+    """Whether an exception says that memory was wanting, the host's or the device's."""
+    if isinstance(failure, MemoryError | torch.OutOfMemoryError):
+        return True
+    # What PyTorch's allocators for the host say, for want of a class of their own.
+    said = ("can't allocate memory", "not enough memory")
+    return isinstance(failure, RuntimeError) and any(words in str(failure) for words in said)
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:

@@ -53,10 +53,15 @@ class Network:
         module = build(settings.arch, settings.arch_kwargs, len(labels))
         weights = directory / settings.weights
         try:
-            state = load_file(weights)
             with weights.open("rb") as stream:
                 sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-            module.load_state_dict(state)
+            if settings.weights_sha256 not in ("", sha256):
+                raise SettingsError(
+                    f"weights {settings.weights} are not those that were packed: their SHA-256 is "
+                    f"{sha256}, and handler.weights_sha256 says {settings.weights_sha256}"
+                )
+            # A format that holds numbers and no code.
+            module.load_state_dict(load_file(weights))
         except (OSError, SafetensorError, RuntimeError) as failure:
             raise SettingsError(
                 f"weights {settings.weights} do not fit {settings.arch} with {len(labels)} "

@@ -34,6 +34,8 @@ from camserve.options import Size
 from camserve.settings import Limits, Preprocess
 
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+# MPO: a JPEG with further ones behind it, as some cameras write.
+_JPEGS: Final = ("JPEG", "MPO")
 _ACCEPTED: Final = "accepted: JPEG, PNG, WebP, GIF, BMP or TIFF"
 _RESAMPLE: Final = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -59,6 +61,9 @@ _REDUCED: Final = {
         (2, cv2.IMREAD_REDUCED_COLOR_2),
     )
 }
+# A progressive JPEG has some ten; each is a walk over all pixels, in as little as 30 bytes.
+_MOST_SCANS: Final = 50
+_SCAN: Final = b"\xff\xda"
 # How much larger than the network's input a photo is decoded at least, so that what the resize
 # averages over is still there.
 _FINER: Final = 3
@@ -148,8 +153,7 @@ def reduction(header: Header, preprocess: Preprocess, size: Size) -> int:
     Returns:
         1, 2, 4 or 8.
     """
-    # MPO: a JPEG with further ones behind it, as some cameras write.
-    if header.format not in ("JPEG", "MPO") or size == "original":
+    if header.format not in _JPEGS or size == "original":
         return 1
     shorter, longer = sorted((header.width, header.height))
     needed = _FINER * (preprocess.resize if preprocess.fit == "crop" else preprocess.crop)
@@ -312,6 +316,11 @@ def inspect(data: bytes | bytearray, limits: Limits, pixels: int) -> Header:
     Raises:
         RequestError: ``unsupported_format``, ``image_too_large``, ``invalid_image``.
     """
+    if len(data) > limits.photo_bytes:
+        raise RequestError(
+            "image_too_large",
+            f"the photo's file has {len(data)} bytes; accepted: up to {limits.photo_bytes}",
+        )
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
         width, height = image.size
@@ -337,6 +346,11 @@ def inspect(data: bytes | bytearray, limits: Limits, pixels: int) -> Header:
         raise RequestError(
             "unsupported_format", f"the photo's format is not recognised; {_ACCEPTED}"
         ) from None
+    if max(width, height) > limits.side:
+        raise RequestError(
+            "image_too_large",
+            f"the photo is {width} x {height}; accepted: sides of up to {limits.side} pixels",
+        )
     if width * height > pixels:
         raise RequestError(
             "image_too_large",
@@ -348,6 +362,11 @@ def inspect(data: bytes | bytearray, limits: Limits, pixels: int) -> Header:
             "image_too_large",
             f"the photo is {width} x {height}; accepted: a longer side of up to "
             f"{limits.aspect_ratio:g} times the shorter one",
+        )
+    if header.format in _JPEGS and (scans := data.count(_SCAN)) > _MOST_SCANS:
+        raise RequestError(
+            "image_too_large",
+            f"the JPEG draws its photo in {scans} scans; accepted: up to {_MOST_SCANS}",
         )
     return header
 

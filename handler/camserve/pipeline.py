@@ -7,27 +7,26 @@ keeps its place as a :class:`RequestError`; its neighbours never notice.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
-from camserve import description, explain, gradcam, jobs, machine, requests, trunk, wire
+from camserve import description, explain, gradcam, isolation, jobs, requests, wire
 from camserve.answers import Answers
-from camserve.errors import RequestError, SettingsError
+from camserve.errors import RequestError
 from camserve.jobs import SMALLER, Job, Plan, Purse
-from camserve.network import Network
+from camserve.journal import Entry
+from camserve.loaded import Loaded
 from camserve.requests import Instance, Row
-from camserve.settings import Settings
 from camserve.stages import Stopwatch
 from camserve.wire import Envelope, ModelBody, Outcome, Reply
 
-logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
@@ -36,126 +35,83 @@ class Asked:
     """A request's photos, and how their answers are to be written.
 
     Attributes:
+        row: the request as it came.
         envelope: the form of its reply.
         photos: by the place of their job in the batch; an error where there is none.
+        refusal: why none of it could be read.
     """
 
+    row: Row
     envelope: Envelope
-    photos: tuple[int | RequestError, ...]
+    photos: tuple[int | RequestError, ...] = ()
+    refusal: RequestError | None = None
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Requests read and photos ready, in the order of the rows; or answered already."""
+    """Requests read and photos ready, in the order of the rows; or answered already.
+
+    Attributes:
+        watch: counts the time it takes.
+        journal: is told of each request once it is answered.
+    """
 
     requests: tuple[Asked | Reply, ...]
     jobs: tuple[Job | RequestError, ...]
     watch: Stopwatch
+    journal: list[Entry]
+
+
+#: Some of a batch's jobs, with their places there.
+Photos = Sequence[tuple[int, Job]]
 
 
 @dataclass(frozen=True)
 class Pass:
-    """One forward pass over some of a batch's jobs, and their places there."""
+    """One forward pass over some of a batch's photos."""
 
-    places: Sequence[int]
-    jobs: Sequence[Job]
+    way: gradcam.TargetLayers
+    photos: Photos
     scores: gradcam.Scores
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A batch and its forward passes."""
+    """A batch and its forward passes, and the photos for which there was none, by their places."""
 
     batch: Batch
     passes: tuple[Pass, ...]
+    failed: Mapping[int, RequestError]
 
 
 class Pipeline:
-    """A loaded archive.
+    """The way of a batch through a loaded archive.
 
     Args:
         model: what replies call it.
-        settings: of the operator.
-        network: the classifier.
-        ways: through it, the fastest first, each with the hooks of the layers that it can explain.
-        fast: how the first of them runs.
-        batch_size: how many photos share a forward pass at most.
-        threads: that pictures are decoded and drawn in.
+        loaded: what it is made of.
     """
 
-    def __init__(
-        self,
-        model: ModelBody,
-        settings: Settings,
-        network: Network,
-        ways: Sequence[gradcam.TargetLayers],
-        fast: trunk.Fast,
-        batch_size: int,
-        threads: int,
-    ) -> None:
+    def __init__(self, model: ModelBody, loaded: Loaded) -> None:
         self.model = model
-        self.settings = settings
-        self.network = network
-        self.ways = tuple(ways)
-        self.fast = fast
-        self.batch_size = batch_size
-        self._answers = Answers(model, network.labels, settings.preprocess.crop)
-        self._threads = ThreadPoolExecutor(threads, "pictures")
+        self.loaded = loaded
+        self.settings = loaded.settings
+        self.network = loaded.network
+        self.ways = loaded.ways
+        self.batch_size = loaded.batch_size
+        self._answers = Answers(model, loaded.network.labels, loaded.settings.preprocess.crop)
+        self._threads = ThreadPoolExecutor(loaded.threads, "pictures")
 
     @classmethod
     def load(
         cls, config: dict[str, Any], directory: Path, model: ModelBody, device: torch.device
     ) -> Pipeline:
-        """Load an unpacked archive, make its network fast and register the hooks.
-
-        Every kernel that a batch of up to ``batchSize`` photos needs is built when it returns.
+        """Load an unpacked archive, as :meth:`Loaded.load` does.
 
         Args:
-            config: the parsed model-config.yaml.
-            directory: of the archive's files.
             model: the name and version to reply with.
-            device: where the network runs.
-
-        Raises:
-            SettingsError: a setting, a file or a layer does not fit; the message names it.
         """
-        settings = Settings.from_yaml(config)
-        batch_size, workers = config.get("batchSize", 1), config.get("maxWorkers", 1)
-        threads = machine.threads(settings.threads, workers)
-        torch.set_num_threads(threads)
-        network = Network.load(settings, directory, device)
-        machine.release()
-        example = network.example(settings.preprocess.crop)
-        # A layer that is not there stops the load; one that cannot be cut at does not.
-        gradcam.find_layer(network.module, settings.layer)
-        fast = trunk.accelerate(
-            network.module,
-            settings.layer,
-            example,
-            batch_size,
-            settings.precision,
-            settings.compile,
-        )
-        ways = []
-        if fast.cut is not None:
-            place = {settings.layer: fast.cut.layer}
-            ways.append(gradcam.TargetLayers(fast.cut, place, example))
-        if fast.cut is None or len(settings.served) > 1:
-            ways.append(gradcam.TargetLayers(network.module, settings.served, example))
-        else:
-            # What the fast trunk was made of is needed no more.
-            network = replace(network, module=fast.cut)
-        settings = _fitted(settings, network, ways[0].classes)
-        for way in ways:
-            _warm_up(way, example, batch_size)
-        machine.release()
-        logger.info(
-            "%s %s: %s on %s, %d classes, layers %s, %s, %s%s, %d threads",
-            model["name"], model["version"], settings.arch, device, len(network.labels),
-            ", ".join(settings.served), fast.precision, "compiled" if fast.compiled else "eager",
-            f" ({fast.reason})" if fast.reason else "", threads,
-        )  # fmt: skip
-        return cls(model, settings, network, ways, fast, batch_size, threads)
+        return cls(model, Loaded.load(config, directory, device))
 
     def preprocess(self, rows: Sequence[Row]) -> Batch:
         """Rows as the server hands them on -> photos and what is asked of them."""
@@ -166,7 +122,7 @@ class Pipeline:
             ready = self._side_by_side(
                 jobs.ready, [(plan, self.settings.preprocess) for plan in plans]
             )
-        return Batch(asked, tuple(ready), watch)
+        return Batch(asked, tuple(ready), watch, [])
 
     def inference(self, batch: Batch) -> Scored:
         """The forward passes for all living jobs, the heads on the tape.
@@ -175,7 +131,7 @@ class Pipeline:
         So do those that are explained at other layers than the default: what a photo is answered
         depends on no other.
         """
-        passes = []
+        passes, failed = list[Pass](), dict[int, RequestError]()
         with batch.watch.stage("forward"):
             for way in self.ways:
                 alive = [
@@ -184,56 +140,58 @@ class Pipeline:
                     if isinstance(job, Job) and self._way(job) is way
                 ]
                 for start in range(0, len(alive), self.batch_size):
-                    places, living = zip(*alive[start : start + self.batch_size], strict=True)
-                    inputs = self.network.normalise(np.stack([job.crop for job in living]))
-                    layers = explain.layers_of(job.wish for job in living)
-                    passes.append(Pass(places, living, way.forward(inputs, layers)))
-        return Scored(batch, tuple(passes))
+                    chunk = alive[start : start + self.batch_size]
+                    for photos, scores in isolation.together(partial(self._forward, way), chunk):
+                        if isinstance(scores, RequestError):
+                            failed.update((place, scores) for place, _ in photos)
+                        else:
+                            passes.append(Pass(way, photos, scores))
+        return Scored(batch, tuple(passes), failed)
 
     def postprocess(self, scored: Scored) -> list[Reply]:
         """The backwards for all chosen scores, then each row's reply, in order."""
         batch, watch = scored.batch, scored.batch.watch
-        tasks: list[tuple[int, tuple[Any, ...]]] = []
-        with watch.stage("backward"):
-            for one in scored.passes:
-                results = explain.explain(one.scores, [job.wish for job in one.jobs])
-                tasks += [
-                    (place, (job, n, results))
-                    for n, (place, job) in enumerate(zip(one.places, one.jobs, strict=True))
-                ]
-        with watch.stage("draw"):
-            answers = self._side_by_side(self._answers.answer, [task for _, task in tasks])
         outcomes: dict[int, Outcome] = {
             place: job for place, job in enumerate(batch.jobs) if isinstance(job, RequestError)
         }
+        outcomes.update(scored.failed)
+        tasks: list[tuple[int, tuple[Any, ...]]] = []
+        with watch.stage("backward"):
+            for one in scored.passes:
+                for photos, results in isolation.together(partial(self._explain, one), one.photos):
+                    if isinstance(results, RequestError):
+                        outcomes.update((place, results) for place, _ in photos)
+                    else:
+                        tasks += [
+                            (place, (job, n, results)) for n, (place, job) in enumerate(photos)
+                        ]
+        with watch.stage("draw"):
+            answers = self._side_by_side(self._answers.answer, [task for _, task in tasks])
         outcomes.update(zip((place for place, _ in tasks), answers, strict=True))
         with watch.stage("write"):
             return [
-                self._reply(request, outcomes) if isinstance(request, Asked) else request
+                self._reply(request, batch, outcomes) if isinstance(request, Asked) else request
                 for request in batch.requests
             ]
 
     def describe(self) -> Reply:
         """What the model can do, for whoever asks before calling it."""
-        shapes = {name: shape for way in self.ways for name, shape in way.shapes.items()}
-        return wire.written(
-            description.describe(self.model, self.settings, self.network, self.fast, shapes)
-        )
+        return wire.written(description.describe(self.model, self.loaded))
 
     def _read(self, row: Row, plans: list[Plan]) -> Asked | Reply:
         """A request read; its photos' plans are added to the batch's."""
         if row.describe:
             return self.describe()
-        request = _attempt(requests.read, row, self.settings)
+        request = isolation.attempt(requests.read, row, self.settings)
         if isinstance(request, RequestError):
-            return requests.envelope(row).refused(request, self.model)
+            return Asked(row, requests.envelope(row), refusal=request)
         if isinstance(request.instances, RequestError):
-            return request.envelope.refused(request.instances, self.model)
+            return Asked(row, request.envelope, refusal=request.instances)
         purse = Purse(self.settings.limits)
         photos: list[int | RequestError] = []
         for instance in request.instances:
             plan = (
-                _attempt(jobs.plan, instance, self.settings, self.network.labels, purse)
+                isolation.attempt(jobs.plan, instance, self.settings, self.network.labels, purse)
                 if isinstance(instance, Instance)
                 else instance
             )
@@ -242,7 +200,17 @@ class Pipeline:
                 plans.append(plan)
             else:
                 photos.append(plan)
-        return Asked(request.envelope, tuple(photos))
+        return Asked(row, request.envelope, tuple(photos))
+
+    def _forward(self, way: gradcam.TargetLayers, photos: Photos) -> gradcam.Scores:
+        """One forward pass."""
+        inputs = self.network.normalise(np.stack([job.crop for _, job in photos]))
+        return way.forward(inputs, explain.layers_of(job.wish for _, job in photos))
+
+    def _explain(self, one: Pass, photos: Photos) -> explain.Results:
+        """What a pass says of its photos; of some of them alone, after a pass of their own."""
+        scores = one.scores if photos is one.photos else self._forward(one.way, photos)
+        return explain.explain(scores, [job.wish for _, job in photos])
 
     def _way(self, job: Job) -> gradcam.TargetLayers:
         """The fastest way through the network that can explain what is asked of a photo."""
@@ -254,56 +222,44 @@ class Pipeline:
     ) -> list[T | RequestError]:
         """One step for many photos, in threads: OpenCV and Pillow work without Python's lock."""
         if len(tasks) < 2:
-            return [_attempt(step, *task) for task in tasks]
-        return list(self._threads.map(lambda task: _attempt(step, *task), tasks))
+            return [isolation.attempt(step, *task) for task in tasks]
+        return list(self._threads.map(lambda task: isolation.attempt(step, *task), tasks))
 
-    def _reply(self, request: Asked, outcomes: Mapping[int, Outcome]) -> Reply:
-        """One request's reply."""
-        of_request = [
-            outcomes[photo] if isinstance(photo, int) else photo for photo in request.photos
+    def _reply(self, request: Asked, batch: Batch, outcomes: Mapping[int, Outcome]) -> Reply:
+        """One request's reply, noted in the batch's journal."""
+        envelope, photos = request.envelope, request.photos
+        of_request = [outcomes[one] if isinstance(one, int) else one for one in photos]
+        errors = [outcome for outcome in of_request if isinstance(outcome, RequestError)]
+        answered = [
+            (job, outcome)
+            for one, outcome in zip(photos, of_request, strict=True)
+            if isinstance(one, int)
+            and isinstance(job := batch.jobs[one], Job)
+            and not isinstance(outcome, RequestError)
         ]
-        reply = _attempt(request.envelope.reply, of_request, self.model)
-        limit = self.settings.limits.reply_bytes
-        if isinstance(reply, Reply) and len(reply.body) > limit:
-            reply = RequestError(
+        written = (
+            isolation.attempt(self._written, envelope, of_request)
+            if request.refusal is None
+            else request.refusal
+        )
+        if isinstance(written, RequestError):
+            errors, answered = [written], []
+            reply = envelope.refused(written, self.model)
+        else:
+            reply = written
+        batch.journal.append(Entry.of(request.row, reply, envelope.protocol, errors, answered))
+        return reply
+
+    def _written(self, envelope: Envelope, outcomes: Sequence[Outcome]) -> Reply:
+        """The outcomes of a request's photos as its protocol has them.
+
+        Raises:
+            RequestError: ``reply_too_large``.
+        """
+        reply, limit = envelope.reply(outcomes, self.model), self.settings.limits.reply_bytes
+        if len(reply.body) > limit:
+            raise RequestError(
                 "reply_too_large",
                 f"the reply would have {len(reply.body)} bytes; accepted: up to {limit}. {SMALLER}",
             )
-        if isinstance(reply, RequestError):
-            return request.envelope.refused(reply, self.model)
         return reply
-
-
-def _fitted(settings: Settings, network: Network, classes: int) -> Settings:
-    """The operator's settings held to the network's classes; a default ``top_k`` is cut to them."""
-    labels = network.labels
-    if classes != len(labels):
-        raise SettingsError(
-            f"the network scores {classes} classes, but {settings.labels} names {len(labels)}"
-        )
-    defaults = settings.defaults
-    try:
-        labels.resolve(defaults.target, settings.limits.targets)
-    except RequestError as error:
-        raise SettingsError(f"handler.defaults.target: {error.message}") from None
-    defaults = defaults.model_copy(update={"top_k": min(defaults.top_k, classes)})
-    return settings.model_copy(update={"defaults": defaults})
-
-
-def _warm_up(way: gradcam.TargetLayers, example: torch.Tensor, batch_size: int) -> None:
-    """Have every kernel built: one is made for each shape that comes along."""
-    for size in range(1, batch_size + 1):
-        batch = example.expand(size, -1, -1, -1)
-        scores = way.forward(batch.contiguous(memory_format=torch.channels_last), [*way.shapes][:1])
-        torch.autograd.grad(scores.logits.sum(), list(scores.activations.values()))
-
-
-def _attempt(step: Callable[..., T], *args: Any) -> T | RequestError:
-    """One photo's step; whatever goes wrong in it stays its own."""
-    try:
-        return step(*args)
-    except RequestError as error:
-        return error
-    except Exception:
-        logger.exception("a request failed in %s", step.__name__)
-        return RequestError("internal_error", "the server failed on this request; see its log")

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from camserve import kserve
+from camserve import bounded, kserve
 from camserve.errors import RequestError, shown
 from camserve.options import Options
-from camserve.settings import Settings
+from camserve.settings import Limits, Settings
 from camserve.wire import Envelope, Plain
 
 Encoded = bytes | bytearray
@@ -43,6 +42,7 @@ class Row:
         path: what follows the model's version in the URL path.
         must_explain: the call was one for explanations (``/explanations``, ``:explain``).
         describe: the call asks what the model can do.
+        id: the server's own of the request, for the log.
     """
 
     fields: Mapping[str, Any]
@@ -50,6 +50,12 @@ class Row:
     path: str = ""
     must_explain: bool = False
     describe: bool = False
+    id: str = ""
+
+    @property
+    def over_http(self) -> bool:
+        """Rather than over gRPC, which sends no headers."""
+        return bool(self.headers)
 
 
 @dataclass(frozen=True)
@@ -87,8 +93,9 @@ def read(row: Row, settings: Settings) -> Request:
     """
     protocol = envelope(row)
     try:
+        bounded.check("the body", row.fields.get("body"), settings.limits)
         if isinstance(protocol, Plain):
-            return Request(protocol, (_instance(_plain(row), row, settings),))
+            return Request(protocol, (_instance(_plain(row, settings.limits), row, settings),))
         return Request(protocol, _unpacked(protocol, row, settings))
     except RequestError as error:
         return Request(protocol, error)
@@ -96,7 +103,7 @@ def read(row: Row, settings: Settings) -> Request:
 
 def envelope(row: Row) -> Plain | kserve.V1 | kserve.V2:
     """How the reply to a request is written, whatever else is wrong with it."""
-    return kserve.envelope(row.fields.get("body"), bool(row.headers), row.must_explain) or Plain()
+    return kserve.envelope(row.fields.get("body"), row.over_http, row.must_explain) or Plain()
 
 
 #: A photo as it came, and the options that came with it.
@@ -107,6 +114,9 @@ def _instance(part: _Part, row: Row, settings: Settings) -> Instance:
     image, given = part
     if row.must_explain:
         given.setdefault("explain", True)
+    for name, value in given.items():
+        if isinstance(value, str) and name in Options.model_fields:
+            bounded.check_text(name, value, settings.limits)
     options = settings.options(given)
     if row.must_explain and not options.explain:
         raise RequestError(
@@ -117,18 +127,18 @@ def _instance(part: _Part, row: Row, settings: Settings) -> Instance:
     return Instance(image, options)
 
 
-def _plain(row: Row) -> _Part:
+def _plain(row: Row, limits: Limits) -> _Part:
     """The one photo of a form, a raw body, a gRPC map, or a JSON object."""
     fields = {name: value for name, value in row.fields.items() if name not in _ROUTING}
     content_type = row.headers.get("content-type", "").lower()
     # The server parses what is declared as JSON; broken JSON it hands on as bytes.
     unparsed = (bytes, bytearray) if content_type.startswith("application/json") else Text
     if isinstance(fields.get("body", b""), unparsed):
-        image, sources = _from_form(fields, content_type)
+        image, sources = _from_form(fields, content_type, limits)
     else:
         image, own = _from_json(fields.pop("body"))
         sources = [own, _texts(fields)]
-    return image, _merge([*_beside(row), *sources])
+    return image, _merge([*_beside(row, limits), *sources])
 
 
 def _unpacked(
@@ -137,7 +147,8 @@ def _unpacked(
     """The photos of a KServe body; an instance's own options go before those of all."""
     objects, common = protocol.unpack(row.fields["body"], settings.limits.instances)
     beside = {name: value for name, value in row.fields.items() if name not in ("body", *_ROUTING)}
-    common = protocol.implied | _merge([*_beside(row), _texts(beside), common])
+    sources = [*_beside(row, settings.limits), _texts(beside), common]
+    common = protocol.implied | _merge(sources)
     instances: list[Instance | RequestError] = []
     for one in objects:
         try:
@@ -148,22 +159,24 @@ def _unpacked(
     return tuple(instances)
 
 
-def _beside(row: Row) -> list[dict[str, Any]]:
+def _beside(row: Row, limits: Limits) -> list[dict[str, Any]]:
     """The options that stand outside of the body."""
-    return [_path_options(row.path), _header_options(row.headers)]
+    return [_path_options(row.path), _header_options(row.headers, limits)]
 
 
 def _from_json(body: Any) -> _Part:
     """A JSON object: the photo under one key, the options beside it."""
     if not isinstance(body, dict):
         raise RequestError(
-            "invalid_request", f"a photo's JSON must be an object, not {_kind(body)}; {_HOW}"
+            "invalid_request", f"a photo's JSON must be an object, not {bounded.kind(body)}; {_HOW}"
         )
     key = _only_image(body, JSON_IMAGES)
     return _decoded(body[key]), {name: value for name, value in body.items() if name != key}
 
 
-def _from_form(fields: dict[str, Any], content_type: str) -> tuple[Encoded, list[dict[str, Any]]]:
+def _from_form(
+    fields: dict[str, Any], content_type: str, limits: Limits
+) -> tuple[Encoded, list[dict[str, Any]]]:
     """A raw body, form fields, a gRPC map: the photo and, beside it, options as text."""
     key = _only_image(fields, FORM_IMAGES)
     image = fields.pop(key)
@@ -175,7 +188,7 @@ def _from_form(fields: dict[str, Any], content_type: str) -> tuple[Encoded, list
         image = bytes(image).decode("ascii", "replace").replace(" ", "+")
     sources = []
     if "options" in fields:
-        sources.append(_object("options", fields.pop("options")))
+        sources.append(bounded.parse("options", fields.pop("options"), limits))
     sources.append(_texts(fields))
     return _decoded(image), sources
 
@@ -183,7 +196,8 @@ def _from_form(fields: dict[str, Any], content_type: str) -> tuple[Encoded, list
 def _only_image(fields: Mapping[str, Any], names: Iterable[str]) -> str:
     found = [name for name in names if name in fields]
     if not found:
-        has = f"only {shown(sorted(fields))}" if fields else "nothing"
+        # A photo sent as a form by mistake makes names of its bytes.
+        has = f"only {ascii(shown(sorted(fields)))[1:-1]}" if fields else "nothing"
         raise RequestError("missing_image", f"the request carries {has}, but no photo; {_HOW}")
     if len(found) > 1:
         raise RequestError(
@@ -211,7 +225,9 @@ def _decoded(image: Any) -> Encoded:
                 "image content type",
             ) from None
     if not isinstance(image, bytes | bytearray):
-        raise RequestError("invalid_request", f"the photo must not be {_kind(image)}; {_HOW}")
+        raise RequestError(
+            "invalid_request", f"the photo must not be {bounded.kind(image)}; {_HOW}"
+        )
     if not image:
         raise RequestError("missing_image", f"the photo is empty; {_HOW}")
     return image
@@ -241,28 +257,14 @@ def _path_options(path: str) -> dict[str, str]:
     return options
 
 
-def _header_options(headers: Mapping[str, str]) -> dict[str, Any]:
+def _header_options(headers: Mapping[str, str], limits: Limits) -> dict[str, Any]:
     value = headers.get("x-explain")
     if value is None:
         return {}
     # A header's bytes are read as Latin-1 (RFC 9110, 5.5); callers write UTF-8.
     with suppress(UnicodeError):
         value = value.encode("latin-1").decode("utf-8")
-    return _object("X-Explain", value)
-
-
-def _object(name: str, value: Any) -> dict[str, Any]:
-    """A JSON object, parsed already or as text."""
-    if isinstance(value, bytes | bytearray | str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            raise RequestError("invalid_json", f"{name!r} is no valid JSON") from None
-    if not isinstance(value, dict):
-        raise RequestError(
-            "invalid_json", f"{name!r} must be a JSON object of options, not {_kind(value)}"
-        )
-    return value
+    return bounded.parse("X-Explain", value, limits)
 
 
 def _texts(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -291,8 +293,3 @@ def _merge(sources: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
                 )
             merged[name] = value
     return merged
-
-
-def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", int: "a number"}
-    return names.get(type(value), "null" if value is None else "a number")

@@ -8,8 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
+from camserve import PHOTO_PIXELS, PHOTO_SIDE
 from camserve.errors import RequestError, SettingsError, shown, unknown
 from camserve.options import Options
 from camserve.values import Above0, Number, Values, Whole
@@ -25,6 +33,7 @@ def _switch(value: Any) -> Any:
 Precision = Literal["auto", "float32", "bfloat16"]
 #: ``auto`` has the trunk in oneDNN's fused kernels, on a processor.
 Compile = Annotated[Literal["auto", "off"], BeforeValidator(_switch)]
+Sha256 = Annotated[str, StringConstraints(pattern="^([0-9a-f]{64})?$")]
 
 
 class Preprocess(Values):
@@ -59,14 +68,30 @@ class Preprocess(Values):
 class Limits(Values):
     """What a request may ask for at most; checked before the work is done."""
 
+    photo_bytes: Whole = Field(
+        20_000_000, ge=1, description="the size of one photo's file in bytes, at least 1"
+    )
     pixels: Whole = Field(
         50_000_000,
         ge=1,
-        le=2**30,
-        description="width x height of all photos of a request together, 1 to 1073741824",
+        le=PHOTO_PIXELS,
+        description=f"width x height of all photos of a request together, 1 to {PHOTO_PIXELS}",
+    )
+    side: Whole = Field(
+        16_384,
+        ge=1,
+        le=PHOTO_SIDE,
+        description=f"a photo's longer side in pixels, 1 to {PHOTO_SIDE}",
     )
     aspect_ratio: Number = Field(
         20.0, ge=1, description="the longer side over the shorter one, at least 1"
+    )
+    json_bytes: Whole = Field(
+        65_536, ge=1, description="the size of options in JSON in bytes, at least 1"
+    )
+    json_values: Whole = Field(10_000, ge=1, description="values in one request's JSON, at least 1")
+    json_depth: Whole = Field(
+        16, ge=1, le=100, description="how deep one request's JSON may be nested, 1 to 100"
     )
     instances: Whole = Field(32, ge=1, description="photos in one request, at least 1")
     targets: Whole = Field(16, ge=1, description="scores explained for one photo, at least 1")
@@ -89,6 +114,9 @@ class Settings(Values):
     )
     weights: str = Field(
         "weights.safetensors", description="the state dict's file name in the archive"
+    )
+    weights_sha256: Sha256 = Field(
+        "", description="the SHA-256 of that file in hexadecimal digits, or '' to load any"
     )
     labels: str = Field("labels.json", description="the labels' file name in the archive")
     layer: str = Field("layer4.2", description="the dotted name of the module to explain")

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from camserve.errors import RequestError, SettingsError, shown
 from camserve.options import PREDICTED, Words
@@ -25,6 +25,8 @@ class Rank:
 
 #: A class by its index, or by its place in the photo's order.
 Class = int | Rank
+#: How a score was named: as the best class or one after it, by its own name, against another's.
+Kind = Literal["predicted", "ranked", "class", "contrast"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,14 @@ class Target:
 
     toward: Class
     against: Class | None = None
+
+    @property
+    def kind(self) -> Kind:
+        if self.against is not None:
+            return "contrast"
+        if isinstance(self.toward, Rank):
+            return "ranked" if self.toward.place else "predicted"
+        return "class"
 
 
 class Labels:
@@ -72,7 +82,7 @@ class Labels:
 
         Raises:
             RequestError: ``unknown_class``: out of range, no such label, or a label of several
-                classes; ``invalid_option``: more than ``at_most``, or none.
+                classes; ``too_many_targets``: more than ``at_most``; ``invalid_option``: none.
         """
         parts = target if isinstance(target, tuple) else self._parted(target)
         self._check_count(len(parts), at_most)
@@ -97,7 +107,7 @@ class Labels:
     def _check_count(count: int, at_most: int) -> None:
         if not 1 <= count <= at_most:
             raise RequestError(
-                "invalid_option",
+                "too_many_targets" if count else "invalid_option",
                 f"option 'target' names {count} scores; accepted: 1 to {at_most}",
             )
 
@@ -105,7 +115,7 @@ class Labels:
         most = min(at_most, len(self))
         if not 1 <= count <= most:
             raise RequestError(
-                "invalid_option",
+                "too_many_targets" if at_most < count <= len(self) else "invalid_option",
                 f"option 'target': 'top:{count}' is not accepted; accepted: top:1 to top:{most}",
             )
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NotRequired, Protocol
+from typing import Any, ClassVar, Final, Literal, NotRequired, Protocol
 
 import orjson
 
@@ -166,7 +166,13 @@ class Reply:
 
 
 class Envelope(Protocol):
-    """How a protocol has the answers to a request's photos written."""
+    """How a protocol has the answers to a request's photos written.
+
+    Attributes:
+        protocol: its name.
+    """
+
+    protocol: ClassVar[str]
 
     def reply(self, outcomes: Sequence[Outcome], model: ModelBody) -> Reply:
         """The reply to a request with these photos, one at least."""
@@ -177,6 +183,8 @@ class Envelope(Protocol):
 
 class Plain:
     """One photo a request, its answer as it is."""
+
+    protocol: ClassVar[str] = "plain"
 
     def reply(self, outcomes: Sequence[Outcome], model: ModelBody) -> Reply:
         (outcome,) = outcomes

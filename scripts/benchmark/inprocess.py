@@ -82,7 +82,7 @@ def scored(pipeline: Pipeline, batch: Batch, *, enlarge: bool = False) -> list[A
     frame = Frame.whole(side, side)
     found: list[Any] = []
     for one in pipeline.inference(batch).passes:
-        results = explain.explain(one.scores, [job.wish for job in one.jobs])
+        results = explain.explain(one.scores, [job.wish for _, job in one.photos])
         found.append(results)
         if enlarge:
             scores = (score for of_photo in results.explained for score in of_photo)

@@ -69,9 +69,9 @@ def test_model_is_what_replies_call_it_and_what_it_is(
         "arch": "resnet50",
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
         "device": "cpu",
-        "precision": pipeline.fast.precision,
+        "precision": pipeline.loaded.fast.precision,
         "compiled": True,
-        "not_faster_because": pipeline.fast.reason,
+        "not_faster_because": pipeline.loaded.fast.reason,
         "threads": 1,
     }
 

@@ -105,6 +105,21 @@ def test_a_network_loads_ready_to_serve(tmp_path: Path) -> None:
         assert_close(network.module(inputs), expected(inputs))
 
 
+def test_weights_are_held_to_the_hash_that_was_packed(tmp_path: Path) -> None:
+    settings = archive(tmp_path)
+    found = Network.load(settings, tmp_path, CPU).sha256
+    packed = settings.model_copy(update={"weights_sha256": found})
+    assert Network.load(packed, tmp_path, CPU).sha256 == found
+    file = tmp_path / "w.safetensors"
+    data = bytearray(file.read_bytes())
+    # One bit of one number: it would load, and answer a little differently.
+    data[-1] ^= 1
+    file.write_bytes(data)
+    Network.load(settings, tmp_path, CPU)
+    with pytest.raises(SettingsError, match=rf"not those that were packed: .* {found}$"):
+        Network.load(packed, tmp_path, CPU)
+
+
 def missing(directory: Path) -> None:
     (directory / "w.safetensors").unlink()
 

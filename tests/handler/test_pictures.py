@@ -356,9 +356,43 @@ def test_bomb_is_refused_by_its_header(data):
     assert refusal.value.code == "image_too_large"
 
 
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        (Limits(side=47), "48 x 32; accepted: sides of up to 47 pixels"),
+        (Limits(pixels=48 * 32 - 1), "48 x 32 pixels; accepted: up to 1535"),
+        (Limits(aspect_ratio=1.4), "48 x 32; accepted: .* 1.4 times"),
+        (Limits(photo_bytes=64), "file has 65 bytes; accepted: up to 64"),
+    ],
+)
+@pytest.mark.usefixtures("no_decoding")
+def test_each_limit_is_held_before_decoding(limits, message):
+    with pytest.raises(RequestError, match=message) as refusal:
+        upright(png_claiming(48, 32), limits)
+    assert (refusal.value.code, refusal.value.status) == ("image_too_large", 413)
+
+
+def test_opencv_has_limits_of_its_own():
+    # For a file whose header tells it something else than it told Pillow. It reads them when it is
+    # imported, which it was here before the handler.
+    script = (
+        "import sys, camserve.pictures, cv2, numpy\n"
+        "data = numpy.frombuffer(sys.stdin.buffer.read(), numpy.uint8)\n"
+        "cv2.imdecode(data, cv2.IMREAD_COLOR)"
+    )
+    for size, limit in (((2**16 + 1, 1), "MAX_IMAGE_WIDTH"), ((2**15, 2**13), "MAX_IMAGE_PIXELS")):
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            input=png_claiming(*size),
+            env={"PYTHONPATH": str(Path(pictures.__file__).parents[1])},
+            capture_output=True,
+        )
+        assert f"CV_IO_{limit}" in done.stderr.decode()
+
+
 @pytest.mark.parametrize("side", [8_000, 30_000])
 def test_refusal_of_a_large_photo_says_what_is_accepted(side):
-    with pytest.raises(RequestError, match=f"{side} x {side} pixels; accepted: .*50000000"):
+    with pytest.raises(RequestError, match=f"{side} x {side}.*; accepted: "):
         upright(png_claiming(side, side))
 
 

@@ -176,7 +176,7 @@ def made(data: bytes, preprocess: Preprocess, size: Size, reduced: int | None) -
     crop, frame = pictures.fit(photo, preprocess)
     shown = pictures.shown(frame, preprocess, size)
     view = pictures.view(photo, crop, shown, size)
-    return jobs.Job(crop, frame, view, None, None)  # type: ignore[arg-type]
+    return jobs.Job(crop, frame, view, None, None, 0)  # type: ignore[arg-type]
 
 
 def differences(found: Pixels, exact: Pixels) -> NDArray[np.int64]:

@@ -193,7 +193,7 @@ def references(
     @cache
     def reference(name: str, shown: str) -> Said:
         pipeline, some = pipelines(name, "reference"), photos[shown]
-        assert pipeline.fast.cut is None
+        assert pipeline.loaded.fast.cut is None
         return subjects[name].ask(pipeline, some, ["predicted"] * len(some), exact=True)
 
     return reference
@@ -209,7 +209,7 @@ def answers(
     known: dict[tuple[str, str, str, bool], Said] = {}
 
     def answers(name: str, shown: str, pipeline: Pipeline) -> Said:
-        key = name, shown, pipeline.fast.precision, pipeline.fast.compiled
+        key = name, shown, pipeline.loaded.fast.precision, pipeline.loaded.fast.compiled
         if key not in known:
             classes = references(name, shown).classes
             known[key] = subjects[name].ask(pipeline, photos[shown], classes, exact=False)
@@ -237,7 +237,7 @@ def test_speed_changes_no_answer(
     answers: Callable[[str, str, Pipeline], Said],
 ) -> None:
     pipeline, exact = pipelines(name, how), references(name, shown)
-    assert pipeline.fast.cut is not None
+    assert pipeline.loaded.fast.cut is not None
     fast = answers(name, shown, pipeline)
     assert fast.classes == exact.classes
     assert set(exact.reduced) == {1}

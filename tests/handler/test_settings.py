@@ -168,9 +168,25 @@ def test_unknown_key_is_named_with_its_place_and_the_nearest(config, message):
             pytest.param(
                 {"limits": {key: value}}, f"limits.{key}", str(value), "at least 1", id=key
             )
-            for key in ("instances", "targets", "drawn_pixels", "reply_bytes")
+            for key in (
+                "instances",
+                "targets",
+                "drawn_pixels",
+                "reply_bytes",
+                "photo_bytes",
+                "json_bytes",
+                "json_values",
+            )
             for value in (0, "many", True, 1.5)
         ),
+        *(
+            pytest.param(
+                {"limits": {key: value}}, f"limits.{key}", str(value), f"1 to {most}", id=key
+            )
+            for key, most in (("pixels", 2**27), ("side", 2**16), ("json_depth", 100))
+            for value in (0, most + 1)
+        ),
+        pytest.param({"weights_sha256": "abc"}, "weights_sha256", "'abc'", "SHA-256", id="sha"),
         pytest.param(
             {"defaults": {"outputs": ["heatmap", "nope"]}},
             "defaults.outputs",

@@ -169,7 +169,7 @@ def emitted(service: Any, caplog: pytest.LogCaptureFixture, *fields: dict[str, A
 
 LINE = re.compile(
     r"\[METRICS\](?P<name>\w+)\.(?P<unit>\w+):(?P<value>[\d.e-]+)"
-    r"\|#ModelName:(?P<model>\w+),(?:Stage:(?P<stage>\w+),)?Level:Model\|(?P<type>#type:\w+)?"
+    r"\|#ModelName:(?P<model>\w+),(?:(?:Stage:(?P<stage>\w+)|[\w:,]+),)?Level:Model\|(?P<type>#type:\w+)?"
 )
 
 

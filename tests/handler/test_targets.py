@@ -309,6 +309,20 @@ def test_another_target_is_an_unknown_class(target: Words, parts: list[str]) -> 
 @pytest.mark.parametrize(
     ("target", "message"),
     [
+        ("top:0", "'top:0' is not accepted; accepted: top:1 to top:16"),
+        ("top:999999999", "'top:999999999' is not accepted; accepted: top:1 to top:16"),
+        (("tabby", "top:0"), "'top:0' is not accepted; accepted: top:1 to top:16"),
+    ],
+)
+def test_a_rank_that_there_is_not_is_refused(target: Words, message: str) -> None:
+    error = refused(IMAGENET, target)
+    assert (error.code, error.status) == ("invalid_option", 400)
+    assert message in error.message
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
         (tuple(range(17)), "names 17 scores; accepted: 1 to 16"),
         (",".join(map(str, range(17))), "names 17 scores; accepted: 1 to 16"),
         ("," * 999, "names 1000 scores; accepted: 1 to 16"),
@@ -316,14 +330,11 @@ def test_another_target_is_an_unknown_class(target: Words, parts: list[str]) -> 
         (("top:10", "top:7"), "names 17 scores; accepted: 1 to 16"),
         ("top:16,predicted", "names 17 scores; accepted: 1 to 16"),
         ("top:17", "'top:17' is not accepted; accepted: top:1 to top:16"),
-        ("top:0", "'top:0' is not accepted; accepted: top:1 to top:16"),
-        ("top:999999999", "'top:999999999' is not accepted; accepted: top:1 to top:16"),
-        (("tabby", "top:0"), "'top:0' is not accepted; accepted: top:1 to top:16"),
     ],
 )
 def test_too_many_scores_are_refused(target: Words, message: str) -> None:
     error = refused(IMAGENET, target)
-    assert (error.code, error.status) == ("invalid_option", 400)
+    assert (error.code, error.status) == ("too_many_targets", 413)
     assert error.message.startswith("option 'target'")
     assert message in error.message
 
@@ -333,7 +344,7 @@ def test_no_more_classes_are_ranked_than_there_are(classes: int, at_most: int, m
     labels = Labels(tuple(f"class {n}" for n in range(classes)))
     assert labels.resolve(f"top:{most}", at_most) == top(most)
     error = refused(labels, f"top:{most + 1}", at_most)
-    assert error.code == "invalid_option"
+    assert error.code == ("too_many_targets" if most < classes else "invalid_option")
     assert f"accepted: top:1 to top:{most}" in error.message
 
 

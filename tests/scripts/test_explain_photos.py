@@ -135,14 +135,10 @@ def test_the_servers_batches_fill(server: Client, tmp_path: Path) -> None:
     for n in range(16):
         photo(tmp_path / f"{n}.png", "red")
 
-    def batches() -> int:
-        log = (server.run_dir / "server.log").read_text(errors="replace")
-        return log.count("Flushing req.cmd PREDICT")
-
-    before = batches()
+    before = server.batches(COLOURS)
     done = run_explain(server, tmp_path, ".", "--model", COLOURS, "--option", "explain=false")
     assert done.returncode == 0
-    assert batches() - before < 16
+    assert 0 < server.batches(COLOURS) - before < 16
 
 
 def test_a_photo_of_a_camera_held_on_its_side(server: Client, tmp_path: Path) -> None:

@@ -16,15 +16,9 @@ from transports import WAYS, Answered, together
 from wild import Options
 
 
-def batches(server: Client) -> int:
-    """How many batches went to a worker so far, from TorchServe's own log."""
-    log = (server.run_dir / "server.log").read_text(errors="replace")
-    return log.count("Flushing req.cmd PREDICT")
-
-
 def test_each_requested_colour_peaks_on_its_own_disc_in_a_mixed_batch(server: Client) -> None:
     random = np.random.default_rng(7)
-    before = batches(server)
+    before = server.batches(COLOURS)
     calls: list[Callable[[], Any]] = []
     places = []
     for n in range(16):
@@ -57,13 +51,13 @@ def test_each_requested_colour_peaks_on_its_own_disc_in_a_mixed_batch(server: Cl
         assert explanation["label"] == target
         peak = peak_in_photo(reply, explanation)
         assert np.hypot(peak[0] - x, peak[1] - y) < 32
-    assert batches(server) - before < 16
+    assert server.batches(COLOURS) - before < 16
 
 
 def test_bad_requests_in_a_batch_get_their_own_errors(server: Client) -> None:
     photo = constructed.png(constructed.photo(("green", (160, 120), 60)))
     path = f"/predictions/{COLOURS}"
-    before = batches(server)
+    before = server.batches(COLOURS)
     good: Callable[[], Any] = lambda: server.http.post(path, content=photo)  # noqa: E731
     replies = together(
         [
@@ -81,7 +75,7 @@ def test_bad_requests_in_a_batch_get_their_own_errors(server: Client) -> None:
     for n in (0, 2, 5, 7):
         assert replies[n].json()["predictions"][0]["label"] == "green"
     assert [len(replies[n].json()["explanations"]) for n in (0, 2, 5, 7)] == [1, 1, 0, 1]
-    assert batches(server) - before < 8
+    assert server.batches(COLOURS) - before < 8
 
 
 #: What comes of a photo of one colour, by what is asked of it: the code of its error, or None.
@@ -97,7 +91,7 @@ ASKED: dict[str, tuple[Options, str | None]] = {
 
 @pytest.mark.parametrize("turn", range(2))
 def test_every_protocol_in_one_batch_good_and_bad(server: Client, turn: int) -> None:
-    before, deaths = batches(server), server.deaths()
+    before, deaths = server.batches(COLOURS), server.deaths()
     asked: list[tuple[str, str, str]] = []
     calls: list[Callable[[], Answered]] = []
     for n, (way, call) in enumerate(WAYS.items()):
@@ -117,5 +111,5 @@ def test_every_protocol_in_one_batch_good_and_bad(server: Client, turn: int) -> 
         assert outcome["predictions"][0]["label"] == colour, (way, name)
         explained = [one["label"] for one in outcome["explanations"]]
         assert explained == ([colour] if name == "good" else ["red", "blue"]), (way, name)
-    assert batches(server) - before < len(calls)
+    assert server.batches(COLOURS) - before < len(calls)
     assert server.deaths() == deaths

@@ -1,0 +1,275 @@
+"""Whether models answer: exit 0 when each made a prediction just now, 1 when not, and one line why.
+
+    python scripts/ready.py --model resnet50
+    python scripts/ready.py --model resnet50 --url https://127.0.0.1:8443 --ca ca.pem --timeout 3
+    python scripts/ready.py --live
+
+TorchServe's own /ping says Healthy while a worker is dead, hangs or cannot be loaded, so each model
+is asked for a real prediction, without an explanation. With --live it is /ping that is asked: it
+fails once TorchServe has given a worker up, which only a restart of TorchServe cures.
+
+It needs Python and nothing else, and never takes longer than --timeout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import os
+import re
+import ssl
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from pathlib import Path
+from threading import Thread
+from typing import Any, TypeVar
+from urllib.parse import quote, urlsplit
+
+T = TypeVar("T")
+
+#: An 8x8 grey PNG.
+PHOTO = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAAAAADhZOFXAAAADklEQVR42mNogAIGyhgAgIQgARDoahcAAAAASUVORK5C"
+    "YII="
+)
+
+
+class NotReadyError(Exception):
+    """Why not, in words for whoever reads a supervisor's log."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a server listens, and how it is called.
+
+    Attributes:
+        url: ``http://host:port`` or ``https://host:port``, with a path where a proxy wants one.
+        timeout: of each wait for the server, in seconds.
+        trust: verifies the certificate; None for the certificates that the system trusts.
+    """
+
+    url: str
+    timeout: float
+    trust: ssl.SSLContext | None = None
+
+    def call(
+        self, method: str, path: str, token: str | None = None, body: bytes | None = None
+    ) -> tuple[int, bytes]:
+        """The status and body of what is answered.
+
+        Raises:
+            NotReadyError: nothing is.
+        """
+        parts = urlsplit(self.url)
+        headers = {"X-Explain": '{"explain": false}', "Content-Type": "image/png"} if body else {}
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        try:
+            connection = self._connection(parts.scheme, parts.hostname or "", parts.port)
+            try:
+                connection.request(method, parts.path.rstrip("/") + path, body, headers)
+                reply = connection.getresponse()
+                return reply.status, reply.read()
+            finally:
+                connection.close()
+        except TimeoutError:
+            raise NotReadyError(f"{self.url} does not answer in {self.timeout:g} s") from None
+        except (OSError, HTTPException, ValueError) as failure:
+            raise NotReadyError(f"{self.url}: {failure or type(failure).__name__}") from None
+
+    def _connection(self, scheme: str, host: str, port: int | None) -> HTTPConnection:
+        if scheme == "https":
+            trust = self.trust or ssl.create_default_context()
+            return HTTPSConnection(host, port, timeout=self.timeout, context=trust)
+        if scheme == "http":
+            return HTTPConnection(host, port, timeout=self.timeout)
+        raise ValueError("accepted is http://host:port or https://host:port")
+
+
+def predicts(address: Address, model: str, token: str | None) -> None:
+    """Return once a model made a prediction.
+
+    Raises:
+        NotReadyError: it does not; why.
+    """
+    status, body = address.call("POST", f"/predictions/{quote(model)}", token, PHOTO)
+    if status != 200:
+        raise NotReadyError(_said(status, body))
+    try:
+        found = json.loads(body)["predictions"]
+    except (ValueError, KeyError, TypeError):
+        found = None
+    if not found:
+        raise NotReadyError("HTTP 200 without predictions; is it a model of this project?")
+
+
+def lives(address: Address, token: str | None) -> None:
+    """Return unless a restart of TorchServe is what it takes.
+
+    A token that is refused is no reason: TorchServe was there to refuse it.
+
+    Raises:
+        NotReadyError: it does not answer, or says that it is not healthy.
+    """
+    status, body = address.call("GET", "/ping", token)
+    if status >= 500:
+        raise NotReadyError(_said(status, body))
+
+
+def token_of(key_file: Path, management: Address) -> str | None:
+    """The token for inference in TorchServe's key_file.json; None where there is no such file.
+
+    A new token ends the one before, which other callers may hold, so a new one is asked for only
+    when that has expired.
+
+    Raises:
+        NotReadyError: the file is not what TorchServe writes, or no new token is given.
+    """
+    for last in (False, True):
+        try:
+            keys = json.loads(key_file.read_bytes())
+            key = keys["inference"]
+            expires = datetime.fromisoformat(key["expiration time"]).timestamp()
+            if last or expires > time.time():
+                return str(key["key"])
+            api = str(keys["API"]["key"])
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as failure:
+            # TorchServe may be writing it: the next probe reads it whole.
+            raise NotReadyError(f"no token in {key_file}: {failure}") from None
+        status, body = management.call("GET", "/token?type=inference", api)
+        if status != 200:
+            raise NotReadyError(f"no new token from {management.url}: {_said(status, body)}")
+    return None
+
+
+def _said(status: int, body: bytes) -> str:
+    """A refusal in one line."""
+    try:
+        said = json.loads(body)
+        message = str(said.get("error", said).get("message") or said.get("status"))
+    except (ValueError, AttributeError):
+        message = body[:200].decode(errors="replace")
+    return f"HTTP {status}: {' '.join(message.split())[:300]}"
+
+
+def _together(
+    steps: Mapping[str, Callable[[], T]], deadline: float
+) -> dict[str, T | NotReadyError]:
+    """What each step gives, or why it does not; all run at once, until ``time.monotonic()`` is so.
+
+    A server that sends a byte at a time outlasts any timeout of a socket: a step that is not done
+    in time is left behind.
+    """
+    found: dict[str, T | NotReadyError] = {}
+
+    def run(name: str, step: Callable[[], T]) -> None:
+        try:
+            found[name] = step()
+        except NotReadyError as failure:
+            found[name] = failure
+
+    threads = {
+        name: Thread(target=run, args=(name, step), daemon=True) for name, step in steps.items()
+    }
+    for thread in threads.values():
+        thread.start()
+    for thread in threads.values():
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return {name: found.get(name, NotReadyError("no answer in time")) for name in threads}
+
+
+def _arguments(environment: dict[str, str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="Each option but --live and --timeout can come from CAMSERVE_URL, CAMSERVE_MODEL, "
+        "CAMSERVE_CA, .. instead, and a token itself from CAMSERVE_TOKEN.",
+    )
+
+    def option(name: str, help: str, default: str | None = None, **more: Any) -> None:
+        default = environment.get(f"CAMSERVE_{name.upper().replace('-', '_')}", default)
+        parser.add_argument(f"--{name}", default=default, help=help, **more)
+
+    def local(port: str) -> str:
+        return f"http://127.0.0.1:{port}"
+
+    option("model", "NAME, or NAME,NAME; each must answer.")
+    option("url", "The inference address.", local(environment.get("INFERENCE_PORT", "8080")))
+    option("ca", "Certificates to trust, where the address is https.")
+    option("token-file", "A file that holds a token and no more.")
+    run_dir = environment.get("RUN_DIR", str(Path(__file__).parent.parent / ".run"))
+    option("key-file", "TorchServe's key_file.json.", f"{run_dir}/key_file.json")
+    option(
+        "management",
+        "Where a token is renewed that has expired.",
+        local(environment.get("MANAGEMENT_PORT", "8081")),
+    )
+    parser.add_argument("--timeout", type=float, default=5, help="Seconds, of all of it.")
+    parser.add_argument("--live", action="store_true", help="Liveness; no model is asked.")
+    arguments = parser.parse_args()
+    if not arguments.live and not arguments.model:
+        parser.error("--model NAME says who must answer")
+    return arguments
+
+
+def _trust(arguments: argparse.Namespace) -> ssl.SSLContext | None:
+    """What verifies certificates, where a file of them is named."""
+    try:
+        return ssl.create_default_context(cafile=arguments.ca) if arguments.ca else None
+    except (OSError, ValueError) as failure:
+        raise NotReadyError(f"--ca {arguments.ca}: {failure}") from None
+
+
+def _token(arguments: argparse.Namespace, trust: ssl.SSLContext | None) -> str | None:
+    """The token to call with; None where there is none."""
+    if arguments.token_file:
+        try:
+            token = Path(arguments.token_file).read_text().strip()
+        except (OSError, ValueError) as failure:
+            raise NotReadyError(f"--token-file: {failure}") from None
+    elif not (token := os.environ.get("CAMSERVE_TOKEN", "").strip()):
+        management = Address(arguments.management, arguments.timeout, trust)
+        return token_of(Path(arguments.key_file), management)
+    if not re.fullmatch("[!-~]+", token):
+        # It stays unsaid which: what is printed is logged.
+        raise NotReadyError("a token is printable ASCII without spaces or line breaks")
+    return token
+
+
+def _failures(arguments: argparse.Namespace) -> dict[str, NotReadyError | None]:
+    """What keeps each model, or the server, from being ready or live; None where nothing does."""
+    deadline = time.monotonic() + arguments.timeout
+    trust = _trust(arguments)
+    address = Address(arguments.url, arguments.timeout, trust)
+    # Once for all models: each renewal would end the one before.
+    token = _together({"token": partial(_token, arguments, trust)}, deadline)["token"]
+    if isinstance(token, NotReadyError):
+        raise token
+    if arguments.live:
+        return _together({"TorchServe": partial(lives, address, token)}, deadline)
+    names = filter(None, arguments.model.split(","))
+    return _together({name: partial(predicts, address, name, token) for name in names}, deadline)
+
+
+def main() -> int:
+    arguments = _arguments(dict(os.environ))
+    try:
+        found = _failures(arguments)
+        failures = [f"{name}: {failure}" for name, failure in found.items() if failure]
+    except NotReadyError as failure:
+        failures = [str(failure)]
+    what = "live" if arguments.live else "ready"
+    print(f"not {what}: {'; '.join(failures)}" if failures else what)
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,152 @@
+"""Broken bodies of every kind but photos: JSON, forms, base64, headers, options, protobufs."""
+
+from __future__ import annotations
+
+import base64
+import json
+from random import Random
+from typing import Any, Final
+
+import inference_pb2
+import open_inference_grpc_pb2 as oip  # type: ignore[import-untyped]
+
+JSON: Final = "application/json"
+_FORM: Final = "application/x-www-form-urlencoded"
+_MULTIPART: Final = "multipart/form-data; boundary=b"
+#: Values for an option, right and wrong ones.
+VALUES: Final = (
+    "", "red", "top:2", "0", "-1", "1e400", "nan", "x" * 5000, "[", "[]", '["a"]', "null", "{}",
+    "layer4.2", "png", "original", "8192", "true", "heatmap,map,boxes", "9" * 5000, "\u00e9",
+    "\x7f",
+)  # fmt: skip
+_OPTIONS: Final = (
+    "target", "top_k", "explain", "method", "layer", "outputs", "image_format", "size", "colormap",
+    "alpha", "threshold", "alhpa", "image", "data", "options", "model_name", "body",
+)  # fmt: skip
+_BASE64: Final = (
+    "@@@", "A", "AAA", "data:image/png;base64,{0}", "{0}====", "{0}\n", " {0}", "{0}A", "-_{0}",
+    "", "{0}{0}", "\u00e9{0}", "{0}\x00", "QUJD",
+)  # fmt: skip
+_JSON: Final = (
+    b"", b"{", b"[" * 100_000, b'{"image":' * 500, b"NaN", b"[Infinity]", b"null", b"3", b'"text"',
+    b"[]", b"{}", b'{"": 1}', b'{"image": "\\ud800"}', b'{"target": "\\udc00", "image": "QQ=="}',
+    b'{"image": "\xff\xfe"}', b"\xef\xbb\xbf{}", b'{"image": "QQ==", "image": "QUE="}',
+    b'{"image": ' + b"9" * 5000 + b"}", b'{"image": 1e999}',
+    b'{"image": "' + b"A" * 200_000 + b'"}',
+    b'{"instances": []}', b'{"instances": [[]]}', b'{"instances": ' + b"[1," * 500 + b"1]",
+    b'{"instances": [' + b'"QQ==",' * 40 + b'"QQ=="]}', b'{"instances": null, "parameters": []}',
+    b'{"inputs": []}', b'{"inputs": [{}]}', b'{"inputs": {"name": "image"}}', b'{"inputs": NaN}',
+    b'{"id": "\\ud800", "inputs": [{"name": "image", "shape": [1], "data": ["QQ=="]}]}',
+    b'{"inputs": [{"name": "image", "datatype": "BYTES", "shape": [1e9], "data": ["QQ=="]}]}',
+    b'{"inputs": [{"name": "image", "datatype": "BYTES", "shape": [-1], "data": ["QQ=="]}]}',
+    b'{"inputs": [{"name": "image", "datatype": "FP32", "shape": [1], "data": [NaN]}]}',
+    b'{"inputs": [{"name": "image", "shape": [1], "data": [[[[[[1]]]]]]}], "outputs": [3]}',
+)  # fmt: skip
+_TYPES: Final = (
+    JSON, "application/json; charset=utf-16", "text/plain", "image/png", "", ";;;", "multipart/",
+    "application/octet-stream", "application/grpc", "multipart/mixed; boundary=b", _FORM,
+    "x" * 2000,
+)  # fmt: skip
+_EXPLAIN: Final = (
+    "{", "[]", "null", "3", '"a"', "{}", '{"target": "\\ud800"}', '{"alpha": NaN}', "\u00e9",
+    '{"outputs": ' + "[" * 2000 + "]" * 2000 + "}", '{"top_k": ' + "9" * 4400 + "}",
+    '{"target": {"a": 1}}', '{"": ""}', '{"target": "red", "target": "blue"}',
+)  # fmt: skip
+
+
+def broken_json(random: Random, photo: bytes) -> bytes:
+    """A JSON body that is broken, or right with a value that is not."""
+    encoded = base64.b64encode(photo).decode()
+    kind = random.randrange(4)
+    if kind == 0:
+        return random.choice(_JSON)
+    value: Any = random.choice((*VALUES, None, [], {}, -1, 1e308, True, [[]]))
+    image = random.choice(_BASE64).format(encoded) if kind == 1 else encoded
+    plain = {"image": image, random.choice(_OPTIONS): value}
+    tensor = {"name": "image", "datatype": "BYTES", "shape": [1], "data": [image]}
+    whole = json.dumps(
+        random.choice((plain, {"instances": [plain]}, {"inputs": [tensor], "parameters": plain}))
+    ).encode()
+    return whole[: random.randrange(len(whole))] if kind == 2 else whole
+
+
+def broken_form(random: Random, photo: bytes) -> tuple[str, bytes]:
+    """A form's content type and body, damaged in its frame or its fields."""
+    encoded = base64.b64encode(photo)
+    if random.random() < 0.4:
+        value = random.choice(VALUES).encode()
+        pieces = (b"data=" + encoded, b"target=" + value, b"a" * 3000, b"x=1&" * 300, b"%zz", b"=")
+        return _FORM, b"&".join(random.choices(pieces, k=3))
+    part = b'--b\r\nContent-Disposition: form-data; name="%s"\r\n%s\r\n%s\r\n'
+    name = random.choice((b"data", b"image", b"target", b"options", b"", b"x" * 3000, b"\xff"))
+    extra = random.choice(
+        (b"", b"Content-Type: image/png\r\n", b"Content-Transfer-Encoding: base64\r\n",
+         b"Content-Type: text/plain; charset=x\r\n", b"Content-Type: multipart/mixed\r\n")
+    )  # fmt: skip
+    body = part % (name, extra, photo) * random.choice((1, 1, 2, 50))
+    end = random.choice((b"--b--\r\n", b"", b"--c--\r\n", b"--b"))
+    kind = random.choice((_MULTIPART, _MULTIPART, "multipart/form-data", "multipart/form-data; b"))
+    return kind, random.choice((body + end, body[: random.randrange(len(body))], end))
+
+
+def broken_headers(random: Random) -> tuple[tuple[str, str], ...]:
+    """X-Explain of every kind, odd content types, one of them perhaps twice."""
+    headers = [("Content-Type", random.choice(_TYPES))]
+    headers += [("X-Explain", random.choice(_EXPLAIN)) for _ in range(random.randrange(3))]
+    if random.random() < 0.3:
+        headers.append(("Content-Encoding", random.choice(("gzip", "br", "x"))))
+    return tuple(headers)
+
+
+def option(random: Random) -> tuple[str, str]:
+    """An option's name and value, often wrong."""
+    return random.choice(_OPTIONS), random.choice(VALUES)
+
+
+def prediction(random: Random, model: str, photo: bytes) -> bytes:
+    """A serialized PredictionsRequest whose inputs are odd, or bytes that are none."""
+    inputs = {random.choice(_OPTIONS): random.randbytes(20), option(random)[0]: b"red"}
+    kind = random.randrange(6)
+    if kind == 0:
+        inputs |= {f"k{n}": b"x" for n in range(random.choice((10, 2000)))}
+    elif kind == 1:
+        inputs = {}
+    elif kind > 3:
+        inputs["data"] = photo
+    name = random.choice((model, model, model, "", "nobody", "\u00e9"))
+    whole = inference_pb2.PredictionsRequest(model_name=name, input=inputs).SerializeToString()
+    return _perhaps_broken(random, bytes(whole))
+
+
+def inference(random: Random, model: str, photo: bytes) -> bytes:
+    """A serialized ModelInferRequest whose tensors do not fit, or bytes that are none."""
+    name = random.choice((model, model, model, "", "nobody"))
+    request = oip.ModelInferRequest(model_name=name, id=random.choice(VALUES))
+    for _ in range(random.choice((0, 1, 1, 2, 2, 300))):
+        one = request.inputs.add(
+            name=random.choice(("image", *_OPTIONS)),
+            datatype=random.choice(
+                ("BYTES", "BYTES", "FP32", "FP16", "INT8", "BOOL", "", "nothing")
+            ),
+            shape=random.choice(([1], [1], [], [2, 3], [-1], [2**62, 2**62], [0])),
+        )
+        field, values = random.choice(
+            (
+                ("bytes_contents", [photo]), ("bytes_contents", [photo, b"\xff"]),
+                ("fp32_contents", [0.5]), ("fp32_contents", [float("nan")]),
+                ("bool_contents", [True]),
+                ("int64_contents", [-(2**63)]), ("uint64_contents", [2**64 - 1]),
+                ("bytes_contents", []),
+            )
+        )  # fmt: skip
+        getattr(one.contents, field).extend(values)
+    if random.random() < 0.2:
+        request.raw_input_contents.append(random.randbytes(20))
+    return _perhaps_broken(random, request.SerializeToString())
+
+
+def _perhaps_broken(random: Random, message: bytes) -> bytes:
+    kind = random.randrange(5)
+    if kind == 0:
+        return random.randbytes(random.randrange(100))
+    return message[: random.randrange(len(message) + 1)] if kind == 1 else message

@@ -1,0 +1,164 @@
+"""The folder that holds a server's certificate, and the proof that clients will accept it.
+
+TorchServe takes an RSA key alone, and over HTTPS speaks TLS 1.2 with ECDHE-RSA and AES-128.
+"""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from socket import socket
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+#: Where a server answers that nobody named otherwise, as a certificate may name it.
+LOOPBACK = ("127.0.0.1", "localhost")
+
+
+class CertificateError(Exception):
+    """What keeps a certificate from being used, in words for the person who brought it."""
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A certificate in a folder, by the names that scripts/certificate.py gives the files.
+
+    Attributes:
+        folder: holds ``server.pem``, the certificate and those between it and its authority;
+            ``server.key``, its RSA key; ``ca.pem``, the authority that clients trust.
+    """
+
+    folder: Path
+
+    @property
+    def chain(self) -> Path:
+        return self.folder / "server.pem"
+
+    @property
+    def key(self) -> Path:
+        return self.folder / "server.key"
+
+    @property
+    def authority(self) -> Path:
+        return self.folder / "ca.pem"
+
+    def name(self) -> str:
+        """The name to ask for: loopback where the certificate has it, else its first one.
+
+        Raises:
+            CertificateError: it cannot be read, or names no host.
+        """
+        try:
+            certificate = x509.load_pem_x509_certificate(self.chain.read_bytes())
+            names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        except OSError as failure:
+            raise CertificateError(f"{self.chain}: {failure.strerror}") from None
+        except ValueError as failure:
+            raise CertificateError(f"{self.chain} is no certificate in PEM: {failure}") from None
+        except x509.ExtensionNotFound:
+            raise CertificateError(
+                f"{self.chain} has no subjectAltName: it names no host"
+            ) from None
+        hosts = [
+            *map(str, names.value.get_values_for_type(x509.IPAddress)),
+            *names.value.get_values_for_type(x509.DNSName),
+        ]
+        if not hosts:
+            raise CertificateError(f"{self.chain} names neither a host nor an address")
+        # Any name that a wildcard covers is as good as another.
+        first = next((host for host in LOOPBACK if host in hosts), hosts[-1])
+        return first.replace("*", "camserve", 1)
+
+    def prove(self) -> None:
+        """Hold a handshake, as between TorchServe and a client that trusts the authority alone.
+
+        Raises:
+            CertificateError: a file is missing, the key is not the certificate's or not RSA, or the
+                client would refuse the certificate: expired, of another authority.
+        """
+        for path in (self.chain, self.key, self.authority):
+            if not path.is_file():
+                raise CertificateError(
+                    f"no {path}; scripts/certificate.py writes server.pem, server.key and ca.pem"
+                )
+        try:
+            key = load_pem_private_key(self.key.read_bytes(), password=None)
+        except (ValueError, TypeError) as failure:
+            raise CertificateError(
+                f"{self.key}: accepted is an open key in PEM; {failure}"
+            ) from None
+        except OSError as failure:
+            raise CertificateError(f"{self.key}: {failure.strerror}") from None
+        if not isinstance(key, RSAPrivateKey):
+            raise CertificateError(f"{self.key}: TorchServe takes an RSA key alone")
+        if not self.key.read_bytes().startswith(b"-----BEGIN"):
+            raise CertificateError(f"{self.key}: TorchServe takes no text before -----BEGIN")
+        server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        server.maximum_version = ssl.TLSVersion.TLSv1_2
+        try:
+            server.load_cert_chain(self.chain, self.key)
+            _shake(Trust.of(str(self.authority), self.name()), server)
+        except ssl.SSLError as failure:
+            why = getattr(failure, "verify_message", "") or failure.reason or failure
+            raise CertificateError(
+                f"{self.chain} with {self.key.name} and {self.authority.name}: {why}"
+            ) from None
+
+
+class Trust(ssl.SSLContext):
+    """What a client verifies a server's certificate with: one authority, and one name.
+
+    The name is asked for whatever the address is: a server is reached by loopback here, which a
+    certificate for the public does not name.
+    """
+
+    name: str
+
+    @classmethod
+    def of(cls, authority: str, name: str) -> Trust:
+        trust = cls(ssl.PROTOCOL_TLS_CLIENT)
+        trust.minimum_version = ssl.TLSVersion.TLSv1_2
+        # Of its two suites, TorchServe would choose the one with CBC and SHA-1.
+        trust.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")
+        trust.load_verify_locations(authority)
+        trust.name = name
+        return trust
+
+    def wrap_socket(self, sock: socket, *arguments: Any, **named: Any) -> ssl.SSLSocket:
+        return super().wrap_socket(sock, *arguments, **{**named, "server_hostname": self.name})
+
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLObject:
+        return super().wrap_bio(incoming, outgoing, server_side, self.name, session)
+
+
+def _shake(client: Trust, server: ssl.SSLContext) -> None:
+    """A whole handshake in memory.
+
+    Raises:
+        ssl.SSLError: either side refuses the other.
+    """
+    upward, downward = ssl.MemoryBIO(), ssl.MemoryBIO()
+    sides = [
+        client.wrap_bio(downward, upward),
+        server.wrap_bio(upward, downward, server_side=True),
+    ]
+    waiting = list(sides)
+    # TLS 1.2 takes two round trips.
+    for side in sides * 3:
+        if side in waiting:
+            try:
+                side.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+            waiting.remove(side)

@@ -1,0 +1,142 @@
+"""scripts/certificate.py, and what scripts/serve.sh says of a certificate that is of no use."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+import certificate
+from harness import ROOT, free_ports, run, script
+from tls import Certificate, CertificateError
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    """As the command makes one."""
+    folder = tmp_path_factory.mktemp("made") / "tls"
+    hosts = ("--host", "cam.example", "--host", "192.0.2.7", "--host", "::1")
+    said = script("certificate.py", *hosts, "--out", folder, "--days", "30")
+    assert "for cam.example, 192.0.2.7, ::1, 127.0.0.1, localhost, good for 30 days" in said
+    return Certificate(folder)
+
+
+def loaded(path: Path) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(path.read_bytes())
+
+
+def test_what_is_written(made: Certificate) -> None:
+    assert sorted(path.name for path in made.folder.iterdir()) == [
+        "ca.pem",
+        "server.key",
+        "server.pem",
+    ]
+    assert made.key.stat().st_mode & 0o777 == 0o600
+    assert made.key.read_bytes().startswith(b"-----BEGIN PRIVATE KEY-----")
+    key = load_pem_private_key(made.key.read_bytes(), password=None)
+    assert isinstance(key, rsa.RSAPrivateKey)
+    assert key.key_size == 3072
+
+
+def test_its_extensions(made: Certificate) -> None:
+    server, authority = loaded(made.chain), loaded(made.authority)
+    server.verify_directly_issued_by(authority)
+    for one, is_authority in ((server, False), (authority, True)):
+        basic = one.extensions.get_extension_for_class(x509.BasicConstraints)
+        usage = one.extensions.get_extension_for_class(x509.KeyUsage)
+        assert (basic.critical, basic.value.ca) == (True, is_authority)
+        assert (usage.critical, usage.value.key_cert_sign) == (True, is_authority)
+        left = one.not_valid_after_utc - datetime.now(UTC)
+        assert timedelta(days=29) < left <= timedelta(days=30)
+    purposes = server.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert list(purposes) == [ExtendedKeyUsageOID.SERVER_AUTH]
+    names = server.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["cam.example", "localhost"]
+    addresses = map(str, names.get_values_for_type(x509.IPAddress))
+    assert list(addresses) == ["192.0.2.7", "::1", "127.0.0.1"]
+
+
+def test_nothing_is_written_over_unless_it_is_asked_for(made: Certificate) -> None:
+    before = made.key.read_bytes()
+    command = (sys.executable, ROOT / "scripts" / "certificate.py", "--out", made.folder)
+    done = run(*command)
+    assert (done.returncode, made.key.read_bytes()) == (1, before)
+    assert "exists; --force writes over it" in done.stderr
+    assert run(*command, "--host", "not a host", "--force").returncode == 1
+    assert made.key.read_bytes() == before
+    script("certificate.py", "--out", made.folder, "--force", "--days", "30", "--host", "::1")
+    assert made.key.read_bytes() != before
+    assert made.key.stat().st_mode & 0o777 == 0o600
+    made.prove()
+
+
+@pytest.mark.parametrize("host", ["", "a b", "a..b", "https://cam.example", "cam.example:443"])
+def test_what_is_no_host_is_named(host: str) -> None:
+    with pytest.raises(CertificateError, match="accepted is a DNS name"):
+        certificate.alternative_name(host)
+
+
+def test_the_name_that_is_asked_for(made: Certificate, tmp_path: Path) -> None:
+    assert made.name() == "127.0.0.1"
+    wild = certificate.write(tmp_path, ["*.cam.example"], 1)
+    assert wild.name() == "camserve.cam.example"
+    wild.prove()
+
+
+def test_a_certificate_that_no_client_would_take_is_refused(
+    made: Certificate, tmp_path: Path
+) -> None:
+    other = certificate.write(tmp_path / "other", ["localhost"], 1)
+    mixed = Certificate(tmp_path / "mixed")
+    mixed.folder.mkdir()
+
+    def refused(reason: str, *, key: bytes | None = None, authority: bytes | None = None) -> None:
+        mixed.chain.write_bytes(made.chain.read_bytes())
+        mixed.key.write_bytes(key or made.key.read_bytes())
+        mixed.authority.write_bytes(authority or made.authority.read_bytes())
+        with pytest.raises(CertificateError, match=reason):
+            mixed.prove()
+
+    elliptic = ec.generate_private_key(ec.SECP256R1())
+    pem = elliptic.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    refused("TorchServe takes an RSA key alone", key=pem)
+    refused("TorchServe takes no text before", key=b"Bag Attributes\n" + made.key.read_bytes())
+    refused("KEY_VALUES_MISMATCH", key=other.key.read_bytes())
+    refused("accepted is an open key in PEM", key=b"no key")
+    refused("unable to get local issuer", authority=other.authority.read_bytes())
+    mixed.authority.unlink()
+    with pytest.raises(CertificateError, match=r"no .*ca\.pem; scripts/certificate\.py writes"):
+        mixed.prove()
+
+
+def test_an_expired_certificate_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(certificate, "SKEW", timedelta(days=3))
+    with pytest.raises(CertificateError, match="certificate has expired"):
+        certificate.write(tmp_path, ["localhost"], -1).prove()
+
+
+def test_serve_names_what_is_wrong_with_tls(made: Certificate, tmp_path: Path) -> None:
+    environment = {"RUN_DIR": str(tmp_path / "run"), **free_ports()}
+    serve = ("bash", "scripts/serve.sh", "start")
+    done = run(*serve, "--tls", tmp_path, **environment)
+    assert done.returncode == 1
+    assert f"--tls {tmp_path}: no {tmp_path / 'server.pem'}" in done.stderr
+    (tmp_path / "a.mar").touch()
+    text = (ROOT / "config.properties").read_text() + "keystore_pass=secret\n"
+    (tmp_path / "own.properties").write_text(text)
+    options = ("--store", tmp_path, "--config", tmp_path / "own.properties")
+    done = run(*serve, *options, **environment)
+    assert done.returncode == 1
+    assert "sets keystore_pass: TLS is set up by --tls FOLDER" in done.stderr
+    assert "secret" not in done.stderr

@@ -1,0 +1,219 @@
+"""What becomes of everybody's requests when something goes wrong: a real server, under load.
+
+Whatever happens, each request ends within a bounded time, with the right answer to its own photo or
+an honest error, and the server is back by itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import grpc
+import httpx
+import inference_pb2
+import inference_pb2_grpc
+import numpy as np
+import pytest
+
+from faulty import Faulty, fault, misbehaving_archive, serving, until
+from harness import COLOURS
+from traffic import ANSWERED, FULL, LOST, Photo, Traffic, over_grpc, over_http
+
+logger = logging.getLogger(__name__)
+
+BATCH, QUEUE = 8, 16
+#: The worker is killed when it took longer over a batch, in seconds.
+RESPONSE_TIMEOUT = 4
+SETTINGS = {"responseTimeout": RESPONSE_TIMEOUT, "maxBatchDelay": 20, "batchSize": BATCH}
+#: TorchServe's wait, a Python with torch, the network, its warm-up: 4 to 6 s on two idle cores.
+BACK = 45.0
+
+
+@pytest.fixture(scope="module")
+def faulty(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faulty]:
+    """A server of the network that misbehaves; it registers models, and has a short queue."""
+    folder = tmp_path_factory.mktemp("faulty")
+    archive = folder / "store" / f"{COLOURS}.mar"
+    archive.parent.mkdir()
+    misbehaving_archive(store / f"{COLOURS}.mar", archive, **SETTINGS)
+    config = {"job_queue_size": QUEUE, "enable_model_api": "true"}
+    with serving(folder, {COLOURS: archive}, **config) as server:
+        yield server
+
+
+@pytest.fixture
+def traffic(faulty: Faulty) -> Iterator[Traffic]:
+    """Twelve callers, under way."""
+    with Traffic(faulty) as traffic:
+        traffic.go_on()
+        yield traffic
+
+
+def report(kinds: Mapping[str, int], **seconds: float) -> None:
+    """What was measured; ``pytest --log-cli-level=INFO`` shows it."""
+    figures = {name: round(value, 2) for name, value in seconds.items()}
+    logger.info("%s %s", figures, dict(kinds))
+
+
+def assert_sane(server: Faulty, workers: int = 1) -> None:
+    """Nobody waits, and there are as many workers as there should be, none of them beside it."""
+    until(lambda: server.pending() == 0, 10, "the queue is empty")
+    until(lambda: len(server.ready_workers()) == workers, BACK, f"{workers} workers are ready")
+    children = {child.pid for child in server.java.children() if child.is_running()}
+    assert children == set(server.ready_workers())
+
+
+def send(server: Faulty, photo: bytes) -> httpx.Response:
+    """Ask about one photo over HTTP."""
+    url = f"{server.inference}/predictions/{COLOURS}"
+    return httpx.post(url, content=photo, headers=server.bearer(), timeout=60)
+
+
+def test_a_worker_that_is_killed(faulty: Faulty, traffic: Traffic) -> None:
+    (worker,) = faulty.ready_workers()
+    # A photo whose forward is the end of its process: the batch is under way for sure.
+    ended = send(faulty, fault("kill"))
+    assert ended.status_code in (500, 507)
+    report(traffic.kinds, slowest=traffic.slowest, back=traffic.go_on(seconds=BACK))
+    kinds = traffic.kinds
+    assert kinds.keys() <= {ANSWERED} | LOST
+    # Those of its batch; who waited in the queue was answered by the next worker.
+    assert kinds.total() - kinds[ANSWERED] < BATCH
+    assert traffic.slowest < BACK
+    assert worker not in faulty.ready_workers()
+    assert_sane(faulty)
+
+
+def test_a_worker_that_hangs(faulty: Faulty, traffic: Traffic) -> None:
+    start = time.monotonic()
+    ended = send(faulty, fault("hang"))
+    took = time.monotonic() - start
+    assert ended.status_code == 500
+    assert RESPONSE_TIMEOUT <= took < BACK
+    report(
+        traffic.kinds, slowest=traffic.slowest, ended=took, back=took + traffic.go_on(seconds=BACK)
+    )
+    kinds = traffic.kinds
+    assert kinds.keys() <= {ANSWERED} | LOST
+    assert kinds.total() - kinds[ANSWERED] < BATCH
+    assert traffic.slowest < BACK
+    assert_sane(faulty)
+
+
+def test_a_full_queue(faulty: Faulty) -> None:
+    (worker,) = faulty.ready_workers()
+    random = np.random.default_rng(1)
+    photos = [Photo.draw(random) for _ in range(40)]
+    token = faulty.token()
+    with ExitStack() as open_ones:
+        asks = [open_ones.enter_context(kind(faulty)) for kind in (over_http, over_grpc) * 20]
+        pool = open_ones.enter_context(ThreadPoolExecutor(41))
+        slow = pool.submit(send, faulty, fault("slow"))
+        time.sleep(0.3)
+        calls = [pool.submit(ask, photo, token) for ask, photo in zip(asks, photos, strict=True)]
+        kinds = [call.result()[0] for call in calls]
+    report(Counter(kinds))
+    assert slow.result().status_code == 200
+    assert {ANSWERED} < set(kinds) <= {ANSWERED} | FULL
+    assert kinds.count(ANSWERED) >= QUEUE
+    assert faulty.ready_workers() == [worker]
+    assert_sane(faulty)
+
+
+def test_callers_that_go_away(faulty: Faulty, traffic: Traffic) -> None:
+    (worker,) = faulty.ready_workers()
+    slow = fault("slow")
+    port = int(faulty.environment["INFERENCE_PORT"])
+    head = (
+        f"POST /predictions/{COLOURS} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        f"Authorization: Bearer {faulty.token()}\r\nContent-Type: image/png\r\n"
+    )
+    mine = []
+    with ExitStack() as open_ones:
+        for _ in range(4):
+            asked = open_ones.enter_context(socket.create_connection(("127.0.0.1", port)))
+            asked.sendall(f"{head}Content-Length: {len(slow)}\r\n\r\n".encode() + slow)
+            half = open_ones.enter_context(socket.create_connection(("127.0.0.1", port)))
+            half.sendall(f"{head}Content-Length: 1000000\r\n\r\n".encode() + slow)
+            headless = open_ones.enter_context(socket.create_connection(("127.0.0.1", port)))
+            headless.sendall(head.encode())
+            mine += [one.getsockname()[1] for one in (asked, half, headless)]
+        channel = open_ones.enter_context(grpc.insecure_channel(faulty.grpc))
+        stub = inference_pb2_grpc.InferenceAPIsServiceStub(channel)
+        request = inference_pb2.PredictionsRequest(model_name=COLOURS, input={"data": slow})
+        bearer = [("protocol", "gRPC"), ("authorization", f"Bearer {faulty.token()}")]
+        calls = [stub.Predictions.future(request, metadata=bearer, timeout=60) for _ in range(4)]
+        time.sleep(0.2)
+        for call in calls:
+            call.cancel()
+    traffic.go_on(48)
+    report(traffic.kinds, slowest=traffic.slowest)
+    assert set(traffic.kinds) == {ANSWERED}
+    assert faulty.ready_workers() == [worker]
+
+    def held() -> set[int]:
+        connections = faulty.java.net_connections("tcp")
+        return {one.raddr.port for one in connections if one.raddr} & set(mine)
+
+    until(lambda: not held(), 10, "the server let go of those who went away")
+
+
+def test_more_workers_and_fewer(faulty: Faulty, traffic: Traffic) -> None:
+    path = f"/models/{COLOURS}"
+    start = time.monotonic()
+    faulty.manage("PUT", path, min_worker=3, max_worker=3, synchronous="true")
+    up = time.monotonic() - start
+    assert len(faulty.ready_workers()) == 3
+    traffic.go_on()
+    assert set(traffic.kinds) == {ANSWERED}
+    start = time.monotonic()
+    faulty.manage("PUT", path, min_worker=1, max_worker=1, synchronous="true")
+    down = time.monotonic() - start
+    traffic.go_on()
+    report(traffic.kinds, slowest=traffic.slowest, up=up, down=down)
+    kinds = traffic.kinds
+    assert kinds.keys() <= {ANSWERED} | LOST
+    # A batch of each of the two that ended.
+    assert kinds.total() - kinds[ANSWERED] <= 2 * BATCH
+    assert_sane(faulty)
+
+
+def test_a_new_token(faulty: Faulty, traffic: Traffic) -> None:
+    old = faulty.token()
+    faulty.manage("GET", "/token", "API", type="inference")
+    traffic.token = faulty.token()
+    renewed = time.monotonic()
+    assert traffic.token != old
+    until(lambda: time.monotonic() > renewed + 0.5, 10, "all carry the new token")
+    traffic.go_on(48)
+    report(traffic.kinds, slowest=traffic.slowest)
+    assert set(traffic.kinds) <= {ANSWERED, "HTTP 400", "gRPC PERMISSION_DENIED"}
+    late = [one.kind for one in traffic.outcomes if one.sent > renewed + 0.5]
+    assert set(late) == {ANSWERED}
+    refused = httpx.get(f"{faulty.inference}/ping", headers={"Authorization": f"Bearer {old}"})
+    assert refused.status_code == 400
+
+
+def test_a_new_version(store: Path, faulty: Faulty, traffic: Traffic) -> None:
+    """The last of them: it leaves the other version behind."""
+    archive = faulty.store / "next.mar"
+    misbehaving_archive(store / f"{COLOURS}.mar", archive, version="2.0", **SETTINGS)
+    faulty.manage("POST", "/models", url=archive.name, initial_workers=1, synchronous="true")
+    traffic.go_on()
+    assert {one.version for one in traffic.outcomes} == {"1.0"}
+    faulty.manage("PUT", f"/models/{COLOURS}/2.0/set-default")
+    switched = time.monotonic()
+    traffic.go_on(48)
+    faulty.manage("DELETE", f"/models/{COLOURS}/1.0")
+    traffic.go_on()
+    report(traffic.kinds, slowest=traffic.slowest)
+    assert set(traffic.kinds) == {ANSWERED}
+    assert {one.version for one in traffic.outcomes if one.sent > switched} == {"2.0"}
+    assert_sane(faulty)

@@ -1,0 +1,122 @@
+"""What a real server tells of itself in Prometheus' form."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from typing import Any, get_args
+
+import pytest
+import yaml
+
+import constructed
+from camserve.errors import STATUS_OF
+from camserve.journal import NONE, Ending
+from camserve.options import Method
+from camserve.stages import STAGES
+from camserve.targets import Kind
+from client import Client
+from harness import COLOURS, ROOT
+from rows import b64
+
+SIZE = 320, 240
+PHOTO = constructed.png(constructed.photo(("cyan", (160, 120), 60), width=SIZE[0], height=SIZE[1]))
+PATH = f"/predictions/{COLOURS}"
+
+
+def growth(server: Client, call: Callable[[], Any], batches: int = 1) -> dict[str, float]:
+    """By how much each series of the model grows when a call is made, without fixed labels."""
+
+    def series() -> dict[str, float]:
+        found = {}
+        for name, value in server.metrics().items():
+            if f'ModelName="{COLOURS}"' in name:
+                fixed = r'(ModelName|Level|Hostname)="[^"]*",?'
+                found[re.sub(fixed, "", name).replace(",}", "}").replace("{}", "")] = value
+        return found
+
+    before, already = series(), server.batches(COLOURS)
+    call()
+    # The server reads what the worker says of them after it has sent the replies.
+    deadline = time.monotonic() + 10
+    while server.batches(COLOURS) < already + batches and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    after = series()
+    return {name: value - before.get(name, 0) for name, value in after.items()}
+
+
+def test_torchserves_own_are_there(server: Client) -> None:
+    server.predict(COLOURS, data=PHOTO)
+    metrics = server.metrics()
+    assert any(name.startswith("ts_inference_requests_total{model_name=") for name in metrics)
+    assert any(name.startswith(f'HandlerTime{{ModelName="{COLOURS}"') for name in metrics)
+
+
+def test_each_batch_counts_once_in_every_stage(server: Client) -> None:
+    grown = growth(server, lambda: server.predict(COLOURS, data=PHOTO))
+    assert {grown[f'StageTime_count{{Stage="{stage}"}}'] for stage in STAGES} == {1}
+    assert all(0 < grown[f'StageTime_sum{{Stage="{stage}"}}'] < 60 for stage in STAGES)
+    assert grown["BatchSize_count"] == grown["BatchSize_sum"] == 1
+
+
+def test_requests_are_counted_by_how_they_ended(server: Client) -> None:
+    def calls() -> None:
+        server.http.post(PATH, content=PHOTO)
+        server.http.post(PATH, content=b"no photo")
+        server.http.post(f"{PATH}/1.0/alpha=7", content=PHOTO)
+        server.predict(COLOURS, data=PHOTO, target=b"pink")
+        body = {"instances": [b64(PHOTO), "eA=="]}
+        server.http.post(f"/v1/models/{COLOURS}:predict", json=body)
+
+    grown = growth(server, calls, batches=5)
+    told = {name: value for name, value in grown.items() if name.startswith("Requests") and value}
+    assert told == {
+        'Requests{Outcome="answered",Code="none"}': 1,
+        'Requests{Outcome="refused",Code="unsupported_format"}': 1,
+        'Requests{Outcome="refused",Code="invalid_option"}': 1,
+        'Requests{Outcome="refused",Code="unknown_class"}': 1,
+        'Requests{Outcome="partly",Code="unsupported_format"}': 1,
+    }
+
+
+def test_explanations_and_photos_are_counted(server: Client) -> None:
+    target = '["red-cyan", "magenta", "top:2"]'
+    form = {"target": target, "method": "layercam", "outputs": "map"}
+    grown = growth(server, lambda: server.http.post(PATH, files={"data": PHOTO}, data=form))
+    told = {
+        name: value for name, value in grown.items() if name.startswith("Explanations") and value
+    }
+    assert told == {
+        f'Explanations{{Method="layercam",TargetKind="{kind}"}}': 1
+        for kind in ("contrast", "class", "predicted", "ranked")
+    }
+    # Of magenta there is nothing in the photo.
+    assert grown['MapsWithoutEvidence{Method="layercam"}'] >= 1
+    assert grown["PhotoMegapixels_count"] == 1
+    assert grown["PhotoMegapixels_sum"] == pytest.approx(SIZE[0] * SIZE[1] / 1e6, rel=1e-3)
+    assert grown["PhotoMegabytes_sum"] == pytest.approx(len(PHOTO) / 1e6, rel=1e-3)
+
+
+def test_labels_are_of_bounded_sets(server: Client) -> None:
+    server.http.post(f"{PATH}/1.0/target=nobody,nothing=7", content=PHOTO)
+    values = {
+        "Outcome": set(get_args(Ending)),
+        "Code": {NONE, *STATUS_OF},
+        "Method": set(get_args(Method)),
+        "TargetKind": set(get_args(Kind)),
+        "Stage": set(STAGES),
+    }
+    declared = yaml.safe_load((ROOT / "metrics.yaml").read_text())["model_metrics"]
+    ours = {one["name"]: one["dimensions"] for kind in declared.values() for one in kind}
+    assert {label for labels in ours.values() for label in labels} <= {
+        *values, "ModelName", "Level",
+    }  # fmt: skip
+    for name in server.metrics():
+        metric, _, labels = name.partition("{")
+        if re.sub("_(count|sum|bucket|total|created)$", "", metric) not in ours:
+            continue
+        for label, value in re.findall(r'(\w+)="([^"]*)"', labels):
+            if label in values:
+                assert value in values[label], name
