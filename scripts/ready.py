@@ -252,7 +252,7 @@ def _failures(arguments: argparse.Namespace) -> dict[str, NotReadyError | None]:
     # Once for all models: each renewal would end the one before.
     token = _together({"token": partial(_token, arguments, trust)}, deadline)["token"]
     if isinstance(token, NotReadyError):
-        raise token
+        raise NotReadyError(f"token: {token}")
     if arguments.live:
         return _together({"TorchServe": partial(lives, address, token)}, deadline)
     names = filter(None, arguments.model.split(","))

@@ -11,7 +11,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,23 +23,10 @@ from typing import Annotated
 import psutil
 import typer
 
+import configuration
 from find_java import java_home
 from running import ROOT, RUN_DIR, Server, ServerError
 from tls import Certificate, CertificateError
-
-#: The variable that overrides each address of config.properties.
-PORT_VARIABLES = {
-    "inference_address": "INFERENCE_PORT",
-    "management_address": "MANAGEMENT_PORT",
-    "metrics_address": "METRICS_PORT",
-    "grpc_inference_port": "GRPC_INFERENCE_PORT",
-    "grpc_management_port": "GRPC_MANAGEMENT_PORT",
-}
-
-#: What --tls sets.
-TLS_KEYS = frozenset(
-    {"private_key_file", "certificate_file", "enable_grpc_ssl", "keystore", "keystore_pass"}
-)
 
 #: One JSON object a line, of the server and its workers; and what they say before that is set up.
 LOG = RUN_DIR / "logs" / "server.log"
@@ -81,71 +67,6 @@ def _certificate(folder: Path | None) -> Certificate | None:
     except CertificateError as error:
         raise ServerError(f"--tls {folder}: {error}") from None
     return certificate
-
-
-def _write_config(source: Path, store: Path, certificate: Certificate | None) -> dict[str, str]:
-    """Write RUN_DIR/config.properties: the source with ports, places and TLS filled in.
-
-    Returns:
-        Its keys and values.
-
-    Raises:
-        ServerError: the source cannot be read, leaves an address to TorchServe's defaults, or sets
-            up TLS by itself.
-    """
-    try:
-        text = source.read_text()
-    except OSError as failure:
-        raise ServerError(f"--config {source}: {failure.strerror}") from None
-    values, lines = {}, []
-    for line in text.splitlines():
-        key, equals, value = (part.strip() for part in line.partition("="))
-        if equals and not key.startswith("#"):
-            port = os.environ.get(PORT_VARIABLES.get(key, ""))
-            if port:
-                value = re.sub(r"\d+$", port, value)
-            if key in TLS_KEYS or value.startswith("https:"):
-                raise ServerError(f"--config {source} sets {key}: TLS is set up by --tls FOLDER")
-            if certificate and key.endswith("_address"):
-                value = value.replace("http:", "https:")
-            if key == "allowed_urls":
-                value = value.replace("file:///model_store/", f"file://{store}/")
-            if key == "metrics_config":
-                # TorchServe would look for it where it runs.
-                places = [folder / value for folder in (source.resolve().parent, ROOT)]
-                value = str(next((place for place in places if place.exists()), places[0]))
-            values[key] = value
-            line = f"{key}={value}"
-        lines.append(line)
-    missing = {*PORT_VARIABLES, "grpc_inference_address"} - values.keys()
-    if missing:
-        raise ServerError(f"--config {source} must set {', '.join(sorted(missing))}")
-    if certificate:
-        secured = {
-            "private_key_file": str(certificate.key),
-            "certificate_file": str(certificate.chain),
-            "enable_grpc_ssl": "true",
-        }
-        values.update(secured)
-        lines += [f"{key}={value}" for key, value in secured.items()]
-    (RUN_DIR / "config.properties").write_text("\n".join([*lines, ""]))
-    return values
-
-
-def _check_ports(config: dict[str, str]) -> None:
-    """Name the port that something else listens on; TorchServe would just end.
-
-    Raises:
-        ServerError: a port is taken.
-    """
-    for key, variable in PORT_VARIABLES.items():
-        port = int(config[key].rpartition(":")[2])
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                raise ServerError(f"port {port} is taken; {variable} names another") from None
 
 
 def _launch(
@@ -207,7 +128,8 @@ def _launch(
 def _failures() -> Iterator[str]:
     """What the workers say of a load that cannot succeed."""
     if LOG.exists():
-        for line in LOG.read_text(errors="replace").splitlines():
+        # What follows the last line break is half a line.
+        for line in LOG.read_text(errors="replace").split("\n")[:-1]:
             entry = json.loads(line)
             if entry["logger"] == "MODEL_LOG" and (
                 match := re.match(r"(?:[\w.]+\.)?(\w*Error: .*)", entry["message"])
@@ -268,8 +190,9 @@ def start(
     shutil.rmtree(RUN_DIR / "logs", ignore_errors=True)
     RUN_DIR.mkdir(parents=True, exist_ok=True)
     (RUN_DIR / "key_file.json").unlink(missing_ok=True)
-    values = _write_config(config, store, certificate)
-    _check_ports(values)
+    values = configuration.write(config, store, certificate)
+    configuration.check_replies(values, chosen.values())
+    configuration.check_ports(values)
     server = _launch(store, chosen, values, certificate)
     try:
         _await(server, timeout)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from server import PORT_VARIABLES
+from configuration import PORT_VARIABLES
 
 ROOT = Path(__file__).resolve().parent.parent
 COLOURS = "colours"

@@ -27,6 +27,10 @@ from harness import COLOURS
 #: An overlay without a heatmap: the photo itself, pixel by pixel.
 OPTIONS = {"outputs": "overlay", "alpha": "0", "image_format": "png", "size": "original"}
 ANSWERED = "answered"
+#: Nothing came within a caller's patience.
+UNANSWERED = "unanswered"
+#: More than any wait for a worker that comes back, in seconds.
+PATIENCE = 30.0
 #: What a caller is told when its batch is lost with the worker.
 LOST = {"HTTP 500", "HTTP 507", "gRPC INTERNAL", "gRPC RESOURCE_EXHAUSTED"}
 #: And when the queue is full.
@@ -87,7 +91,7 @@ class Outcome:
 
 
 @contextmanager
-def over_http(server: Faulty, model: str = COLOURS, timeout: float = 60) -> Iterator[Ask]:
+def over_http(server: Faulty, model: str = COLOURS, timeout: float = PATIENCE) -> Iterator[Ask]:
     """One connection over HTTP."""
     with httpx.Client(base_url=server.inference, timeout=timeout) as http:
 
@@ -100,6 +104,8 @@ def over_http(server: Faulty, model: str = COLOURS, timeout: float = 60) -> Iter
                     data=OPTIONS,
                     headers=bearer,
                 )
+            except httpx.TimeoutException:
+                return UNANSWERED, {}
             except httpx.HTTPError as failure:
                 return f"WRONG: {failure!r}", {}
             body = reply.json()
@@ -112,7 +118,7 @@ def over_http(server: Faulty, model: str = COLOURS, timeout: float = 60) -> Iter
 
 
 @contextmanager
-def over_grpc(server: Faulty, model: str = COLOURS, timeout: float = 60) -> Iterator[Ask]:
+def over_grpc(server: Faulty, model: str = COLOURS, timeout: float = PATIENCE) -> Iterator[Ask]:
     """One connection over gRPC."""
     options = [("grpc.use_local_subchannel_pool", 1)]
     with grpc.insecure_channel(server.grpc, options) as channel:
@@ -127,7 +133,8 @@ def over_grpc(server: Faulty, model: str = COLOURS, timeout: float = 60) -> Iter
             try:
                 reply = stub.Predictions(request, metadata=bearer, timeout=timeout)
             except grpc.RpcError as failure:
-                return f"gRPC {failure.code().name}", {}
+                late = failure.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+                return UNANSWERED if late else f"gRPC {failure.code().name}", {}
             body = json.loads(reply.prediction)
             if "error" in body:
                 return f"gRPC {body['error']['code']}", {}
@@ -164,6 +171,10 @@ class Traffic:
         value: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Ask no more, and wait until every request that is under way has ended."""
         self._stop.set()
         for thread in self._threads:
             thread.join()

@@ -29,8 +29,8 @@ import psutil
 
 from benchmark.load import SCRIPTS, Job
 from benchmark.networks import SetupError
+from configuration import PORT_VARIABLES
 from find_java import java_home
-from server import PORT_VARIABLES
 
 #: Seconds that a server may take to answer; ours may compile.
 START_TIMEOUT = 300

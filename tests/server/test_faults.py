@@ -20,11 +20,12 @@ import httpx
 import inference_pb2
 import inference_pb2_grpc
 import numpy as np
+import psutil
 import pytest
 
 from faulty import Faulty, fault, misbehaving_archive, serving, until
 from harness import COLOURS
-from traffic import ANSWERED, FULL, LOST, Photo, Traffic, over_grpc, over_http
+from traffic import ANSWERED, FULL, LOST, UNANSWERED, Photo, Traffic, over_grpc, over_http
 
 logger = logging.getLogger(__name__)
 
@@ -76,16 +77,21 @@ def send(server: Faulty, photo: bytes) -> httpx.Response:
     return httpx.post(url, content=photo, headers=server.bearer(), timeout=60)
 
 
-def test_a_worker_that_is_killed(faulty: Faulty, traffic: Traffic) -> None:
+@pytest.mark.parametrize("from_outside", [False, True])
+def test_a_worker_that_is_killed(faulty: Faulty, traffic: Traffic, from_outside: bool) -> None:
     (worker,) = faulty.ready_workers()
-    # A photo whose forward is the end of its process: the batch is under way for sure.
-    ended = send(faulty, fault("kill"))
-    assert ended.status_code in (500, 507)
-    report(traffic.kinds, slowest=traffic.slowest, back=traffic.go_on(seconds=BACK))
+    if from_outside:
+        psutil.Process(worker).kill()
+    else:
+        # A photo whose forward is the end of its process: the batch is under way for sure.
+        assert send(faulty, fault("kill")).status_code in (500, 507)
+    back = traffic.go_on(seconds=BACK)
+    traffic.stop()
     kinds = traffic.kinds
+    report(kinds, slowest=traffic.slowest, back=back)
     assert kinds.keys() <= {ANSWERED} | LOST
     # Those of its batch; who waited in the queue was answered by the next worker.
-    assert kinds.total() - kinds[ANSWERED] < BATCH
+    assert kinds.total() - kinds[ANSWERED] <= BATCH
     assert traffic.slowest < BACK
     assert worker not in faulty.ready_workers()
     assert_sane(faulty)
@@ -97,10 +103,10 @@ def test_a_worker_that_hangs(faulty: Faulty, traffic: Traffic) -> None:
     took = time.monotonic() - start
     assert ended.status_code == 500
     assert RESPONSE_TIMEOUT <= took < BACK
-    report(
-        traffic.kinds, slowest=traffic.slowest, ended=took, back=took + traffic.go_on(seconds=BACK)
-    )
+    back = took + traffic.go_on(seconds=BACK)
+    traffic.stop()
     kinds = traffic.kinds
+    report(kinds, slowest=traffic.slowest, ended=took, back=back)
     assert kinds.keys() <= {ANSWERED} | LOST
     assert kinds.total() - kinds[ANSWERED] < BATCH
     assert traffic.slowest < BACK
@@ -154,6 +160,7 @@ def test_callers_that_go_away(faulty: Faulty, traffic: Traffic) -> None:
         for call in calls:
             call.cancel()
     traffic.go_on(48)
+    traffic.stop()
     report(traffic.kinds, slowest=traffic.slowest)
     assert set(traffic.kinds) == {ANSWERED}
     assert faulty.ready_workers() == [worker]
@@ -177,9 +184,12 @@ def test_more_workers_and_fewer(faulty: Faulty, traffic: Traffic) -> None:
     faulty.manage("PUT", path, min_worker=1, max_worker=1, synchronous="true")
     down = time.monotonic() - start
     traffic.go_on()
-    report(traffic.kinds, slowest=traffic.slowest, up=up, down=down)
+    traffic.stop()
     kinds = traffic.kinds
-    assert kinds.keys() <= {ANSWERED} | LOST
+    report(kinds, slowest=traffic.slowest, up=up, down=down)
+    # TorchServe ends a worker in the midst of its batch, and at times forgets to say so to those
+    # whose batch it was: docs/reliability.md.
+    assert kinds.keys() <= {ANSWERED, UNANSWERED} | LOST
     # A batch of each of the two that ended.
     assert kinds.total() - kinds[ANSWERED] <= 2 * BATCH
     assert_sane(faulty)
@@ -193,6 +203,7 @@ def test_a_new_token(faulty: Faulty, traffic: Traffic) -> None:
     assert traffic.token != old
     until(lambda: time.monotonic() > renewed + 0.5, 10, "all carry the new token")
     traffic.go_on(48)
+    traffic.stop()
     report(traffic.kinds, slowest=traffic.slowest)
     assert set(traffic.kinds) <= {ANSWERED, "HTTP 400", "gRPC PERMISSION_DENIED"}
     late = [one.kind for one in traffic.outcomes if one.sent > renewed + 0.5]
@@ -213,6 +224,7 @@ def test_a_new_version(store: Path, faulty: Faulty, traffic: Traffic) -> None:
     traffic.go_on(48)
     faulty.manage("DELETE", f"/models/{COLOURS}/1.0")
     traffic.go_on()
+    traffic.stop()
     report(traffic.kinds, slowest=traffic.slowest)
     assert set(traffic.kinds) == {ANSWERED}
     assert {one.version for one in traffic.outcomes if one.sent > switched} == {"2.0"}

@@ -71,6 +71,21 @@ def secured(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
         script("serve.sh", "stop", **environment)
 
 
+def test_the_probe_verifies_the_server(secured: Secured) -> None:
+    def probe(*options: str | Path) -> str:
+        url = f"https://{secured.address('INFERENCE_PORT')}"
+        token = {"CAMSERVE_TOKEN": secured.token}
+        ready = ROOT / "scripts" / "ready.py"
+        done = run(sys.executable, ready, "--model", COLOURS, "--url", url, *options, **token)
+        assert done.returncode == 1
+        return done.stdout
+
+    assert "unable to get local issuer certificate" in probe()
+    # The authority is right, and the name that it vouches for another.
+    assert "not valid for '127.0.0.1'" in probe("--ca", secured.authority)
+    assert "--ca" in probe("--ca", secured.authority.with_name("none.pem"))
+
+
 def named(authority: Path | None) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=authority)
 

@@ -1,0 +1,117 @@
+"""TorchServe's config.properties for one server: ports, places and TLS filled in."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import yaml
+
+from running import ROOT, RUN_DIR, ServerError
+from tls import Certificate
+
+#: The variable that overrides each address of config.properties.
+PORT_VARIABLES = {
+    "inference_address": "INFERENCE_PORT",
+    "management_address": "MANAGEMENT_PORT",
+    "metrics_address": "METRICS_PORT",
+    "grpc_inference_port": "GRPC_INFERENCE_PORT",
+    "grpc_management_port": "GRPC_MANAGEMENT_PORT",
+}
+
+#: What --tls sets.
+TLS_KEYS = frozenset(
+    {"private_key_file", "certificate_file", "enable_grpc_ssl", "keystore", "keystore_pass"}
+)
+#: What TorchServe lets a reply have where nothing else is said, in bytes.
+DEFAULT_RESPONSE_SIZE = 6_553_500
+
+
+def write(source: Path, store: Path, certificate: Certificate | None) -> dict[str, str]:
+    """Write RUN_DIR/config.properties: the source with ports, places and TLS filled in.
+
+    Returns:
+        Its keys and values.
+
+    Raises:
+        ServerError: the source cannot be read, leaves an address to TorchServe's defaults, or sets
+            up TLS by itself.
+    """
+    try:
+        text = source.read_text()
+    except OSError as failure:
+        raise ServerError(f"--config {source}: {failure.strerror}") from None
+    values, lines = {}, []
+    for line in text.splitlines():
+        key, equals, value = (part.strip() for part in line.partition("="))
+        if equals and not key.startswith("#"):
+            port = os.environ.get(PORT_VARIABLES.get(key, ""))
+            if port:
+                value = re.sub(r"\d+$", port, value)
+            if key in TLS_KEYS or value.startswith("https:"):
+                raise ServerError(f"--config {source} sets {key}: TLS is set up by --tls FOLDER")
+            if certificate and key.endswith("_address"):
+                value = value.replace("http:", "https:")
+            if key == "allowed_urls":
+                value = value.replace("file:///model_store/", f"file://{store}/")
+            if key == "metrics_config":
+                # TorchServe would look for it where it runs.
+                places = [folder / value for folder in (source.resolve().parent, ROOT)]
+                value = str(next((place for place in places if place.exists()), places[0]))
+            values[key] = value
+            line = f"{key}={value}"
+        lines.append(line)
+    missing = {*PORT_VARIABLES, "grpc_inference_address"} - values.keys()
+    if missing:
+        raise ServerError(f"--config {source} must set {', '.join(sorted(missing))}")
+    if certificate:
+        secured = {
+            "private_key_file": str(certificate.key),
+            "certificate_file": str(certificate.chain),
+            "enable_grpc_ssl": "true",
+        }
+        values.update(secured)
+        lines += [f"{key}={value}" for key, value in secured.items()]
+    (RUN_DIR / "config.properties").write_text("\n".join([*lines, ""]))
+    return values
+
+
+def check_ports(config: dict[str, str]) -> None:
+    """Name the port that something else listens on; TorchServe would just end.
+
+    Raises:
+        ServerError: a port is taken.
+    """
+    for key, variable in PORT_VARIABLES.items():
+        port = int(config[key].rpartition(":")[2])
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                raise ServerError(f"port {port} is taken; {variable} names another") from None
+
+
+def check_replies(config: dict[str, str], archives: Iterable[Path]) -> None:
+    """Refuse an archive whose replies may be larger than TorchServe takes: its worker would end.
+
+    Raises:
+        ServerError: there is one.
+    """
+    most = int(config.get("max_response_size", DEFAULT_RESPONSE_SIZE))
+    for archive in archives:
+        with zipfile.ZipFile(archive) as packed:
+            names = packed.namelist()
+            text = packed.read("model-config.yaml") if "model-config.yaml" in names else b""
+        limits = ((yaml.safe_load(text) or {}).get("handler") or {}).get("limits") or {}
+        allowed = limits.get("reply_bytes")
+        if isinstance(allowed, int) and allowed > most:
+            raise ServerError(
+                f"{archive.name} may reply with {allowed} bytes (handler.limits.reply_bytes), but "
+                f"max_response_size is {most}: such a reply ends its worker; accepted: a "
+                "max_response_size of at least that, or an archive that replies with less"
+            )
