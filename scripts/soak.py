@@ -38,7 +38,7 @@ from soaking.cases import call as case
 from soaking.report import Report, plot
 from soaking.target import Target
 from soaking.traffic import Tally, drive
-from soaking.vitals import Watch, growth
+from soaking.vitals import Watch, growth, java_growth
 
 app = typer.Typer(
     add_completion=False, help=__doc__, rich_markup_mode=None, pretty_exceptions_enable=False
@@ -91,7 +91,8 @@ def _run(
             )  # fmt: skip
     about = machine.describe(ROOT)
     watched = watch.samples
-    report = Report(options, about, took, tally, watch.deaths, watched, growth(watched))
+    grown = growth(watched), java_growth(watched)
+    report = Report(options, about, took, tally, watch.deaths, watched, *grown)
     out.mkdir(parents=True, exist_ok=True)
     report.show(Console(width=None if sys.stdout.isatty() else 160))
     written = [report.write(out / f"{name}.json")]

@@ -7,6 +7,7 @@ it returns nothing where other decoders crash.
 from __future__ import annotations
 
 import io
+import logging
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass
@@ -78,7 +79,7 @@ Image.MAX_IMAGE_PIXELS = None
 warnings.filterwarnings("ignore", module=r"PIL\.")
 # A damaged file is the caller's error and answered as one; the worker's log needs no line of it.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-
+logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 # A batch's photos are decoded side by side; threads within each would only stand in the way.
 cv2.setNumThreads(1)

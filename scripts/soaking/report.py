@@ -33,6 +33,7 @@ class Report:
         machine: what it ran on.
         seconds: how long requests were sent.
         deaths: workers that ended.
+        growth, java: of the workers' memory, and of Java's.
     """
 
     options: dict[str, Any]
@@ -42,6 +43,7 @@ class Report:
     deaths: int
     samples: Sequence[Sample]
     growth: Growth
+    java: Growth
 
     @property
     def failures(self) -> list[str]:
@@ -53,11 +55,12 @@ class Report:
             found.append(f"{self.deaths} workers ended")
         if not self.tally.good:
             found.append("no good photo was answered")
-        if self.growth.grew:
-            found.append(
-                f"memory grew from {self.growth.begin:.0f} to {self.growth.end:.0f} MB, more than "
-                f"{self.growth.allowed:.0f} MB"
-            )
+        for whose, growth in (("the workers'", self.growth), ("Java's", self.java)):
+            if growth.grew:
+                found.append(
+                    f"{whose} memory grew from {growth.begin:.0f} to {growth.end:.0f} MB, more "
+                    f"than {growth.allowed:.0f} MB"
+                )
         return found
 
     def write(self, file: Path) -> Path:
@@ -78,6 +81,7 @@ class Report:
             "findings": [asdict(one) for one in tally.findings],
             "latency_ms": {f"p{p}": percentile(of, p / 100) for p in (50, 90, 99)} if of else {},
             "growth": asdict(self.growth),
+            "java_growth": asdict(self.java),
             "samples": [asdict(one) for one in self.samples],
         }
         file.write_text(json.dumps(content, indent=2))
@@ -101,8 +105,8 @@ class Report:
             last = self.samples[-1]
             console.print(
                 f"workers hold {last.rss:.0f} MB ({last.uss:.0f} MB unique), "
-                f"Java {last.java:.0f} MB; "
-                f"medians {self.growth.begin:.0f} to {self.growth.end:.0f} MB"
+                f"Java {last.java:.0f} MB; medians {self.growth.begin:.0f} to "
+                f"{self.growth.end:.0f} and {self.java.begin:.0f} to {self.java.end:.0f} MB"
                 + ("" if self.growth.told else " (too short to tell growth)")
             )
         for fault, count in tally.faults.most_common():

@@ -17,6 +17,8 @@ WARM = 2.0
 #: In MB, and as a share of what is held: twice what allocators' arenas were seen to come and go by.
 #: Of 700 MB, 2.5 KB that each request leaves behind pass it in 20 minutes of 25 requests a second.
 ALLOWED_MB, ALLOWED_SHARE = 30.0, 0.05
+#: Of Java: its heap swells and shrinks as it is collected.
+ALLOWED_JAVA_MB = 100.0
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class Watch:
 
 @dataclass(frozen=True)
 class Growth:
-    """What became of the workers' unique memory over the latter two thirds of a run.
+    """What became of memory over the latter two thirds of a run.
 
     Attributes:
         begin, end: MB, medians of the first and the last quarter of that time.
@@ -96,21 +98,31 @@ class Growth:
 
 
 def growth(samples: Sequence[Sample]) -> Growth:
-    """How memory grew.
+    """How the workers' unique memory grew."""
+    return _growth([(one.seconds, one.uss) for one in samples], ALLOWED_MB)
+
+
+def java_growth(samples: Sequence[Sample]) -> Growth:
+    """How Java's resident memory grew."""
+    return _growth([(one.seconds, one.java) for one in samples], ALLOWED_JAVA_MB)
+
+
+def _growth(held: Sequence[tuple[float, float]], least: float) -> Growth:
+    """How memory grew, of (seconds, MB).
 
     A leak lifts the last quarter over the first and the line through all of them; a peak that is
     given back, or one step of an allocator, moves one of the two.
     """
-    length = samples[-1].seconds if samples else 0.0
-    late = [one for one in samples if one.seconds >= length / 3]
+    length = held[-1][0] if held else 0.0
+    late = [(seconds, megabytes) for seconds, megabytes in held if seconds >= length / 3]
     if len(late) < 4:
-        return Growth(0, 0, 0, ALLOWED_MB, False, False)
+        return Growth(0, 0, 0, least, False, False)
     quarter = len(late) // 4
-    of = [one.uss for one in late]
+    of = [megabytes for _, megabytes in late]
     begin, end = percentile(of[:quarter], 0.5), percentile(of[-quarter:], 0.5)
-    minutes = [one.seconds / 60 for one in late]
+    minutes = [seconds / 60 for seconds, _ in late]
     per_minute = slope(minutes, of)
-    allowed = max(ALLOWED_MB, ALLOWED_SHARE * begin)
+    allowed = max(least, ALLOWED_SHARE * begin)
     told = length / 60 >= WARM
     over = min(end - begin, per_minute * (minutes[-1] - minutes[0]))
     return Growth(begin, end, per_minute, allowed, told, told and over > allowed)

@@ -121,6 +121,27 @@ def test_a_port_that_is_taken_is_named(
     assert f"port {taken['METRICS_PORT']} is taken; METRICS_PORT names another" in done.stderr
 
 
+def test_replies_that_torchserve_would_not_take_are_refused(
+    store: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    config = tmp_path / "small.properties"
+    kept = [
+        line
+        for line in (ROOT / "config.properties").read_text().splitlines()
+        if not line.startswith("max_response_size")
+    ]
+    # What is left out is TorchServe's own default.
+    for size, lines in ((59_999_999, ["max_response_size=59999999"]), (6_553_500, [])):
+        config.write_text("\n".join([*kept, *lines]))
+        options = ("--store", store, "--models", COLOURS, "--config", config)
+        done = run("bash", "scripts/serve.sh", "start", *options, **environment)
+        assert done.returncode == 1
+        assert f"60000000 bytes (handler.limits.reply_bytes), but max_response_size is {size}" in (
+            done.stderr
+        )
+    assert not (Path(environment["RUN_DIR"]) / "server.json").exists()
+
+
 def test_a_config_that_leaves_addresses_open_is_refused(
     store: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import soak
 from harness import COLOURS, ROOT, run
 from soaking.report import Report
 from soaking.traffic import Tally
-from soaking.vitals import Sample, growth
+from soaking.vitals import Sample, growth, java_growth
 
 SOAK = (sys.executable, ROOT / "scripts" / "soak.py")
 
@@ -74,15 +75,22 @@ def samples(*held: float) -> list[Sample]:
 )
 def test_growth(held: list[float], grew: bool) -> None:
     assert growth(samples(*held)).grew is grew
+    # Of Java, 100 MB come and go.
+    java = [Sample(10.0 * n, 100, 100, 100, one) for n, one in enumerate(held)]
+    assert not java_growth(java).grew
+    steep = [Sample(10.0 * n, 100, 100, 100, 5 * one) for n, one in enumerate(held)]
+    assert java_growth(steep).grew is grew
 
 
 def test_every_failure_is_named(tmp_path: Path) -> None:
     leak = samples(*(500.0 + 5 * n for n in range(60)))
     tally = Tally(1, tmp_path, problems=2)
-    report = Report({}, {}, 600, tally, 1, leak, growth(leak))
-    wrong, ended, unanswered, grown = report.failures
+    steep = [replace(one, java=2 * one.uss) for one in leak]
+    report = Report({}, {}, 600, tally, 1, leak, growth(leak), java_growth(steep))
+    wrong, ended, unanswered, grown, java = report.failures
     assert wrong == "2 wrong answers"
     assert ended == "1 workers ended"
     assert unanswered == "no good photo was answered"
-    assert grown.startswith("memory grew from")
+    assert grown.startswith("the workers' memory grew from")
+    assert java.startswith("Java's memory grew from")
     assert json.loads(report.write(tmp_path / "r.json").read_text())["failures"] == report.failures

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from random import Random
 from typing import Any
 
 import grpc
@@ -15,6 +16,7 @@ from client import Client, infer_request
 from contract import inputs_of
 from harness import COLOURS
 from rows import b64
+from soaking import photos
 
 PHOTO = constructed.png(constructed.photo(("red", (160, 120), 60)))
 PATH = f"/predictions/{COLOURS}"
@@ -83,6 +85,14 @@ def test_every_request_is_at_most_one_line_without_image_or_token(server: Client
     assert len(found) <= 7 + 2 + 1, found
     text = (server.run_dir / "logs" / "server.log").read_text()
     assert [secret for secret in (*IMAGE, "s3cret", server.token) if secret in text] == []
+
+
+def test_a_damaged_photo_is_no_more_than_its_line(server: Client) -> None:
+    # Decoders print of some of these what they think of them.
+    damaged = [photos.damaged(Random(n))[1] for n in range(40)]
+    found = lines_of(server, lambda: [server.http.post(PATH, content=one) for one in damaged], 40)
+    assert [line for line in found if line["logger"] != "request"] == []
+    assert len(found) == len(damaged)
 
 
 def test_one_bad_photo_among_several_is_told(server: Client) -> None:
