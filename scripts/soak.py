@@ -3,6 +3,7 @@
     \b
     python scripts/soak.py fuzz --requests 5000 --seed 1    broken requests of every kind
     python scripts/soak.py fuzz --seed 1 --only 1234        one of them again
+    python scripts/soak.py fuzz --edge                      through deploy/envoy.yaml
     python scripts/soak.py soak --minutes 20                a mixed load, memory watched
 
 It starts a server of its own with one archive (the first of model_store, or --archive), and stops
@@ -22,6 +23,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,7 +34,7 @@ from benchmark import machine
 from benchmark.networks import SetupError
 from benchmark.servers import Side, ours
 from running import ROOT
-from soaking import photos
+from soaking import behind, photos
 from soaking.calls import Call
 from soaking.cases import call as case
 from soaking.report import Report, plot
@@ -47,6 +49,7 @@ Archive = Annotated[Path | None, typer.Option(help="The archive; the first of mo
 Out = Annotated[Path, typer.Option(help="Where table, JSON, plot and wrong answers go.")]
 Seed = Annotated[int, typer.Option(min=0, help="Which requests.")]
 Connections = Annotated[int, typer.Option(min=1, help="Requests under way at once.")]
+Edge = Annotated[bool, typer.Option("--edge", help="Through deploy/envoy.yaml, as the public.")]
 
 
 def _archive(given: Path | None) -> Path:
@@ -71,19 +74,24 @@ def _run(
     indices: Iterable[int] | None = None,
     seconds: float | None = None,
     good: float = 0.25,
+    edge: bool = False,
 ) -> None:
     """Start the server, send, judge, report, and exit with 1 where it failed."""
     chosen = _archive(archive)
     options: dict[str, Any] = {
         "archive": chosen.name, "seed": seed, "connections": connections, "good": good,
-        "seconds": seconds,
+        "seconds": seconds, "edge": edge,
     }  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         scratch = Path(folder)
         photo = scratch / "photo.png"
         photo.write_bytes(photos.good(0)[0])
-        with ours(chosen, photo, scratch / "server") as side:
-            target = _target(side, scratch / "server" / "run" / "server.json")
+        with ExitStack() as open_ones:
+            side = open_ones.enter_context(ours(chosen, photo, scratch / "server"))
+            run_dir = scratch / "server" / "run"
+            target = _target(side, run_dir / "server.json")
+            if edge:
+                target = open_ones.enter_context(behind.edge(target, run_dir, scratch))
             tally, watch = Tally(seed, out), Watch(side.pid)
             took = drive(
                 target, tally, connections=connections, indices=indices, seconds=seconds,
@@ -119,6 +127,7 @@ def fuzz(
     archive: Archive = None,
     connections: Connections = 4,
     out: Out = Path("out/fuzz"),
+    edge: Edge = False,
 ) -> None:
     """Broken requests of every kind by every way, a quarter of good ones among them."""
     if only is not None:
@@ -127,7 +136,7 @@ def fuzz(
     indices = range(requests) if only is None else [only]
     # One that must be answered, so that one request alone tells, too, whether the server lives.
     good = next(n for n in range(requests, requests + 1000) if case(seed, n, "ours").digest)
-    _run("fuzz", archive, out, seed, connections, indices=[*indices, good])
+    _run("fuzz", archive, out, seed, connections, indices=[*indices, good], edge=edge)
 
 
 @app.command()
@@ -137,9 +146,10 @@ def soak(
     archive: Archive = None,
     connections: Connections = 6,
     out: Out = Path("out/soak"),
+    edge: Edge = False,
 ) -> None:
     """A mixed load: three of four photos are good."""
-    _run("soak", archive, out, seed, connections, seconds=minutes * 60, good=0.75)
+    _run("soak", archive, out, seed, connections, seconds=minutes * 60, good=0.75, edge=edge)
 
 
 def _ended(number: int, frame: object) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import grpc
 import httpx
@@ -43,6 +46,7 @@ class Target:
         pid: of the Java process.
         model: its name.
         colours: it is the tests' constructed network, which tells a photo's colour.
+        authority: with TLS, who vouches for the server.
     """
 
     base: str
@@ -51,16 +55,26 @@ class Target:
     pid: int
     model: str
     colours: bool
+    authority: Path | None = None
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
         """One connection of HTTP and one of gRPC, for one thread."""
         options = [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
         with (
-            httpx.Client(base_url=self.base, timeout=PATIENCE) as http,
-            grpc.insecure_channel(self.grpc, options) as channel,
+            httpx.Client(base_url=self.base, timeout=PATIENCE, verify=self._verify()) as http,
+            self._channel(options) as channel,
         ):
             yield Connection(self, http, channel)
+
+    def _verify(self) -> ssl.SSLContext | bool:
+        return ssl.create_default_context(cafile=self.authority) if self.authority else True
+
+    def _channel(self, options: list[tuple[str, int]]) -> Any:
+        if self.authority is None:
+            return grpc.insecure_channel(self.grpc, options)
+        trusted = grpc.ssl_channel_credentials(self.authority.read_bytes())
+        return grpc.secure_channel(self.grpc, trusted, options)
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,8 @@ def drive(
     def _send(connection: Connection, index: int) -> None:
         call = case(tally.seed, index, target.model, good)
         answer = connection.send(call)
-        tally.note(index, call, judge(call, answer, target.colours), answer.seconds)
+        verdict = judge(call, answer, target.colours, edge=target.authority is not None)
+        tally.note(index, call, verdict, answer.seconds)
 
     with ThreadPoolExecutor(connections) as pool:
         running = {pool.submit(one_connection) for _ in range(connections)}

@@ -31,6 +31,8 @@ _REFUSED_BY_FRONTEND: Final = {
     # A message that is none, or NaN in a tensor: Java's exception, of which gRPC says nothing.
     "UNKNOWN": ("",),
 }
+# What deploy/envoy.yaml says of what it does not route.
+_NOT_ROUTED: Final = "no such path here"
 _SCORES_APART: Final = 1e-6
 
 
@@ -50,12 +52,15 @@ class Verdict:
     fault: str = ""
 
 
-def judge(call: Call, answer: Answer, colours: bool = False) -> Verdict:
+def judge(call: Call, answer: Answer, colours: bool = False, edge: bool = False) -> Verdict:
     """The verdict on an answer.
 
     Args:
         colours: the model tells the colour of the photo.
+        edge: it came through deploy/envoy.yaml.
     """
+    if edge and not call.digest and _by_edge(call, answer):
+        return Verdict(f"edge {answer.code}")
     of_frontend = None if call.digest else _by_frontend(call, answer)
     if of_frontend:
         return of_frontend
@@ -82,6 +87,20 @@ def judge(call: Call, answer: Answer, colours: bool = False) -> Verdict:
     if call.digest:
         problem = problem or _good_problem(call, body, colours)
     return Verdict(outcome, problem)
+
+
+def _by_edge(call: Call, answer: Answer) -> bool:
+    """Whether the edge refused a call by itself."""
+    if call.protocol != "http":
+        return answer.code == "UNIMPLEMENTED" and _NOT_ROUTED in answer.says
+    body = b"".join(answer.body)
+    if not body:
+        # What is no HTTP that it takes gets a bare 4xx; what calls itself gRPC, gRPC's answer.
+        as_grpc = any("application/grpc" in value.lower() for _, value in call.headers)
+        return answer.code.startswith("4") or (answer.code == "200" and as_grpc)
+    if answer.code == "431":
+        return True
+    return answer.code == "404" and _NOT_ROUTED in body.decode("utf-8", "replace")
 
 
 def _by_frontend(call: Call, answer: Answer) -> Verdict | None:

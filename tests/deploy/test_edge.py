@@ -191,6 +191,34 @@ def test_it_listens_on_one_port_of_loopback_and_has_no_admin(edge: Edge) -> None
     assert listening == {("127.0.0.1", edge.port)}
 
 
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("application/x-www-form-urlencoded", "data=%zz"),
+        (
+            "multipart/form-data; boundary=b",
+            "--b\r\nContent-Disposition: form-data\r\n\r\nx\r\n--b--",
+        ),
+        (
+            "multipart/form-data; boundary=b",
+            '--b\r\nContent-Disposition: form-data; name="data"\r\n'
+            "Content-Type: multipart/mixed\r\n\r\nx\r\n--b--",
+        ),
+    ],
+)
+def test_a_form_that_cannot_be_read_is_the_callers_fault(
+    edge: Edge, server: Client, kind: str, body: str
+) -> None:
+    path, headers = f"/predictions/{COLOURS}", {"Content-Type": kind}
+    # TorchServe by itself calls it its own.
+    assert server.http.post(path, content=body, headers=headers).status_code == 500
+    with edge.client() as http:
+        reply = http.post(path, content=body, headers=headers)
+    assert reply.status_code == 400
+    assert reply.json()["error"]["code"] == "invalid_request"
+    assert "accepted: multipart/form-data" in reply.json()["error"]["message"]
+
+
 @pytest.mark.parametrize("http2", [False, True])
 def test_a_prediction_with_its_explanation_over_http(edge: Edge, http2: bool) -> None:
     with edge.client(http2=http2) as http:

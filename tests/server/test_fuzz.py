@@ -90,6 +90,24 @@ def test_what_is_wrong_with_an_answer_is_said(one: Call, got: Answer, said: str)
     assert said in problem if said else problem == ""
 
 
+def test_what_the_edge_refuses_by_itself_is_told_apart() -> None:
+    none = b'{"error": {"code": "not_found", "status": 404, "message": "no such path here"}}'
+    as_grpc = Call("h", "http", "POST", headers=(("Content-Type", "application/grpc"),))
+    streaming = Call("p", "duplex", f"{PREDICTIONS}2")
+    refused = [
+        (HTTP, answer("404", none)),
+        (HTTP, answer("400", b"")),
+        (as_grpc, answer("200", b"")),
+        (streaming, answer("UNIMPLEMENTED", b"", none.decode())),
+    ]
+    for one, got in refused:
+        assert judge(one, got, edge=True).outcome == f"edge {got.code}"
+        if one.protocol == "http":
+            assert judge(one, got).problem
+    for one, got in ((HTTP, answer("200", b"")), (HTTP, answer("503", b""))):
+        assert judge(one, got, edge=True).problem
+
+
 def test_what_the_frontend_does_alone_is_told_apart() -> None:
     body = b'{"code": 500, "type": "ErrorDataDecoderException", "message": "empty name"}'
     verdict = judge(HTTP, answer("500", body))
