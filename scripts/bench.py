@@ -226,13 +226,8 @@ def _numbers(option: str, text: str | None) -> tuple[int, ...] | None:
         raise BenchError(f"{option} {text!r}: accepted are whole numbers and commas") from None
 
 
-def _ended(number: int, frame: object) -> None:
-    """Leave as an error would, so that the servers are stopped."""
-    sys.exit(128 + number)
-
-
 def main() -> None:
-    signal.signal(signal.SIGTERM, _ended)
+    signal.signal(signal.SIGTERM, servers.ended)
     try:
         app()
     except (BenchError, SetupError, LoadError) as error:

@@ -32,7 +32,7 @@ from rich.console import Console
 
 from benchmark import machine
 from benchmark.networks import SetupError
-from benchmark.servers import Side, ours
+from benchmark.servers import Side, ended, ours
 from running import ROOT
 from soaking import behind, photos
 from soaking.calls import Call
@@ -152,13 +152,8 @@ def soak(
     _run("soak", archive, out, seed, connections, seconds=minutes * 60, good=0.75, edge=edge)
 
 
-def _ended(number: int, frame: object) -> None:
-    """Leave as an error would, so that the server is stopped."""
-    sys.exit(128 + number)
-
-
 def main() -> None:
-    signal.signal(signal.SIGTERM, _ended)
+    signal.signal(signal.SIGTERM, ended)
     try:
         app()
     except SetupError as error:

@@ -183,6 +183,11 @@ def stock(archive: Path, photo: Path, folder: Path) -> Iterator[Side]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
+def ended(number: int, frame: object) -> None:
+    """A signal's handler: leave as an error would, so that the servers are stopped."""
+    sys.exit(128 + number)
+
+
 def _described(management: str, token: str) -> dict[str, Any]:
     """What our model says of itself under ``model``: precision, whether it is compiled, ..."""
     reply = httpx.get(

@@ -19,8 +19,8 @@ from soaking.calls import Call, Protocol
 _GRPC: Final = "/org.pytorch.serve.grpc."
 PREDICTIONS: Final = _GRPC + "inference.InferenceAPIsService/Predictions"
 STREAM: Final = _GRPC + "inference.InferenceAPIsService/StreamPredictions"
-#: A second message with a sequence id kills the worker for good, whatever the handler does
-#: (docs/reliability.md); without one, TorchServe refuses it.
+#: Sent without a sequence id: with one, a call can stop the model for good, whatever the handler
+#: does (docs/reliability.md).
 DUPLEX: Final = _GRPC + "inference.InferenceAPIsService/StreamPredictions2"
 INFER: Final = _GRPC + "openinference.GRPCInferenceService/ModelInfer"
 _ASIDE: Final = (
