@@ -5,6 +5,7 @@ This module defines one class and no more: TorchServe refuses an entry module wi
 
 from __future__ import annotations
 
+import gc
 import logging
 from http import HTTPStatus
 from pathlib import Path
@@ -44,6 +45,8 @@ class GradCamHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untype
             self.device,
         )
         self.model = self.pipeline.network.module
+        # All that is loaded stays: the collector need not walk through it between requests.
+        gc.freeze()
         # TorchServe's own lines for each request, which this handler's say better.
         logging.getLogger().addFilter(journal.is_no_chatter)
         self.initialized = True

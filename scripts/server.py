@@ -31,6 +31,10 @@ from tls import Certificate, CertificateError
 #: One JSON object a line, of the server and its workers; and what they say before that is set up.
 LOG = RUN_DIR / "logs" / "server.log"
 CONSOLE = RUN_DIR / "console.log"
+# How often one of PyTorch's threads looks for more to do before it sleeps. That is long enough for
+# the gap between two layers, some 50 us; by default it takes a core for 10 ms more, from whoever
+# draws the pictures and from TorchServe.
+SPINS = "20000"
 
 app = typer.Typer(
     add_completion=False, help=__doc__, rich_markup_mode=None, pretty_exceptions_enable=False
@@ -83,6 +87,7 @@ def _launch(
         "JAVA_HOME": str(home),
         "TMPDIR": scratch,
         "TEMP": scratch,
+        "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", SPINS),
         # Into LOG rather than to stdout, which nobody would cut.
         "LOG_TO": "file",
         "LOG_LOCATION": str(LOG.parent),

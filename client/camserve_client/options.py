@@ -20,7 +20,7 @@ class Choices(TypedDict, total=False):
         method: how the map is made, ``gradcam`` or another.
         layer: a layer that the model serves, or several, whose maps are averaged.
         outputs: of ``heatmap``, ``overlay``, ``mask``, ``map``, ``boxes``.
-        image_format: ``png``, ``jpeg`` or ``webp``.
+        image_format: ``png``, ``jpeg``, ``webp``, or ``auto``: ``jpeg`` for overlays, else ``png``.
         size: what the pictures show: ``model``, the network's input; ``original``, the photo; a
             number, the photo with that longest side.
         colormap: OpenCV's name of it, in lower case.

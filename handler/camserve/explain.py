@@ -171,8 +171,8 @@ def _maps(
         for layer, gradient in gradients.items():
             activations = scores.activations[layer].detach()
             for method, rows in _by_method(places, samples, layer, wishes).items():
-                of_rows = activations[[samples[places[row]] for row in rows]]
-                raw = METHODS[method](of_rows.float(), gradient[rows].float())
+                of_rows = gradcam.rows_of(activations, [samples[places[row]] for row in rows])
+                raw = METHODS[method](of_rows.float(), gradcam.rows_of(gradient, rows).float())
                 yield _Part([places[row] for row in rows], layer, gradcam.normalise(raw))
 
 

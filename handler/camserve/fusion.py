@@ -11,6 +11,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, Final, cast
 
 import torch
@@ -58,9 +59,25 @@ class _Chain:
         return _sole_user(self.nodes[-1])
 
 
-def fuse(
-    trunk: fx.GraphModule, example: Tensor, batch_size: int, kernels: Kernels
-) -> fx.GraphModule:
+class Fused(nn.Module):
+    """A fused trunk: its generated code, which finds what it calls without nn.Module's search.
+
+    Each look-up is short, but for one photo all of them together are a tenth of the time.
+    """
+
+    def __init__(self, graph: fx.GraphModule) -> None:
+        super().__init__()
+        self.graph = graph
+        self._names = SimpleNamespace(**graph._modules, **graph._parameters, **graph._buffers)
+        # Each GraphModule has a class of its own, whose method the code is.
+        self._code = type(graph).forward
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (N, K, h, w), float32."""
+        return cast(Tensor, self._code(self._names, inputs))
+
+
+def fuse(trunk: fx.GraphModule, example: Tensor, batch_size: int, kernels: Kernels) -> Fused:
     """A trunk that computes the same in fewer and faster kernels.
 
     Args:
@@ -90,7 +107,7 @@ def fuse(
     trunk.graph.lint()
     trunk.delete_all_unused_submodules()
     trunk.recompile()
-    return trunk
+    return Fused(trunk)
 
 
 def rounds(trunk: nn.Module) -> bool:

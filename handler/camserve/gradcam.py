@@ -271,7 +271,13 @@ def gradients(
             retain_graph=n + 1 < len(rounds),
         )
         rows = [samples[place] for place in places]
-        yield places, {name: gradient[rows] for name, gradient in zip(names, found, strict=True)}
+        by_layer = zip(names, found, strict=True)
+        yield places, {name: rows_of(gradient, rows) for name, gradient in by_layer}
+
+
+def rows_of(values: Tensor, rows: Sequence[int]) -> Tensor:
+    """Some rows of a tensor, in that order; not a copy but the tensor where they are all of it."""
+    return values if list(rows) == list(range(len(values))) else values[rows]
 
 
 def normalise(raw: Tensor) -> Maps:

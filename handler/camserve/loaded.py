@@ -68,6 +68,7 @@ class Loaded:
             settings.layer,
             example,
             batch_size,
+            threads,
             settings.precision,
             settings.compile,
         )

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from camserve.errors import SettingsError
-from camserve.settings import Preprocess, Settings
+from camserve.settings import Settings
 from camserve.targets import Labels
 
 
@@ -31,7 +31,7 @@ class Network:
         module: in eval mode, on ``device``; (N, 3, H, W) normalised input -> (N, C) logits.
         labels: of its C classes.
         sha256: of its weights' file.
-        mean, std: (1, 3, 1, 1), for values in [0, 1].
+        mean, std: (3,), for values in [0, 1].
         device: where it runs.
     """
 
@@ -68,13 +68,18 @@ class Network:
                 f"classes: {failure}"
             ) from None
         module = module.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        mean, std = _constants(settings.preprocess, device)
+        mean = torch.tensor(settings.preprocess.mean, device=device)
+        std = torch.tensor(settings.preprocess.std, device=device)
         return cls(module, labels, sha256, mean, std, device)
 
     def normalise(self, crops: NDArray[np.uint8]) -> Tensor:
         """(N, H, W, 3) RGB, 0 to 255 -> (N, 3, H, W) as the weights want it, on the device."""
-        pixels = torch.from_numpy(crops).to(self.device).permute(0, 3, 1, 2)
-        return pixels.float().div_(255).sub_(self.mean).div_(self.std)
+        pixels = torch.from_numpy(crops).to(self.device)
+        # Row by row, the constants repeated: with one value for each of a pixel's three channels,
+        # PyTorch would take three numbers at a time.
+        mean, std = self.mean.repeat(pixels.shape[2]), self.std.repeat(pixels.shape[2])
+        rows = pixels.flatten(2).float().div_(255).sub_(mean).div_(std)
+        return rows.view(pixels.shape).permute(0, 3, 1, 2)
 
     def example(self, side: int) -> Tensor:
         """(1, 3, side, side) input on the device, as much like a photo as seeded noise can be.
@@ -120,11 +125,3 @@ def build(arch: str, kwargs: Mapping[str, Any], classes: int) -> nn.Module:
     if not isinstance(network, nn.Module):
         raise SettingsError(f"arch {arch!r} gives {type(network).__name__}, not a torch module")
     return network
-
-
-def _constants(preprocess: Preprocess, device: torch.device) -> tuple[Tensor, Tensor]:
-    mean, std = (
-        torch.tensor(values, device=device).view(1, 3, 1, 1)
-        for values in (preprocess.mean, preprocess.std)
-    )
-    return mean, std

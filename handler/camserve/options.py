@@ -20,7 +20,7 @@ Method = Literal[
     "eigencam", "eigengradcam",
 ]  # fmt: skip
 Output = Literal["heatmap", "overlay", "mask", "map", "boxes"]
-ImageFormat = Literal["png", "jpeg", "webp"]
+ImageFormat = Literal["auto", "png", "jpeg", "webp"]
 # OpenCV's own names, in lower case.
 Colormap = Literal[
     "autumn", "bone", "jet", "winter", "rainbow", "ocean", "summer", "spring", "cool", "hsv",
@@ -125,7 +125,7 @@ class Options(Values):
         AfterValidator(_distinct),
         Field(description=f"a list of one or more of: {_names(Output)}"),
     ] = ("heatmap", "overlay")
-    image_format: ImageFormat = Field("png", description=f"one of: {_names(ImageFormat)}")
+    image_format: ImageFormat = Field("auto", description=f"one of: {_names(ImageFormat)}")
     size: Annotated[
         Size,
         BeforeValidator(_number),

@@ -100,7 +100,7 @@ class Pipeline:
         self.ways = loaded.ways
         self.batch_size = loaded.batch_size
         self._answers = Answers(model, loaded.network.labels, loaded.settings.preprocess.crop)
-        self._threads = ThreadPoolExecutor(loaded.threads, "pictures")
+        self._helpers = ThreadPoolExecutor(loaded.threads, "pictures")
 
     @classmethod
     def load(
@@ -220,10 +220,24 @@ class Pipeline:
     def _side_by_side(
         self, step: Callable[..., T], tasks: Sequence[tuple[Any, ...]]
     ) -> list[T | RequestError]:
-        """One step for many photos, in threads: OpenCV and Pillow work without Python's lock."""
-        if len(tasks) < 2:
-            return [isolation.attempt(step, *task) for task in tasks]
-        return list(self._threads.map(lambda task: isolation.attempt(step, *task), tasks))
+        """One step for many photos, in threads: OpenCV and Pillow work without Python's lock.
+
+        This thread is one of them, and each takes the next photo that is left: none is woken for a
+        single one, and none waits while another has several large ones before it.
+        """
+        results: dict[int, T | RequestError] = {}
+        left = iter(range(len(tasks)))
+
+        def work() -> None:
+            for n in left:
+                results[n] = isolation.attempt(step, *tasks[n])
+
+        helpers = min(self.loaded.threads, len(tasks)) - 1
+        helping = [self._helpers.submit(work) for _ in range(helpers)]
+        work()
+        for one in helping:
+            one.result()
+        return [results[n] for n in range(len(tasks))]
 
     def _reply(self, request: Asked, batch: Batch, outcomes: Mapping[int, Outcome]) -> Reply:
         """One request's reply, noted in the batch's journal."""

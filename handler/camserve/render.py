@@ -97,12 +97,22 @@ class Heat:
 
     def over(self, frame: Frame) -> Map:
         """(frame.height, frame.width) in [0, 1]; zero where the network did not see the photo."""
+        return cast(Map, np.clip(self._over(frame), 0, 1))
+
+    def grey(self, frame: Frame) -> Pixels:
+        """The same, 0 to 255."""
+        # It rounds as NumPy does, and what is beyond 255 becomes 255, all in one go.
+        return cast(Pixels, cv2.convertScaleAbs(self._over(frame), alpha=255))
+
+    def _over(self, frame: Frame) -> Map:
+        """As :meth:`over`, but for what rounding adds to 1."""
         heat = self._mean(frame)
         if self.flat:
-            heat = np.zeros_like(heat)
-        elif len(self._maps) > 1:
-            heat = (heat - self._low) / (self.peak - self._low)
-        return cast(Map, np.clip(heat, 0, 1))
+            return np.zeros_like(heat)
+        if len(self._maps) > 1:
+            # Rounding may leave a trifle below zero.
+            heat = np.maximum((heat - self._low) / (self.peak - self._low), 0)
+        return heat
 
     def _mean(self, frame: Frame) -> Map:
         spread = [spread_over(frame, map) for map in self._maps]
@@ -155,7 +165,7 @@ def draw(
     drawings: dict[Output, Callable[[], Drawing]] = {
         "heatmap": lambda: encode(sheet.heatmap, options.image_format),
         "overlay": lambda: encode(
-            overlay(sheet.heatmap, view.pixels, options.alpha), options.image_format
+            overlay(sheet.heatmap, view.pixels, options.alpha), options.image_format, photo=True
         ),
         "mask": lambda: encode(sheet.grey, options.image_format),
         "map": lambda: heat.map,
@@ -175,7 +185,7 @@ class _Sheet:
     @cached_property
     def grey(self) -> Pixels:
         """(height, width), 0 to 255."""
-        return cast(Pixels, np.rint(self.heat.over(self.view.frame) * 255).astype(np.uint8))
+        return self.heat.grey(self.view.frame)
 
     @cached_property
     def heatmap(self) -> Pixels:
@@ -193,9 +203,18 @@ def overlay(heatmap: Pixels, photo: Pixels, alpha: float) -> Pixels:
     return cast(Pixels, cv2.addWeighted(heatmap, alpha, photo, 1 - alpha, 0))
 
 
-def encode(picture: Pixels, image_format: ImageFormat) -> Image:
-    """(h, w, 3) RGB or (h, w) grey -> the file."""
+def encode(picture: Pixels, image_format: ImageFormat, *, photo: bool = False) -> Image:
+    """(h, w, 3) RGB or (h, w) grey -> the file.
+
+    Args:
+        picture: what to write.
+        image_format: ``auto`` is ``jpeg`` for a photo, which without loss would have six times the
+            bytes, and ``png`` for what is drawn: its numbers can be read back.
+        photo: it shows one.
+    """
     height, width = picture.shape[:2]
+    if image_format == "auto":
+        image_format = "jpeg" if photo else "png"
     data = png.encode(picture) if image_format == "png" else _lossy(picture, image_format)
     return Image(data, f"image/{image_format}", width, height)
 

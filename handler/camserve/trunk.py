@@ -18,6 +18,7 @@ from torch import Tensor, fx, nn
 from camserve import fusion, machine
 from camserve.kernels import Kernels
 from camserve.settings import Compile, Precision
+from camserve.shares import Shared
 
 # The traced module that stands where the target layer's output is.
 _PLACE: Final = "target_layer"
@@ -31,21 +32,24 @@ _ROUNDED: Final = 0.1
 class Cut(nn.Module):
     """A network in two parts, with a module between them for the hook.
 
-    Attributes:
-        trunk: (N, 3, H, W) -> the target layer's output; leaves no tape.
-        layer: hands that on.
+    Args:
+        trunk: (N, 3, H, W) -> the target layer's output.
         head: the layer's output -> (N, C) logits.
+        threads: that share a batch's samples on their way through the trunk.
+
+    Attributes:
+        trunk: leaves no tape.
+        layer: hands its output on.
+        head: the same.
     """
 
-    def __init__(self, trunk: nn.Module, head: nn.Module) -> None:
+    def __init__(self, trunk: nn.Module, head: nn.Module, threads: int) -> None:
         super().__init__()
-        self.trunk, self.layer, self.head = trunk, nn.Identity(), head
+        self.trunk, self.layer, self.head = Shared(trunk, threads), nn.Identity(), head
 
     def forward(self, inputs: Tensor) -> Any:
         """(N, 3, H, W) -> (N, C)."""
-        with torch.no_grad():
-            activations = self.trunk(inputs)
-        return self.head(self.layer(activations))
+        return self.head(self.layer(self.trunk(inputs)))
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ def accelerate(
     layer: str,
     example: Tensor,
     batch_size: int,
+    threads: int,
     precision: Precision,
     compile: Compile,
 ) -> Fast:
@@ -83,6 +88,7 @@ def accelerate(
         layer: the dotted name of one of its modules.
         example: (1, 3, H, W) input, on the network's device.
         batch_size: the most samples of a pass.
+        threads: that a processor computes them in.
         precision: ``auto`` is bfloat16 where the device multiplies it faster than float32.
         compile: ``auto`` is oneDNN's kernels where the device is a processor that has them.
     """
@@ -101,7 +107,9 @@ def accelerate(
     if not (onednn or rounded):
         return Fast(None, "float32", False, "; ".join(reasons))
     try:
-        fast = _fastest(network, layer, example, batch_size, onednn, rounded, precision == "auto")
+        fast = _fastest(
+            network, layer, example, batch_size, threads, onednn, rounded, precision == "auto"
+        )
     except Exception as failure:
         # Tracing and trying a network of any kind raises nearly anything.
         reasons.append(f"it cannot be cut at {layer!r}: {_brief(failure)}")
@@ -114,6 +122,7 @@ def _fastest(
     layer: str,
     example: Tensor,
     batch_size: int,
+    threads: int,
     onednn: bool,
     rounded: bool,
     unless_worse: bool,
@@ -129,7 +138,9 @@ def _fastest(
     def cut(numbers: torch.dtype, samples: int = batch_size) -> Cut:
         trunk, head = _split(network, layer)
         kernels = Kernels(numbers, onednn)
-        return Cut(fusion.fuse(trunk, example, samples, kernels), head).eval()
+        fused = fusion.fuse(trunk, example, samples, kernels)
+        # What a GPU computes, it shares out by itself.
+        return Cut(fused, head, threads if example.device.type == "cpu" else 1).eval()
 
     # Where it is only held to it, its weights are laid out but once.
     exact = cut(torch.float32, 1 if rounded else batch_size)

@@ -25,6 +25,7 @@ from networks import gradients_of
 from rows import answer, form, jsoned
 
 BATCH = 8
+THREADS = 2
 NO_FASTER = "the processor multiplies bfloat16 no faster than float32"
 
 
@@ -65,7 +66,7 @@ def accelerate(
     compile: Any = "auto",
     side: int = 16,
 ) -> Fast:
-    return trunk.accelerate(network, layer, noise(1, side), BATCH, precision, compile)
+    return trunk.accelerate(network, layer, noise(1, side), BATCH, THREADS, precision, compile)
 
 
 def cut(network: nn.Module, layer: str = "layer", **how: Any) -> trunk.Cut:
@@ -288,7 +289,7 @@ def test_settings_and_machine_say_how_the_trunk_runs(
         assert apart(found, scores) < (1e-5 if numbers == "float32" else 0.05)
         assert (apart(found, scores) > 1e-4) is (numbers == "bfloat16")
         # OneDNN's kernels keep their weights in a layout of their own.
-        kinds = {type(kernel).__name__ for kernel in fast.cut.trunk.children()}
+        kinds = {type(kernel).__name__ for kernel in fast.cut.trunk.module.graph.children()}
         assert ("OneDnn" in kinds) is compiled
 
 
