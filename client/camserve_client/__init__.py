@@ -6,7 +6,7 @@ Four clients with one surface: :class:`Client` and :class:`AsyncClient` over HTT
     with Client("http://127.0.0.1:8080", "resnet50", token=token) as client:
         reply = client.explain("cat.jpg", target="tabby", outputs=["overlay"])
     print(reply.predictions[0].label)
-    reply.explanations[0].overlay.save("cat-tabby.png")
+    reply.explanations[0].overlay.save("cat-tabby.jpg")
 
 A call takes a photo as bytes, a path, a numpy array or a PIL image, and the server's options by
 their names (:class:`Options`). It ends in a :class:`Reply` or raises a :class:`CamserveError`.

@@ -28,9 +28,11 @@ _COLOURS: Final[dict[str, Pixels]] = {
     )
     for name in get_args(Colormap)
 }
-# At the quality where the coding no longer shows in a heatmap.
+# At the quality where the coding no longer shows in a heatmap; the colours of a JPEG as fine as its
+# brightness, since they say how hot a place is.
+_FULL_COLOUR: Final = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 _LOSSY: Final[dict[str, tuple[str, list[int]]]] = {
-    "jpeg": (".jpg", [cv2.IMWRITE_JPEG_QUALITY, 90]),
+    "jpeg": (".jpg", [cv2.IMWRITE_JPEG_QUALITY, 95, *_FULL_COLOUR]),
     "webp": (".webp", [cv2.IMWRITE_WEBP_QUALITY, 85]),
 }
 _ROUNDING: Final = 1e-6
@@ -208,8 +210,8 @@ def encode(picture: Pixels, image_format: ImageFormat, *, photo: bool = False) -
 
     Args:
         picture: what to write.
-        image_format: ``auto`` is ``jpeg`` for a photo, which without loss would have six times the
-            bytes, and ``png`` for what is drawn: its numbers can be read back.
+        image_format: ``auto`` is ``jpeg`` for a photo, which without loss would have four times
+            the bytes, and ``png`` for what is drawn: its numbers can be read back.
         photo: it shows one.
     """
     height, width = picture.shape[:2]

@@ -138,7 +138,7 @@ def _fastest(
     def cut(numbers: torch.dtype, samples: int = batch_size) -> Cut:
         trunk, head = _split(network, layer)
         kernels = Kernels(numbers, onednn)
-        fused = fusion.fuse(trunk, example, samples, kernels)
+        fused = fusion.Bare(fusion.fuse(trunk, example, samples, kernels))
         # What a GPU computes, it shares out by itself.
         return Cut(fused, head, threads if example.device.type == "cpu" else 1).eval()
 

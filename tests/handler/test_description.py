@@ -147,7 +147,7 @@ def test_defaults_are_the_operators(options: dict[str, Any]) -> None:
         "method": "gradcam",
         "layer": ["layer3.5"],
         "outputs": ["heatmap", "overlay"],
-        "image_format": "png",
+        "image_format": "auto",
         "size": "model",
         "colormap": "jet",
         "alpha": 0.75,

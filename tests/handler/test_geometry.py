@@ -512,7 +512,7 @@ def drawn(stored: NDArray[np.uint8], orientation: int, fit: str, size: Size) -> 
         pictures.view(original, crop, shown, size),
         frame,
         side,
-        Options(outputs=("mask", "overlay", "boxes"), alpha=0),
+        Options(outputs=("mask", "overlay", "boxes"), alpha=0, image_format="png"),
     )
     mask, overlay = (
         cv2.imdecode(np.frombuffer(drawings[output].data, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -740,7 +740,8 @@ def test_disc_is_found_and_shown_as_stored_in_every_kind_of_file(
     scene = SCENES["landscape"]
     orientations = range(1, 9) if kind == "jpeg" else (2, 6, 7)
     files = [KINDS[kind](scene.stored, orientation) for orientation in orientations]
-    replies = answers(colours, *files, outputs="mask,heatmap,overlay,boxes")
+    asked = {"outputs": "mask,heatmap,overlay,boxes", "image_format": "png"}
+    replies = answers(colours, *files, **asked)
     for orientation, reply, data in zip(orientations, replies, files, strict=True):
         assert_found(reply, scene, orientation, "crop")
         raster = scene.stored

@@ -416,13 +416,24 @@ def test_drawings_say_what_they_are(image_format, output):
     assert decoded(drawing).shape[:2] == (40, 60)
 
 
+def test_each_picture_is_of_the_format_that_suits_it_where_none_is_named():
+    drawings = draw(outputs=("heatmap", "overlay", "mask"))
+    kinds = {output: drawing.media_type for output, drawing in drawings.items()}
+    assert kinds == {"heatmap": "image/png", "overlay": "image/jpeg", "mask": "image/png"}
+    heatmap, overlay = (decoded(drawings[output]).astype(int) for output in ("heatmap", "overlay"))
+    exact = decoded(draw(outputs=("overlay",), image_format="png")["overlay"])
+    assert np.array_equal(decoded(draw(image_format="png")["heatmap"]), heatmap)
+    # VIEWS[1] is noise, the worst that a JPEG can be asked for.
+    assert np.abs(overlay - exact).mean() < 32
+
+
 @pytest.mark.parametrize("view", VIEWS, ids=SIZES)
 @pytest.mark.parametrize("maps", [[MAP], [MAP, random_map(7, 7)]], ids=["one-layer", "two-layers"])
 @pytest.mark.parametrize(("colormap", "alpha"), [("jet", 0.3), ("bone", 0.8)])
 def test_pictures_agree_with_each_other_at_every_size(view, maps, colormap, alpha):
     heat = Heat(maps, SIDE)
     outputs = ("mask", "heatmap", "overlay")
-    drawings = draw(view, heat, outputs=outputs, colormap=colormap, alpha=alpha)
+    drawings = draw(view, heat, outputs=outputs, colormap=colormap, alpha=alpha, image_format="png")
     mask, heatmap, overlay = (decoded(drawings[output]) for output in outputs)
     assert mask.shape == (view.frame.height, view.frame.width)
     assert np.abs(mask / 255 - heat.over(view.frame)).max() <= 0.5 / 255 + 1e-6

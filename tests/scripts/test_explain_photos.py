@@ -110,7 +110,7 @@ def test_a_folder_with_a_broken_photo(server: Client, photos: Path, tmp_path: Pa
         overlay = explanation["overlay"]
         assert overlay == {
             "file": overlay["file"],
-            "media_type": "image/png",
+            "media_type": "image/jpeg",
             "width": 224,
             "height": 224,
         }
@@ -120,10 +120,10 @@ def test_a_folder_with_a_broken_photo(server: Client, photos: Path, tmp_path: Pa
         # Beside the heat, in a corner, the photo's grey shows under JET's blue.
         assert picture[2, 2, 2] > picture[2, 2, 0]
     assert files == [
-        "a/disc-JPG-green.png",
-        "a/disc-png-red.png",
-        "b/deep/disc-cyan.png",
-        "b/disc-blue.png",
+        "a/disc-JPG-green.jpeg",
+        "a/disc-png-red.jpeg",
+        "b/deep/disc-cyan.jpeg",
+        "b/disc-blue.jpeg",
     ]
     assert {str(file.relative_to(out)) for file in out.rglob("*.*")} == {
         *files,
@@ -152,7 +152,7 @@ def test_a_photo_of_a_camera_held_on_its_side(server: Client, tmp_path: Path) ->
     (explanation,) = line["reply"]["explanations"]
     assert explanation["boxes"][0]["share"] > 0.5
     assert explanation["map"]["shape"] == [7, 7]
-    for output, name in (("overlay", "a-red.png"), ("mask", "a-red-mask.png")):
+    for output, name in (("overlay", "a-red.jpeg"), ("mask", "a-red-mask.png")):
         assert explanation[output]["file"] == name
         written = tmp_path / "out" / "explained" / name
         with Image.open(written) as picture:
@@ -174,7 +174,7 @@ def test_one_photo_and_the_classes_asked_for(server: Client, photos: Path, tmp_p
     assert len(line["reply"]["predictions"]) == 2
     (explanation,) = line["reply"]["explanations"]
     assert explanation["heatmap"]["file"] == "disc-blue-heatmap.png"
-    assert explanation["overlay"]["file"] == "disc-blue.png"
+    assert explanation["overlay"]["file"] == "disc-blue.jpeg"
     heatmap, overlay = (
         pixels(tmp_path / "here" / explanation[name]["file"]).astype(int)
         for name in ("heatmap", "overlay")

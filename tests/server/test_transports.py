@@ -155,7 +155,8 @@ def test_defaults_predict_and_explain(server: Client) -> None:
     assert len(reply["predictions"]) == 5
     (explanation,) = reply["explanations"]
     assert explanation["label"] == reply["predictions"][0]["label"] == "red"
-    assert explanation["heatmap"]["media_type"] == explanation["overlay"]["media_type"]
+    assert explanation["heatmap"]["media_type"] == "image/png"
+    assert explanation["overlay"]["media_type"] == "image/jpeg"
     assert picture(explanation["overlay"]).shape == (224, 224, 3)
 
 
