@@ -32,7 +32,7 @@ _COLOURS: Final[dict[str, Pixels]] = {
 # brightness, since they say how hot a place is.
 _FULL_COLOUR: Final = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 _LOSSY: Final[dict[str, tuple[str, list[int]]]] = {
-    "jpeg": (".jpg", [cv2.IMWRITE_JPEG_QUALITY, 95, *_FULL_COLOUR]),
+    "jpeg": (".jpg", [cv2.IMWRITE_JPEG_QUALITY, 90, *_FULL_COLOUR]),
     "webp": (".webp", [cv2.IMWRITE_WEBP_QUALITY, 85]),
 }
 _ROUNDING: Final = 1e-6

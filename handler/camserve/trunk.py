@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from camserve import fusion, machine
+from camserve.head import lighten
 from camserve.kernels import Kernels
 from camserve.settings import Compile, Precision
 from camserve.shares import Shared
@@ -140,7 +141,7 @@ def _fastest(
         kernels = Kernels(numbers, onednn)
         fused = fusion.Bare(fusion.fuse(trunk, example, samples, kernels))
         # What a GPU computes, it shares out by itself.
-        return Cut(fused, head, threads if example.device.type == "cpu" else 1).eval()
+        return Cut(fused, lighten(head), threads if example.device.type == "cpu" else 1).eval()
 
     # Where it is only held to it, its weights are laid out but once.
     exact = cut(torch.float32, 1 if rounded else batch_size)
