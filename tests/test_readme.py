@@ -90,7 +90,7 @@ def test_the_calls_of_the_readme(server: Client, folder: Path) -> None:
     assert "espresso" in over_http
     assert over_grpc.split() == ["cup", "True"]
     assert open_inference.split() == ["cup", "True"]
-    assert (folder / "out" / "cup.jpg").read_bytes().startswith(b"\xff\xd8\xff")
+    assert (folder / "out" / "cup-overlay.jpg").read_bytes().startswith(b"\xff\xd8\xff")
     assert (folder / "out" / "cup.jpg").read_bytes().startswith(b"\xff\xd8")
 
 

@@ -151,6 +151,8 @@ def _to_host(tensors: Sequence[Tensor]) -> Iterator[NDArray[Any]]:
 def _indices(order: Tensor, samples: Sequence[int], classes: Sequence[Class]) -> Tensor:
     """(M,) class indices; a rank is looked up in its sample's order."""
     device = order.device
+    if not classes:
+        return torch.empty(0, dtype=torch.long, device=device)
     ranked = torch.tensor(
         [isinstance(one, Rank) for one in classes], dtype=torch.bool, device=device
     )

@@ -266,7 +266,7 @@ def gradients(
     for n, places in enumerate(rounds):
         names = list(dict.fromkeys(name for place in places for name in layers[place]))
         found = torch.autograd.grad(
-            chosen[places].sum(),
+            rows_of(chosen, places).sum(),
             [scores.activations[name] for name in names],
             retain_graph=n + 1 < len(rounds),
         )

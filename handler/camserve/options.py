@@ -152,6 +152,8 @@ class Options(Values):
             RequestError: ``unknown_option`` or ``invalid_option``, naming the option, the value
                 and what would be accepted.
         """
+        if not given:
+            return self
         fields = type(self).model_fields
         for name in given:
             if name not in fields:

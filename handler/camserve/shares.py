@@ -7,7 +7,7 @@ through the whole network meet once, at its end.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Final
 
 import torch
@@ -33,14 +33,25 @@ class Shared(nn.Module):
         super().__init__()
         self.module = module
         self._threads = threads
-        self._pool = ThreadPoolExecutor(threads, "share", torch.set_num_threads, (1,))
+        # This thread takes a share, too.
+        self._helpers = ThreadPoolExecutor(
+            max(1, threads - 1), "share", torch.set_num_threads, (1,)
+        )
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(N, ...) -> (N, ...)."""
         share, rest = divmod(len(inputs), self._threads)
         if self._threads == 1 or rest or share < _WORTHWHILE:
             return self._of(inputs)
-        return torch.cat(list(self._pool.map(self._of, inputs.chunk(self._threads))))
+        own, *others = inputs.chunk(self._threads)
+        helping = [self._helpers.submit(self._of, other) for other in others]
+        torch.set_num_threads(1)
+        try:
+            outputs = self._of(own)
+        finally:
+            torch.set_num_threads(self._threads)
+            wait(helping)
+        return torch.cat([outputs, *(one.result() for one in helping)])
 
     def _of(self, inputs: Tensor) -> Tensor:
         # Each thread has a switch of its own for the tape.
