@@ -32,8 +32,8 @@ from tls import Certificate, CertificateError
 LOG = RUN_DIR / "logs" / "server.log"
 CONSOLE = RUN_DIR / "console.log"
 # How often one of PyTorch's threads looks for more to do before it sleeps. That is long enough for
-# the gap between two layers, some 50 us; by default it takes a core for 10 ms more, from whoever
-# draws the pictures and from TorchServe.
+# the gap between two layers, some 50 us; by default it takes a core for milliseconds more, from
+# whoever draws the pictures and from TorchServe.
 SPINS = "20000"
 
 app = typer.Typer(
