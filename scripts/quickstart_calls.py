@@ -72,8 +72,10 @@ def main() -> None:
             table.add_row(*first, prediction["label"], f"{prediction['probability']:.3f}")
         table.add_section()
         (folder / name).write_bytes(photo.read_bytes())
-        overlay = folder / f"{photo.stem}-overlay.png"
-        overlay.write_bytes(base64.b64decode(reply["explanations"][0]["overlay"]["b64"]))
+        picture = reply["explanations"][0]["overlay"]
+        suffix = picture["media_type"].removeprefix("image/")
+        overlay = folder / f"{photo.stem}-overlay.{suffix}"
+        overlay.write_bytes(base64.b64decode(picture["b64"]))
         written.append(overlay)
     console = Console()
     console.print(table)
