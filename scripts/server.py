@@ -83,11 +83,11 @@ def _launch(
     # TorchServe keeps sockets and its process id in the temporary directory, under fixed names.
     scratch = tempfile.mkdtemp(prefix="camserve-")
     environment = {
+        "GOMP_SPINCOUNT": SPINS,
         **os.environ,
         "JAVA_HOME": str(home),
         "TMPDIR": scratch,
         "TEMP": scratch,
-        "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", SPINS),
         # Into LOG rather than to stdout, which nobody would cut.
         "LOG_TO": "file",
         "LOG_LOCATION": str(LOG.parent),

@@ -14,7 +14,7 @@ def spatial_mean(values: Tensor) -> Tensor:
     """(N, K, h, w) -> (N, K, 1, 1).
 
     The gradient of a sum is one number for all its places, which PyTorch spreads without writing
-    it; that of its own mean it divides place by place, some thousand times the work.
+    it; that of its own mean it divides, and so writes, place by place.
     """
     return values.sum(dim=(2, 3), keepdim=True) / (values.shape[2] * values.shape[3])
 
@@ -27,8 +27,9 @@ def lighten(head: fx.GraphModule) -> fx.GraphModule:
     """
     for node in list(head.graph.nodes):
         if _averages_all(head, node):
+            (grid,) = node.all_input_nodes
             with head.graph.inserting_before(node):
-                mean = head.graph.call_function(spatial_mean, (node.args[0],))
+                mean = head.graph.call_function(spatial_mean, (grid,))
             node.replace_all_uses_with(mean)
             head.graph.erase_node(node)
     head.graph.lint()

@@ -39,9 +39,9 @@ class Cut(nn.Module):
         threads: that share a batch's samples on their way through the trunk.
 
     Attributes:
-        trunk: leaves no tape.
+        trunk: the same in shares; leaves no tape.
         layer: hands its output on.
-        head: the same.
+        head: as given.
     """
 
     def __init__(self, trunk: nn.Module, head: nn.Module, threads: int) -> None:

@@ -29,7 +29,7 @@ POOLS: dict[str, tuple[Any, bool]] = {
     "module of a pair": (nn.AdaptiveAvgPool2d((1, 1)), True),
     "function": (lambda values: F.adaptive_avg_pool2d(values, 1), True),
     "function of a pair, by name": (
-        lambda values: F.adaptive_avg_pool2d(values, output_size=(1, 1)),
+        lambda values: F.adaptive_avg_pool2d(output_size=(1, 1), input=values),
         True,
     ),
     # None of these is the mean over all.
