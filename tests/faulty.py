@@ -58,11 +58,17 @@ def misbehaving_archive(
             packed.writestr(name, content)
 
 
-def until(true: Callable[[], bool], seconds: float, what: str) -> float:
-    """Wait for something; the seconds that it took."""
+def until(true: Callable[[], bool], seconds: float, what: str | Callable[[], str]) -> float:
+    """Wait for something; the seconds that it took.
+
+    Args:
+        what: it is, or tells at the end what there is instead.
+    """
     start = time.monotonic()
     while not true():
-        assert time.monotonic() - start < seconds, f"not within {seconds:g} s: {what}"
+        assert time.monotonic() - start < seconds, (
+            f"not within {seconds:g} s: {what if isinstance(what, str) else what()}"
+        )
         time.sleep(0.05)
     return time.monotonic() - start
 

@@ -196,7 +196,7 @@ class Traffic:
         def right() -> list[Outcome]:
             return [one for one in self.outcomes[seen:] if one.kind == ANSWERED]
 
-        until(lambda: len(right()) >= answers, seconds, f"{answers} answers; {self.kinds}")
+        until(lambda: len(right()) >= answers, seconds, lambda: f"{answers} answers; {self.kinds}")
         return right()[0].ended - start
 
     def _ask(self, connection: Any, seed: int) -> None:

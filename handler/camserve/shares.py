@@ -45,11 +45,12 @@ class Shared(nn.Module):
             return self._of(inputs)
         own, *others = inputs.chunk(self._threads)
         helping = [self._helpers.submit(self._of, other) for other in others]
+        before = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
             outputs = self._of(own)
         finally:
-            torch.set_num_threads(self._threads)
+            torch.set_num_threads(before)
             wait(helping)
         return torch.cat([outputs, *(one.result() for one in helping)])
 

@@ -30,6 +30,7 @@ import constructed
 from client import Client, infer_request, v2_json
 from contract import inputs_of
 from edge import EdgeError, filled, settings
+from faulty import until
 from harness import COLOURS, ROOT, free_ports, run, script
 from tls import Certificate
 
@@ -482,6 +483,23 @@ def test_a_connection_without_a_request_is_closed(strict: Edge) -> None:
     with strict.connect() as connection:
         assert connection.recv(1) == b""
     assert time.monotonic() - begin < PATIENCE
+
+
+def test_no_connection_to_the_server_serves_two_requests(edge: Edge, server: Client) -> None:
+    """What TorchServe answers twice can then be nobody else's answer."""
+    port, envoy = int(server.ports["INFERENCE_PORT"]), psutil.Process(edge.pid)
+
+    def held() -> bool:
+        open_ones = envoy.net_connections("tcp")
+        return any(
+            one.raddr and one.raddr.port == port and one.status == psutil.CONN_ESTABLISHED
+            for one in open_ones
+        )
+
+    with edge.client() as http:
+        for _ in range(3):
+            assert http.post(f"/predictions/{COLOURS}", content=PHOTO).status_code == 200
+            until(lambda: not held(), 5, "the connection was closed")
 
 
 def test_connections_are_bounded(strict: Edge) -> None:

@@ -13,9 +13,10 @@ from camserve.shares import Shared
 
 
 @pytest.fixture(autouse=True)
-def two_threads() -> Iterator[None]:
+def three_threads() -> Iterator[None]:
+    """More than there are shares: the calling thread is to have its own number again."""
     before = torch.get_num_threads()
-    torch.set_num_threads(2)
+    torch.set_num_threads(3)
     yield
     torch.set_num_threads(before)
 
@@ -70,7 +71,7 @@ def test_each_share_has_a_thread_that_computes_alone() -> None:
         shared(batch(8))
     assert {alone for _, _, alone in module.calls} == {1}
     assert len({thread for _, thread, _ in module.calls}) == 2
-    assert torch.get_num_threads() == 2
+    assert torch.get_num_threads() == 3
 
 
 @pytest.mark.parametrize("size", [1, 8])
@@ -86,5 +87,5 @@ def test_a_share_that_fails_is_the_batchs_failure_and_the_next_batch_knows_nothi
         damaged[place, 0, 0, 0] = -1
         with pytest.raises(ArithmeticError, match="a negative sample"):
             shared(damaged)
-        assert torch.get_num_threads() == 2
+        assert torch.get_num_threads() == 3
         assert torch.equal(shared(batch(8)), batch(8) * 2)
