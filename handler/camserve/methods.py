@@ -26,7 +26,10 @@ def gradcam(activations: Tensor, gradients: Tensor) -> Tensor:
 
     Selvaraju et al. 2017, arXiv 1610.02391, equations 1 and 2.
     """
-    return _weighted(activations, gradients.mean(dim=(2, 3)))
+    spread = gradients.stride()[2:] == (0, 0)
+    # What a pooling's gradient is: one number for all places.
+    weights = gradients[:, :, 0, 0] if spread else gradients.mean(dim=(2, 3))
+    return _weighted(activations, weights)
 
 
 def gradcam_plus_plus(activations: Tensor, gradients: Tensor) -> Tensor:
