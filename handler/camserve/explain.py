@@ -153,18 +153,15 @@ def _indices(order: Tensor, samples: Sequence[int], classes: Sequence[Class]) ->
     device = order.device
     if not classes:
         return torch.empty(0, dtype=torch.long, device=device)
-    ranked = [isinstance(one, Rank) for one in classes]
+    ranked = torch.tensor(
+        [isinstance(one, Rank) for one in classes], dtype=torch.bool, device=device
+    )
     numbers = torch.tensor(
         [one.place if isinstance(one, Rank) else one for one in classes],
         dtype=torch.long,
         device=device,
     )
-    if not any(ranked):
-        return numbers
-    found = order[list(samples), numbers]
-    return (
-        found if all(ranked) else torch.where(torch.tensor(ranked, device=device), found, numbers)
-    )
+    return torch.where(ranked, order[list(samples), numbers], numbers)
 
 
 def _maps(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final, cast
 
+import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, autograd, fx, nn
 
@@ -33,12 +34,7 @@ class _OfFewClasses(autograd.Function):
         if gradient.device.type != "cpu":
             # It would have to wait for the device to say which they are.
             return gradient @ weight, None, None
-        samples, classes = gradient.nonzero(as_tuple=True)
-        shares = weight[classes] * gradient[samples, classes].unsqueeze(1)
-        if samples.tolist() != list(range(len(gradient))):
-            zeros = gradient.new_zeros(len(gradient), weight.shape[1])
-            shares = zeros.index_add_(0, samples, shares)
-        return shares, None, None
+        return torch.sparse.mm(gradient.to_sparse(), weight), None, None
 
 
 class Classifier(nn.Module):
