@@ -438,10 +438,8 @@ def test_its_log_has_a_line_of_json_a_request_and_no_token(edge: Edge) -> None:
         headers = {"X-Forwarded-For": "192.0.2.1"}
         path = f"/invocations?model_name={COLOURS}&target=secret-in-a-query"
         http.post(path, content=PHOTO, headers=headers)
-    deadline = time.monotonic() + PATIENCE
-    while "/invocations" not in (text := edge.log.read_text()):
-        assert time.monotonic() < deadline, text
-        time.sleep(0.1)
+    until(lambda: "/invocations" in edge.log.read_text(), PATIENCE, edge.log.read_text)
+    text = edge.log.read_text()
     lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
     line = next(line for line in lines if line["path"] == "/invocations")
     assert (line["method"], line["client"]) == ("POST", "127.0.0.1")
