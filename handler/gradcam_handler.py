@@ -13,11 +13,15 @@ from time import perf_counter
 from typing import Any
 
 import torch
+
+# isort: off
+# First, since it says what of OpenVINO TorchServe's base handler is to leave alone.
+from camserve import journal, pipeline, requests, wire
+
 from ts.metrics.dimension import Dimension
 from ts.metrics.metric_type_enum import MetricTypes
 from ts.torch_handler.base_handler import BaseHandler
-
-from camserve import journal, pipeline, requests, wire
+# isort: on
 
 logger = logging.getLogger("camserve")
 

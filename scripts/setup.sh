@@ -37,9 +37,15 @@ for group in "${groups[@]}"; do
   echo "setup: installing requirements/$group.txt"
   "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
     --constraint requirements/constraints.txt --requirement "requirements/$group.txt"
-  if [ "$group" = dev ]; then
+  # Without what they ask for: their lists of requirements say why.
+  case "$group" in
+    serve) alone=openvino ;;
+    dev) alone=grad-cam ;;
+    *) alone= ;;
+  esac
+  if [ -n "$alone" ]; then
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps \
-      --constraint requirements/constraints.txt grad-cam
+      --constraint requirements/constraints.txt "$alone"
   fi
   echo "$wanted" >"$stamp"
 done

@@ -9,6 +9,7 @@ from typing import Any
 
 import cv2
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from camserve import gradcam
@@ -47,13 +48,19 @@ def hooked(pipeline: Pipeline, hook: Callable[..., Any]) -> Iterator[None]:
         yield
 
 
+def one_hot(scores: gradcam.Scores, classes: Sequence[int]) -> Tensor:
+    """(M, C): the weights of single classes' scores."""
+    found = F.one_hot(torch.tensor(classes, dtype=torch.long), scores.logits.shape[1])
+    return found.to(scores.logits.dtype)
+
+
 def gradients_of(
     scores: gradcam.Scores, samples: Sequence[int], classes: Sequence[int]
 ) -> dict[str, Tensor]:
     """By layer, the gradients of one class's score of each sample."""
     wanted = [list(scores.activations)] * len(samples)
-    chosen = scores.logits[samples, classes]
-    ((places, gradients),) = gradcam.gradients(scores, samples, chosen, wanted)
+    weights = one_hot(scores, classes)
+    ((places, gradients),) = gradcam.gradients(scores, samples, weights, wanted)
     assert places == list(range(len(samples)))
     return gradients
 

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import torch
 
-from camserve import __version__
+from camserve import __version__, compiled
 from camserve.loaded import Loaded
 from camserve.methods import METHODS
 from camserve.options import Options, Output
@@ -17,6 +17,7 @@ from camserve.wire import ModelBody
 
 #: The packages whose versions an answer depends on.
 _PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "pillow")
+_COMPILER = () if compiled.missing() else ("openvino",)
 
 
 def describe(model: ModelBody, loaded: Loaded) -> dict[str, Any]:
@@ -56,6 +57,6 @@ def describe(model: ModelBody, loaded: Loaded) -> dict[str, Any]:
         "versions": {
             "camserve": __version__,
             "python": platform.python_version(),
-            **{name: version(name) for name in _PACKAGES},
+            **{name: version(name) for name in _PACKAGES + _COMPILER},
         },
     }

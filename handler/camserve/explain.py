@@ -110,11 +110,11 @@ def explain(scores: Scores, wishes: Sequence[Wish]) -> Results:
     )
     parts: list[_Part] = []
     if pairs:
-        chosen = scores.logits[samples, toward]
+        weights = logits.new_zeros(len(pairs), logits.shape[1]).scatter_(1, toward[:, None], 1)
         if contrasts:
-            others = scores.logits[[samples[place] for place in contrasts], against]
-            chosen = chosen.index_add(0, torch.tensor(contrasts, device=chosen.device), -others)
-        parts = list(_maps(scores, samples, chosen, wishes))
+            rows = torch.tensor(contrasts, device=logits.device)
+            weights.index_put_((rows, against), weights.new_tensor(-1), accumulate=True)
+        parts = list(_maps(scores, samples, weights.to(scores.logits.dtype), wishes))
     host = _to_host(
         [logits, logits.softmax(dim=1), order, toward, against]
         + [column for part in parts for column in part.maps.columns]
@@ -150,26 +150,30 @@ def _to_host(tensors: Sequence[Tensor]) -> Iterator[NDArray[Any]]:
 
 def _indices(order: Tensor, samples: Sequence[int], classes: Sequence[Class]) -> Tensor:
     """(M,) class indices; a rank is looked up in its sample's order."""
-    device = order.device
-    if not classes:
-        return torch.empty(0, dtype=torch.long, device=device)
-    ranked = torch.tensor(
-        [isinstance(one, Rank) for one in classes], dtype=torch.bool, device=device
-    )
+    width = order.shape[1]
+    ranked = [isinstance(one, Rank) for one in classes]
     numbers = torch.tensor(
-        [one.place if isinstance(one, Rank) else one for one in classes],
+        [
+            sample * width + one.place if isinstance(one, Rank) else one
+            for sample, one in zip(samples, classes, strict=True)
+        ],
         dtype=torch.long,
-        device=device,
+        device=order.device,
     )
-    return torch.where(ranked, order[list(samples), numbers], numbers)
+    if not any(ranked):
+        return numbers
+    found = order.take(numbers)
+    if all(ranked):
+        return found
+    return torch.where(torch.tensor(ranked, device=order.device), found, numbers)
 
 
 def _maps(
-    scores: Scores, samples: Sequence[int], chosen: Tensor, wishes: Sequence[Wish]
+    scores: Scores, samples: Sequence[int], weights: Tensor, wishes: Sequence[Wish]
 ) -> Iterator[_Part]:
     """The map of each chosen score at each of its layers."""
     layers = [wishes[sample].layers for sample in samples]
-    for places, gradients in gradcam.gradients(scores, samples, chosen, layers):
+    for places, gradients in gradcam.gradients(scores, samples, weights, layers):
         for layer, gradient in gradients.items():
             activations = scores.activations[layer].detach()
             for method, rows in _by_method(places, samples, layer, wishes).items():

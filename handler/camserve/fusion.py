@@ -1,9 +1,7 @@
 """A traced trunk's convolutions, each with all that follows it at once in one kernel.
 
 Batch norms are folded into the weights, activations and residual sums become part of the
-convolution that they follow, weights lie as the processor's kernel wants them. It is what
-TorchInductor makes of such a network when it freezes it, without a compiler: oneDNN builds its
-kernels itself.
+convolution that they follow.
 """
 
 from __future__ import annotations
@@ -11,7 +9,6 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any, Final, cast
 
 import torch
@@ -19,16 +16,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
-from camserve.kernels import (
-    ACTIVATIONS,
-    NONE,
-    RELU,
-    Activation,
-    Convolution,
-    Kernels,
-    OneDnn,
-    Plain,
-)
+from camserve.kernels import ACTIVATIONS, Activation, Convolution, Kernel
 
 # Below this many products a sum stays in float32.
 _LONG_SUM: Final = 64
@@ -44,14 +32,14 @@ class _Chain:
         inputs: of the convolution.
         convolution: with its norm.
         other: what is added before the activation.
-        activation: at the end.
+        activation: at the end, where there is one.
     """
 
     nodes: list[fx.Node]
     inputs: fx.Node
     convolution: Convolution
     other: fx.Node | None = None
-    activation: Activation = NONE
+    activation: Activation | None = None
 
     @property
     def following(self) -> fx.Node | None:
@@ -59,16 +47,13 @@ class _Chain:
         return _sole_user(self.nodes[-1])
 
 
-def fuse(
-    trunk: fx.GraphModule, example: Tensor, batch_size: int, kernels: Kernels
-) -> fx.GraphModule:
-    """A trunk that computes the same in fewer and faster kernels.
+def fuse(trunk: fx.GraphModule, example: Tensor, precision: torch.dtype) -> fx.GraphModule:
+    """A trunk that computes the same in fewer kernels.
 
     Args:
         trunk: traced, in eval mode; (N, 3, H, W) -> (N, K, h, w). It is used up.
         example: (1, 3, H, W).
-        batch_size: the most samples of a pass.
-        kernels: that it is to run in.
+        precision: float32 or bfloat16, of the convolutions that bear it.
 
     Returns:
         The trunk; its output is float32.
@@ -81,10 +66,10 @@ def fuse(
             chain = _chain(trunk, node)
             if chain is not None:
                 fused[_replace(trunk, chain, f"fused_{len(fused)}")] = chain
-        order = {node: place for place, node in enumerate(trunk.graph.nodes)}
         for node, chain in fused.items():
-            module = _kernel(node, chain, fused, order, batch_size, kernels)
-            trunk.add_submodule(cast(str, node.target), module)
+            bears = _bears_rounding(node, chain, fused)
+            kernel = Kernel(chain.convolution, chain.activation, precision, bears)
+            trunk.add_submodule(cast(str, node.target), kernel)
     for node in list(trunk.graph.nodes):
         if node not in fused:
             _keep_to_float32(trunk, node)
@@ -94,31 +79,58 @@ def fuse(
     return trunk
 
 
-class Bare(nn.Module):
-    """A traced module's code, which finds what it calls without nn.Module's search.
-
-    Each look-up is short, but for one photo all of them together are a tenth of the time.
-
-    Args:
-        graph: (N, 3, H, W) -> (N, K, h, w).
-    """
-
-    def __init__(self, graph: fx.GraphModule) -> None:
-        super().__init__()
-        self.graph = graph
-        self._names = SimpleNamespace(**graph._modules, **graph._parameters, **graph._buffers)
-        # Each GraphModule has a class of its own, whose method the code is.
-        self._code = type(graph).forward
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """(N, 3, H, W) -> (N, K, h, w)."""
-        return cast(Tensor, self._code(self._names, inputs))
+def kernels(trunk: nn.Module) -> list[Kernel]:
+    """Those of a fused trunk."""
+    return [module for module in trunk.modules() if isinstance(module, Kernel)]
 
 
 def rounds(trunk: nn.Module) -> bool:
-    """Whether any of a fused trunk's convolutions is taken in bfloat16."""
-    kernels = (module for module in trunk.modules() if isinstance(module, Plain | OneDnn))
-    return any(kernel.precision is torch.bfloat16 for kernel in kernels)
+    """Whether anything that a fused trunk multiplies is rounded."""
+    return any(kernel.precision is torch.bfloat16 for kernel in kernels(trunk))
+
+
+def split_before_rounding(trunk: fx.GraphModule) -> tuple[fx.GraphModule | None, fx.GraphModule]:
+    """What of a fused trunk is computed before the first kernel that bears rounding, and the rest.
+
+    The first convolution of a VGG adds 27 products; all others bear it.
+
+    Raises:
+        ValueError: not all of the rest bears it, or more than one value leads to it.
+    """
+    bearing = {node for node in trunk.graph.nodes if _kernel_bears(trunk, node)}
+    before: list[fx.Node] = []
+    after: list[fx.Node] = []
+    for node in trunk.graph.nodes:
+        if node.op in ("output", "get_attr"):
+            continue
+        depends = any(value in after for value in node.all_input_nodes)
+        (after if depends or node in bearing else before).append(node)
+    modules = (_module(trunk, node) for node in after if node not in bearing)
+    if not bearing or any(isinstance(module, Kernel) for module in modules):
+        raise ValueError("not all of its convolutions bear bfloat16")
+    places = [node for node in before if any(user in after for user in node.users)]
+    end = trunk.graph.output_node()
+    if len(places) != 1 or end.all_input_nodes[0] not in after:
+        raise ValueError("its first convolutions and the others are linked by more than one value")
+    (place,) = places
+    if place.op == "placeholder":
+        return None, trunk
+
+    first, rest = fx.Graph(), fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    for graph, nodes, last in ((first, before, place), (rest, after, end.all_input_nodes[0])):
+        if graph is rest:
+            copies = {place: rest.placeholder("activations")}
+        for node in trunk.graph.nodes:
+            if node in nodes or (node.op == "get_attr" and any(u in nodes for u in node.users)):
+                copies[node] = graph.node_copy(node, copies.__getitem__)
+        graph.output(copies[last])
+    return fx.GraphModule(trunk, first, "First"), fx.GraphModule(trunk, rest, "Rest")
+
+
+def _kernel_bears(trunk: fx.GraphModule, node: fx.Node) -> bool:
+    module = _module(trunk, node)
+    return isinstance(module, Kernel) and module.bears_rounding
 
 
 def _chain(trunk: fx.GraphModule, node: fx.Node) -> _Chain | None:
@@ -138,12 +150,8 @@ def _chain(trunk: fx.GraphModule, node: fx.Node) -> _Chain | None:
     if after and (other := _other(chain.nodes[-1], after)):
         chain.other = other
         chain.nodes.append(after)
-        # After a sum, oneDNN has no other activation.
-        relu = chain.following
-        if relu and _activation(trunk, relu) is RELU:
-            chain.activation = RELU
-            chain.nodes.append(relu)
-    elif after and (activation := _activation(trunk, after)):
+        after = chain.following
+    if after and (activation := _activation(trunk, after)):
         chain.activation = activation
         chain.nodes.append(after)
     return chain
@@ -226,24 +234,6 @@ def _replace(trunk: fx.GraphModule, chain: _Chain, name: str) -> fx.Node:
     return node
 
 
-def _kernel(
-    node: fx.Node,
-    chain: _Chain,
-    fused: Mapping[fx.Node, _Chain],
-    order: Mapping[fx.Node, int],
-    batch_size: int,
-    kernels: Kernels,
-) -> nn.Module:
-    convolution = chain.convolution
-    precision = kernels.precision if _bears_rounding(node, chain, fused) else torch.float32
-    if not kernels.onednn:
-        return Plain(convolution, chain.activation, precision)
-    shape = chain.inputs.meta["tensor_meta"].shape[1:]
-    adds = chain.other is not None
-    overwrites = adds and _last_use(node, fused, order)
-    return OneDnn(convolution, chain.activation, precision, shape, batch_size, adds, overwrites)
-
-
 def _bears_rounding(node: fx.Node, chain: _Chain, fused: Mapping[fx.Node, _Chain]) -> bool:
     """Whether rounding what a convolution multiplies leaves the answer as it is.
 
@@ -257,21 +247,8 @@ def _bears_rounding(node: fx.Node, chain: _Chain, fused: Mapping[fx.Node, _Chain
         return False
     user = _sole_user(node)
     if user in fused and node in cast(fx.Node, user).args[1:]:
-        return fused[cast(fx.Node, user)].activation is not NONE
-    return chain.activation is not NONE
-
-
-def _last_use(node: fx.Node, fused: Mapping[fx.Node, _Chain], order: Mapping[fx.Node, int]) -> bool:
-    """Whether what a node adds is a tensor of its own that nothing reads later or elsewhere."""
-    inputs, other = node.args
-    if not isinstance(other, fx.Node) or other not in fused or inputs is other:
-        return False
-    # A convolution reads it and hands nothing of it on, which any other user might; nor does a
-    # kernel that adds it without overwriting it, but which of them do is not known yet.
-    return all(
-        user is node or (user in fused and order[user] < order[node] and other not in user.args[1:])
-        for user in other.users
-    )
+        return fused[cast(fx.Node, user)].activation is not None
+    return chain.activation is not None
 
 
 def _keep_to_float32(trunk: fx.GraphModule, node: fx.Node) -> None:

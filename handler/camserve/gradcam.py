@@ -235,7 +235,7 @@ def default_layer(network: nn.Module, example: Tensor) -> str:
 def gradients(
     scores: Scores,
     samples: Sequence[int],
-    chosen: Tensor,
+    weights: Tensor,
     layers: Sequence[Sequence[str]],
 ) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
     """The gradient of each chosen score with respect to its sample's activations.
@@ -247,12 +247,12 @@ def gradients(
 
     Args:
         scores: a forward pass over N samples; its tape is used up.
-        samples: the sample of each chosen score.
-        chosen: (M,) scores on the tape, each depending on the logits of its own sample.
+        samples: the sample of each chosen score, M of them.
+        weights: (M, C), by which its sample's logits add up to it: 1 for that of one class.
         layers: those whose gradients each chosen score wants.
 
     Yields:
-        For each backward the places in ``chosen`` that it served, P of them, and by layer their
+        For each backward the places of the scores that it served, P of them, and by layer their
         gradients (P, K, h, w).
     """
     rounds: list[list[int]] = []
@@ -265,12 +265,18 @@ def gradients(
         rounds[turn].append(place)
     for n, places in enumerate(rounds):
         names = list(dict.fromkeys(name for place in places for name in layers[place]))
+        rows = [samples[place] for place in places]
+        of_places = rows_of(weights, places)
+        if rows != list(range(len(scores.logits))):
+            of_places = torch.zeros_like(scores.logits).index_copy(
+                0, torch.tensor(rows, device=weights.device), of_places
+            )
         found = torch.autograd.grad(
-            rows_of(chosen, places).sum(),
+            scores.logits,
             [scores.activations[name] for name in names],
+            of_places,
             retain_graph=n + 1 < len(rounds),
         )
-        rows = [samples[place] for place in places]
         by_layer = zip(names, found, strict=True)
         yield places, {name: rows_of(gradient, rows) for name, gradient in by_layer}
 
@@ -282,8 +288,8 @@ def rows_of(values: Tensor, rows: Sequence[int]) -> Tensor:
 
 def normalise(raw: Tensor) -> Maps:
     """Min-max normalisation of each (h, w) map of (M, h, w) to [0, 1]."""
-    low = raw.amin(dim=(1, 2), keepdim=True)
-    peak = raw.amax(dim=(1, 2), keepdim=True)
-    evidence = peak > low
-    spread = torch.where(evidence, peak - low, 1.0)
-    return Maps((raw - low) / spread, peak.flatten(), evidence.flatten())
+    low, peak = raw.flatten(1).aminmax(dim=1)
+    spread = peak - low
+    evidence = spread > 0
+    places = (..., None, None)
+    return Maps((raw - low[places]) / spread.where(evidence, 1)[places], peak, evidence)

@@ -1,8 +1,8 @@
-"""Convolutions with what follows them, each as one call."""
+"""A convolution with what follows it, as one module."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
@@ -10,45 +10,28 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-_onednn: Final = torch.ops.mkldnn
-_convolve: Final = _onednn._convolution_pointwise.default
-_convolve_and_add: Final = _onednn._convolution_pointwise_.binary
+Activation = Callable[[Tensor], Tensor]
 
 
-@dataclass(frozen=True)
-class Kernels:
-    """What a trunk is to run in.
-
-    Attributes:
-        precision: float32 or bfloat16, of the convolutions that bear it.
-        onednn: fused kernels of oneDNN; otherwise PyTorch's own, one after the other.
-    """
-
-    precision: torch.dtype
-    onednn: bool
+def _relu6(outputs: Tensor) -> Tensor:
+    return F.hardtanh_(outputs, 0.0, 6.0)
 
 
-@dataclass(frozen=True)
-class Activation:
-    """What may follow a convolution: its name and scalars in oneDNN, and the same in PyTorch."""
-
-    name: str
-    scalars: tuple[float, ...]
-    apply: Callable[[Tensor], Tensor]
+def _silu(outputs: Tensor) -> Tensor:
+    return F.silu(outputs, inplace=True)
 
 
-NONE: Final = Activation("none", (), lambda outputs: outputs)
-RELU: Final = Activation("relu", (), F.relu_)
-_RELU6: Final = Activation("hardtanh", (0.0, 6.0), lambda outputs: F.hardtanh_(outputs, 0.0, 6.0))
-_SILU: Final = Activation("swish", (), lambda outputs: F.silu(outputs, inplace=True))
-_HARDSWISH: Final = Activation("hardswish", (), lambda outputs: F.hardswish(outputs, inplace=True))
+def _hardswish(outputs: Tensor) -> Tensor:
+    return F.hardswish(outputs, inplace=True)
+
+
 #: By what stands in a trace: a module's class, a function, or a method's name.
 ACTIVATIONS: Final[dict[Any, Activation]] = {
-    nn.ReLU: RELU, F.relu: RELU, F.relu_: RELU, torch.relu: RELU, torch.relu_: RELU,
-    "relu": RELU, "relu_": RELU,
-    nn.ReLU6: _RELU6, F.relu6: _RELU6,
-    nn.SiLU: _SILU, F.silu: _SILU,
-    nn.Hardswish: _HARDSWISH, F.hardswish: _HARDSWISH,
+    nn.ReLU: F.relu_, F.relu: F.relu_, F.relu_: F.relu_, torch.relu: F.relu_, torch.relu_: F.relu_,
+    "relu": F.relu_, "relu_": F.relu_,
+    nn.ReLU6: _relu6, F.relu6: _relu6,
+    nn.SiLU: _silu, F.silu: _silu,
+    nn.Hardswish: _hardswish, F.hardswish: _hardswish,
 }  # fmt: skip
 
 
@@ -74,96 +57,47 @@ class Convolution:
         return replace(self, weight=self.weight * scale.view(-1, 1, 1, 1), bias=bias)
 
 
-class Plain(nn.Module):
-    """A convolution, perhaps added to another value, then an activation.
+class Kernel(nn.Module):
+    """A convolution, perhaps added to another value, then perhaps an activation.
 
     Args:
-        convolution, activation: of it.
-        precision: of weights, input and output.
-    """
+        convolution: with its norm.
+        activation: at the end.
+        precision: that it is to compute in.
+        bears_rounding: rounding what it multiplies leaves the network's answers as they are.
 
-    def __init__(
-        self, convolution: Convolution, activation: Activation, precision: torch.dtype
-    ) -> None:
-        super().__init__()
-        self.precision = precision
-        self._how = (
-            convolution.stride, convolution.padding, convolution.dilation, convolution.groups
-        )  # fmt: skip
-        self._apply_activation = activation.apply
-        # In float32, as in oneDNN's sums: a bias may be far larger than what it is added to.
-        self._bias = None if convolution.bias is None else convolution.bias.view(-1, 1, 1)
-        self._weight = convolution.weight.to(precision, memory_format=torch.channels_last)
-
-    def forward(self, inputs: Tensor, other: Tensor | None = None) -> Tensor:
-        """(N, C, H, W) -> (N, K, h, w)."""
-        outputs = F.conv2d(inputs.to(self.precision), self._weight, None, *self._how).float()
-        if self._bias is not None:
-            outputs += self._bias
-        if other is not None:
-            outputs += other
-        return self._apply_activation(outputs).to(self.precision)
-
-
-class OneDnn(nn.Module):
-    """The same as :class:`Plain` in one call of oneDNN.
-
-    Args:
-        convolution, activation, precision: as there.
-        shape: of an input, (C, H, W).
-        batch_size: the most samples of a pass.
-        adds: there is another value to add.
-        overwrites: that is needed by nothing else, so the sum may take its place.
+    Attributes:
+        precision: of weights, input and output; float32 where it bears no other.
+        weight: (K, C / groups, h, w).
     """
 
     def __init__(
         self,
         convolution: Convolution,
-        activation: Activation,
+        activation: Activation | None,
         precision: torch.dtype,
-        shape: Sequence[int],
-        batch_size: int,
-        adds: bool,
-        overwrites: bool,
+        bears_rounding: bool,
     ) -> None:
         super().__init__()
-        self.precision = precision
-        self._overwrites = overwrites
+        self.bears_rounding = bears_rounding
+        self.precision = precision if bears_rounding else torch.float32
         self._how = (
-            convolution.padding, convolution.stride, convolution.dilation, convolution.groups
+            convolution.stride, convolution.padding, convolution.dilation, convolution.groups
         )  # fmt: skip
-        after = activation.name, list(activation.scalars), ""
-        # After a sum, none is not a name.
-        self._after = (None, [], None) if adds and activation is NONE else after
-        # Sums begin with it in float32: it may be far larger than what is added to it. With a
-        # second summand, oneDNN takes none but one of the inputs' kind.
+        self._activation = activation
+        # In float32, as the sums are: a bias may be far larger than what it is added to.
         bias = convolution.bias
-        self._bias = bias if bias is None or not adds else bias.to(precision)
-        weight = convolution.weight.to(precision)
-        # The layout that is best for one sample may be another than that for many; a weight in the
-        # wrong one is laid out anew at every call.
-        one, many = (
-            _onednn._reorder_convolution_weight(weight, *self._how, [size, *shape])
-            for size in (1, batch_size)
-        )
-        layouts = [_onednn._get_mkldnn_serialized_md(packed) for packed in (one, many)]
-        self._one, self._many = (many if torch.equal(*layouts) else one), many
+        self._bias = None if bias is None else bias.detach().view(-1, 1, 1)
+        weight = convolution.weight.detach()
+        self.weight = weight.to(self.precision, memory_format=torch.channels_last)
 
     def forward(self, inputs: Tensor, other: Tensor | None = None) -> Tensor:
         """(N, C, H, W) -> (N, K, h, w)."""
-        if inputs.dtype is not self.precision:
-            inputs = inputs.to(self.precision)
-        weight = self._one if inputs.shape[0] == 1 else self._many
-        if other is None:
-            outputs = _convolve(inputs, weight, self._bias, *self._how, *self._after)
-        else:
-            sum = other.to(
-                self.precision, copy=not self._overwrites, memory_format=torch.channels_last
-            )
-            outputs = _convolve_and_add(
-                sum, inputs, weight, self._bias, *self._how, "add", 1.0, *self._after
-            )
-        return cast(Tensor, outputs)
-
-    # No hook hangs on a kernel; for one photo, what nn.Module does around the call is felt.
-    __call__ = forward
+        outputs = F.conv2d(inputs.to(self.precision), self.weight, None, *self._how).float()
+        if self._bias is not None:
+            outputs += self._bias
+        if other is not None:
+            outputs += other
+        if self._activation is not None:
+            outputs = self._activation(outputs)
+        return outputs.to(self.precision)

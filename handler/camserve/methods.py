@@ -96,7 +96,9 @@ def eigengradcam(activations: Tensor, gradients: Tensor) -> Tensor:
 
 def _weighted(activations: Tensor, weights: Tensor) -> Tensor:
     """ReLU of the channels' sum, weighted (M, K)."""
-    return torch.einsum("mk,mkhw->mhw", weights, activations).relu()
+    samples, _, height, width = activations.shape
+    summed = weights[:, None].bmm(activations.flatten(2))
+    return summed.view(samples, height, width).relu_()
 
 
 def _first_component(values: Tensor) -> Tensor:

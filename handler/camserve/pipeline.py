@@ -155,7 +155,7 @@ class Pipeline:
             place: job for place, job in enumerate(batch.jobs) if isinstance(job, RequestError)
         }
         outcomes.update(scored.failed)
-        tasks: list[tuple[int, tuple[Any, ...]]] = []
+        tasks: list[tuple[int, tuple[Job, int, explain.Results]]] = []
         with watch.stage("backward"):
             for one in scored.passes:
                 for photos, results in isolation.together(partial(self._explain, one), one.photos):
@@ -166,9 +166,14 @@ class Pipeline:
                             (place, (job, n, results)) for n, (place, job) in enumerate(photos)
                         ]
         with watch.stage("draw"):
-            answers = self._side_by_side(self._answers.answer, [task for _, task in tasks])
-        outcomes.update(zip((place for place, _ in tasks), answers, strict=True))
+            drawn = self._side_by_side(self._answers.draw, [task for _, task in tasks])
         with watch.stage("write"):
+            for (place, task), of_task in zip(tasks, drawn, strict=True):
+                outcomes[place] = (
+                    of_task
+                    if isinstance(of_task, RequestError)
+                    else isolation.attempt(self._answers.answer, *task, of_task)
+                )
             return [
                 self._reply(request, batch, outcomes) if isinstance(request, Asked) else request
                 for request in batch.requests

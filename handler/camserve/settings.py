@@ -28,10 +28,10 @@ def _switch(value: Any) -> Any:
     return "off" if value is False else value
 
 
-#: In which numbers the trunk multiplies; ``auto`` is bfloat16 where that is faster and the network
-#: bears it.
+#: In which numbers the trunk is computed; ``auto`` is bfloat16 where that is faster and all of the
+#: trunk bears it.
 Precision = Literal["auto", "float32", "bfloat16"]
-#: ``auto`` has the trunk in oneDNN's fused kernels, on a processor.
+#: ``auto`` has OpenVINO compile the trunk, on a processor.
 Compile = Annotated[Literal["auto", "off"], BeforeValidator(_switch)]
 Sha256 = Annotated[str, StringConstraints(pattern="^([0-9a-f]{64})?$")]
 

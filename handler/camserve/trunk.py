@@ -1,25 +1,25 @@
 """The network cut at its target layer, so that the trunk before it can be made fast.
 
 A traced network falls into the trunk, the target layer's output and the head. The trunk, which
-leaves no tape, runs in :mod:`camserve.fusion`'s kernels; the head stays as it was, in float32, for
+leaves no tape, is fused and, on a processor, compiled; the head stays as it was, in float32, for
 the backward pass.
 """
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
 from torch import Tensor, fx, nn
 
-from camserve import fusion, machine
+from camserve import compiled, fusion, machine
+from camserve.compiled import Compiled
 from camserve.head import lighten
-from camserve.kernels import Kernels
 from camserve.settings import Compile, Precision
-from camserve.shares import Shared
 
 # The traced module that stands where the target layer's output is.
 _PLACE: Final = "target_layer"
@@ -36,21 +36,21 @@ class Cut(nn.Module):
     Args:
         trunk: (N, 3, H, W) -> the target layer's output.
         head: the layer's output -> (N, C) logits.
-        threads: that share a batch's samples on their way through the trunk.
 
     Attributes:
-        trunk: the same in shares; leaves no tape.
-        layer: hands its output on.
-        head: as given.
+        trunk, head: as given.
+        layer: hands the trunk's output on.
     """
 
-    def __init__(self, trunk: nn.Module, head: nn.Module, threads: int) -> None:
+    def __init__(self, trunk: nn.Module, head: nn.Module) -> None:
         super().__init__()
-        self.trunk, self.layer, self.head = Shared(trunk, threads), nn.Identity(), head
+        self.trunk, self.layer, self.head = trunk, nn.Identity(), head
 
     def forward(self, inputs: Tensor) -> Any:
-        """(N, 3, H, W) -> (N, C)."""
-        return self.head(self.layer(self.trunk(inputs)))
+        """(N, 3, H, W) -> (N, C); the trunk leaves no tape."""
+        with torch.no_grad():
+            activations = self.trunk(inputs)
+        return self.head(self.layer(activations))
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ class Fast:
 
     Attributes:
         cut: the network with its fast trunk; None where it runs as it came.
-        precision: of the trunk's convolutions that bear it.
-        compiled: its convolutions run in oneDNN's fused kernels.
+        precision: of the trunk, where it bears it.
+        compiled: OpenVINO has compiled it.
         reason: why it does not run faster than it does; empty where nothing was in the way.
     """
 
@@ -91,77 +91,135 @@ def accelerate(
         batch_size: the most samples of a pass.
         threads: that a processor computes them in.
         precision: ``auto`` is bfloat16 where the device multiplies it faster than float32.
-        compile: ``auto`` is oneDNN's kernels where the device is a processor that has them.
+        compile: ``auto`` is OpenVINO, where the device is a processor.
     """
     device = example.device
     reasons = []
-    onednn = compile == "auto" and device.type == "cpu" and machine.has_onednn()
+    compiles = compile == "auto" and device.type == "cpu"
     if compile == "off":
         reasons.append("compile is off")
-    elif device.type == "cpu" and not onednn:
-        reasons.append("this PyTorch has no oneDNN")
-    rounded = precision == "bfloat16"
+    elif compiles and compiled.missing():
+        compiles = False
+        reasons.append(compiled.missing())
+    rounds = precision == "bfloat16"
     if precision == "auto" and compile == "auto":
-        rounded = machine.multiplies_bfloat16(device)
-        if not rounded:
+        rounds = machine.multiplies_bfloat16(device)
+        if not rounds:
             reasons.append("the processor multiplies bfloat16 no faster than float32")
-    if not (onednn or rounded):
-        return Fast(None, "float32", False, "; ".join(reasons))
-    try:
-        fast = _fastest(
-            network, layer, example, batch_size, threads, onednn, rounded, precision == "auto"
-        )
-    except Exception as failure:
-        # Tracing and trying a network of any kind raises nearly anything.
-        reasons.append(f"it cannot be cut at {layer!r}: {_brief(failure)}")
-        return Fast(None, "float32", False, "; ".join(reasons))
-    return replace(fast, reason="; ".join(filter(None, [*reasons, fast.reason])))
+    # The fastest first.
+    ways = [
+        _Way(rounds=True, compiles=True), _Way(rounds=False, compiles=True),
+        _Way(rounds=True, compiles=False),
+    ]  # fmt: skip
+    ways = [way for way in ways if way.rounds <= rounds and way.compiles <= compiles]
+    if ways:
+        try:
+            scissors = _Scissors(network, layer, example, batch_size, threads, precision == "auto")
+        except Exception as failure:
+            # Tracing and trying a network of any kind raises nearly anything.
+            reasons.append(f"it cannot be cut at {layer!r}: {_brief(failure)}")
+            ways = []
+    for way in ways:
+        try:
+            cut = scissors.cut(way)
+        except Exception as failure:
+            reasons.append(_brief(failure))
+            # Both at once would be the most memory that a worker ever takes.
+            machine.release()
+        else:
+            return Fast(cut, way.precision, way.compiles, "; ".join(reasons))
+    return Fast(None, "float32", False, "; ".join(reasons))
 
 
-def _fastest(
-    network: nn.Module,
-    layer: str,
-    example: Tensor,
-    batch_size: int,
-    threads: int,
-    onednn: bool,
-    rounded: bool,
-    unless_worse: bool,
-) -> Fast:
-    """The network cut, its trunk in float32, or in bfloat16 where that is to be and does no harm.
+@dataclass(frozen=True)
+class _Way:
+    """How a trunk may run: in bfloat16 or in float32, compiled or kernel by kernel."""
+
+    rounds: bool
+    compiles: bool
+
+    @property
+    def precision(self) -> str:
+        return "bfloat16" if self.rounds else "float32"
+
+
+class _Scissors:
+    """Cuts a network, and holds the parts to the network as it came.
+
+    Args:
+        network, layer, example, batch_size, threads: as of :func:`accelerate`.
+        gently: nothing is rounded that does not bear it.
 
     Raises:
         Exception: it cannot be cut, or is not in float32 what it was.
     """
-    # Two samples that differ, so that what a network does to each of a batch shows.
-    inputs = torch.cat([example, example.flip(3)])
 
-    def cut(numbers: torch.dtype, samples: int = batch_size) -> Cut:
-        trunk, head = _split(network, layer)
-        kernels = Kernels(numbers, onednn)
-        fused = fusion.Bare(fusion.fuse(trunk, example, samples, kernels))
-        # What a GPU computes, it shares out by itself.
-        return Cut(fused, lighten(head), threads if example.device.type == "cpu" else 1).eval()
+    def __init__(
+        self,
+        network: nn.Module,
+        layer: str,
+        example: Tensor,
+        batch_size: int,
+        threads: int,
+        gently: bool,
+    ) -> None:
+        self._network, self._layer, self._example = network, layer, example
+        self._batch_size, self._threads, self._gently = batch_size, threads, gently
+        traced = self._fused(torch.float32)
+        # Two samples that differ, so that what a network does to each of a batch shows.
+        self._inputs = torch.cat([example, example.flip(3)])
+        self._expected = _run(network, network.get_submodule(layer), self._inputs)
+        self._hold(traced, _TRACED, "its trace")
 
-    # Where it is only held to it, its weights are laid out but once.
-    exact = cut(torch.float32, 1 if rounded else batch_size)
-    expected = _run(network, network.get_submodule(layer), inputs)
-    _hold(_run(exact, exact.layer, inputs), expected, _TRACED, "its trace")
-    if not rounded:
-        return Fast(exact, "float32", onednn)
-    # Made again where it is needed: both at once would be the most memory that a worker ever takes.
-    del exact
-    machine.release()
-    try:
-        fast = cut(torch.bfloat16)
-        found = _run(fast, fast.layer, inputs)
-        if not fusion.rounds(fast.trunk):
+    def cut(self, way: _Way) -> Cut:
+        """The network in two parts, of which the first runs that way.
+
+        Raises:
+            Exception: it cannot, or does not bear it.
+        """
+        cut = self._compiled(way) if way.compiles else self._fused(torch.bfloat16)
+        if not (way.compiles or fusion.rounds(cut.trunk)):
             raise ValueError("none of its convolutions bears bfloat16")
-        if unless_worse:
-            _hold(found, expected, _ROUNDED, "in bfloat16 it")
-    except Exception as failure:
-        return Fast(cut(torch.float32), "float32", onednn, _brief(failure))
-    return Fast(fast, "bfloat16", onednn)
+        if way.rounds:
+            self._hold(cut, _ROUNDED if self._gently else math.inf, "in bfloat16 it")
+        else:
+            self._hold(cut, _TRACED, "compiled, it")
+        return cut
+
+    def _compiled(self, way: _Way) -> Cut:
+        trunk, head = self._parts(torch.float32)
+        if way.rounds:
+            first, rest = fusion.split_before_rounding(trunk)
+            parts = [(first, False), (rest, True)]
+        else:
+            parts = [(trunk, False)]
+        compiled = nn.Sequential()
+        for part, rounded in parts:
+            if part is not None:
+                values = compiled(self._example)
+                compiled.append(Compiled(part, values, self._batch_size, self._threads, rounded))
+        return Cut(compiled, head).eval()
+
+    def _fused(self, numbers: torch.dtype) -> Cut:
+        return Cut(*self._parts(numbers)).eval()
+
+    def _parts(self, numbers: torch.dtype) -> tuple[fx.GraphModule, fx.GraphModule]:
+        trunk, head = _split(self._network, self._layer)
+        return fusion.fuse(trunk, self._example, numbers), lighten(head)
+
+    def _hold(self, cut: Cut, alike: float, what: str) -> None:
+        """Hold what it makes of the example to what the network as it came makes of it.
+
+        Raises:
+            ValueError: they differ by more than ``alike`` of their norm.
+        """
+        found = _run(cut, cut.layer, self._inputs)
+        for one, other in zip(found, self._expected, strict=True):
+            if one.shape != other.shape:
+                raise ValueError(f"{what} gives {tuple(one.shape)}, not {tuple(other.shape)}")
+            apart = float((one - other).norm() / other.norm().clamp_min(1e-12))
+            if not apart <= alike:
+                raise ValueError(f"{what} differs from the network as it came by {apart:.1%}")
 
 
 class _Tracer(fx.Tracer):
@@ -262,22 +320,6 @@ def _run(network: nn.Module, layer: nn.Module, inputs: Tensor) -> tuple[Tensor, 
         hook.remove()
     (activations,) = outputs
     return activations, logits
-
-
-def _hold(
-    found: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor], alike: float, what: str
-) -> None:
-    """Hold what a cut network gives to what the network as it came gives.
-
-    Raises:
-        ValueError: they differ by more than ``alike`` of the expected norm.
-    """
-    for one, other in zip(found, expected, strict=True):
-        if one.shape != other.shape:
-            raise ValueError(f"{what} gives {tuple(one.shape)}, not {tuple(other.shape)}")
-        apart = float((one - other).norm() / other.norm().clamp_min(1e-12))
-        if not apart <= alike:
-            raise ValueError(f"{what} differs from the network as it came by {apart:.1%}")
 
 
 def _brief(failure: Exception) -> str:

@@ -255,9 +255,9 @@ def test_a_photos_further_targets_cost_no_backward_to_its_neighbours_layers(
     reached: list[int] = []
     plain = torch.autograd.grad
 
-    def counted(score: Tensor, layers: Sequence[Tensor], **kwargs: Any) -> Any:
+    def counted(logits: Tensor, layers: Sequence[Tensor], weights: Tensor, **kwargs: Any) -> Any:
         reached.append(len(layers))
-        return plain(score, layers, **kwargs)
+        return plain(logits, layers, weights, **kwargs)
 
     monkeypatch.setattr(torch.autograd, "grad", counted)
     # One target at layer2.0; three at layer4.1.

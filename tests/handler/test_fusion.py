@@ -13,7 +13,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, fx, nn
 from torch.testing import assert_close
 
-from camserve import fusion, kernels
+from camserve import fusion
 
 HEIGHT, WIDTH = 9, 7  # no two sides alike
 BATCHES = (1, 2, 5)
@@ -39,9 +39,8 @@ def inputs_of(batch: int, seed: int = 0) -> Tensor:
     return torch.randn(batch, 3, HEIGHT, WIDTH, generator=noise)
 
 
-def fused(body: nn.Module, precision: torch.dtype = FLOAT32, onednn: bool = True) -> fx.GraphModule:
-    trunk = fx.symbolic_trace(body)
-    return fusion.fuse(trunk, inputs_of(1), max(BATCHES), fusion.Kernels(precision, onednn))
+def fused(body: nn.Module, precision: torch.dtype = FLOAT32) -> fx.GraphModule:
+    return fusion.fuse(fx.symbolic_trace(body), inputs_of(1), precision)
 
 
 def steps(trunk: fx.GraphModule) -> list[str]:
@@ -286,7 +285,7 @@ CASES = {
     },
     **{
         f"sum, then {then.__name__}": case(
-            [K, K, then.__name__], of_a(lambda b, y, then=then: then(b.c(y) + y)),
+            [K, K], of_a(lambda b, y, then=then: then(b.c(y) + y)),
             a=conv(), c=inner(),
         )
         for then in (F.relu6, F.silu, F.hardswish)
@@ -367,28 +366,25 @@ def test_what_belongs_together_is_one_kernel_and_the_rest_is_left_alone(name: st
     assert steps(fused(body)) == expected
 
 
-@pytest.mark.parametrize("onednn", [True, False])
 @pytest.mark.parametrize("name", CASES)
-def test_fused_kernels_compute_the_same(name: str, onednn: bool) -> None:
+def test_fused_kernels_compute_the_same(name: str) -> None:
     body = CASES[name].body
-    assert_same(fused(body, FLOAT32, onednn), body)
+    assert_same(fused(body), body)
 
 
-@pytest.mark.parametrize("onednn", [True, False])
 @pytest.mark.parametrize("name", CASES)
 def test_in_bfloat16_they_compute_nearly_the_same(
-    name: str, onednn: bool, monkeypatch: pytest.MonkeyPatch
+    name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # However short: those of these cases are.
     monkeypatch.setattr(fusion, "_LONG_SUM", 1)
     body = CASES[name].body
-    assert_same(fused(body, BFLOAT16, onednn), body, BFLOAT16)
+    assert_same(fused(body, BFLOAT16), body, BFLOAT16)
 
 
 # bfloat16
 
 
-@pytest.mark.parametrize("onednn", [True, False])
 @pytest.mark.parametrize(
     ("last", "products", "rounded"),
     [
@@ -403,12 +399,12 @@ def test_in_bfloat16_they_compute_nearly_the_same(
     ],
 )
 def test_only_long_sums_are_rounded_to_bfloat16(
-    last: nn.Module, products: int, rounded: bool, onednn: bool
+    last: nn.Module, products: int, rounded: bool
 ) -> None:
     convolutions = [one for one in last.modules() if isinstance(one, nn.Conv2d)]
     assert convolutions[-1].weight[0].numel() == products
     body = Body(lambda b, x: F.relu(b.last(x)), last=last)
-    trunk = fused(body, BFLOAT16, onednn)
+    trunk = fused(body, BFLOAT16)
     found = trunk(inputs_of(2))
     # The trunk gives float32; of rounded numbers the last 16 bits are zero.
     assert found.dtype == FLOAT32
@@ -416,14 +412,11 @@ def test_only_long_sums_are_rounded_to_bfloat16(
     assert fusion.rounds(trunk) is rounded
 
 
-@pytest.mark.parametrize("onednn", [True, False])
-def test_what_no_activation_follows_is_not_rounded_but_before_a_sum_that_one_follows(
-    onednn: bool,
-) -> None:
+def test_what_no_activation_follows_is_not_rounded_but_before_a_sum_that_one_follows() -> None:
     convolutions = {"one": conv(3, 4, 5), "other": conv(3, 4, 5), "third": conv(3, 4, 5)}
 
     def rounded(body: Callable[..., Tensor]) -> list[bool]:
-        trunk = fused(Body(body, **convolutions), BFLOAT16, onednn)
+        trunk = fused(Body(body, **convolutions), BFLOAT16)
         return [module.precision is BFLOAT16 for module in trunk.children() if module]
 
     assert rounded(lambda b, x: b.one(x)) == [False]
@@ -479,12 +472,11 @@ class Program(nn.Module):
         return values[-1] + 0.1 * values[len(values) // 2]
 
 
-@pytest.mark.parametrize("onednn", [True, False])
-def test_whatever_a_trunk_does_its_kernels_compute_the_same(onednn: bool) -> None:
+def test_whatever_a_trunk_does_its_kernels_compute_the_same() -> None:
     kernels = 0
     for seed in range(120):
         program = Program(seed)
-        trunk = fused(program, FLOAT32, onednn)
+        trunk = fused(program)
         kernels += steps(trunk).count(K)
         for batch in (1, 3):
             inputs = inputs_of(batch, seed)
@@ -496,63 +488,71 @@ def test_whatever_a_trunk_does_its_kernels_compute_the_same(onednn: bool) -> Non
 # What is left of the network
 
 
-@pytest.mark.parametrize("onednn", [True, False])
 @pytest.mark.parametrize("name", ["blocks", "sum of two convolutions with norms", "sum, then relu"])
-def test_the_network_that_a_trunk_comes_from_stays_as_it_was(name: str, onednn: bool) -> None:
+def test_the_network_that_a_trunk_comes_from_stays_as_it_was(name: str) -> None:
     body = CASES[name].body
     before = {key: value.clone() for key, value in body.state_dict().items()}
     expected = body(inputs_of(2))
     for precision in (FLOAT32, BFLOAT16):
-        fused(body, precision, onednn)(inputs_of(2))
+        fused(body, precision)(inputs_of(2))
     assert body.state_dict().keys() == before.keys()
     for key, value in body.state_dict().items():
         assert torch.equal(value, before[key]), key
     assert torch.equal(body(inputs_of(2)), expected)
 
 
-@pytest.mark.parametrize("onednn", [True, False])
 @pytest.mark.parametrize("precision", [FLOAT32, BFLOAT16])
-def test_a_trunk_leaves_its_input_as_it_was(precision: torch.dtype, onednn: bool) -> None:
+def test_a_trunk_leaves_its_input_as_it_was(precision: torch.dtype) -> None:
     for name in ("sum with the input, then relu", "then ReLU in place", "norm before"):
         inputs = inputs_of(2)
-        fused(CASES[name].body, precision, onednn)(inputs)
+        fused(CASES[name].body, precision)(inputs)
         assert torch.equal(inputs, inputs_of(2)), name
-
-
-@pytest.mark.parametrize(
-    ("step", "overwrites"),
-    [
-        (lambda b, y: F.relu(b.c(b.d(y)) + y), True),
-        (lambda b, y: y + b.n(b.c(b.d(y))), True),
-        (lambda b, y: F.relu(b.c(b.d(y)) + b.e(y)), True),
-        # It is read at the same time, or later, or belongs to something else.
-        (lambda b, y: F.relu(b.c(y) + y), False),
-        (lambda b, y: F.relu(b.c(b.d(y)) + y) + torch.tanh(y), False),
-        (lambda b, y: F.relu(b.c(b.d(y)) + y) * b.e(y), False),
-        (lambda b, y: F.relu(b.c(b.d(y)) + y) * (b.e(b.d(y)) + y), False),
-        (lambda b, y: F.relu(b.c(b.d(y)) + F.max_pool2d(y, 3, 1, 1)), False),
-    ],
-)
-def test_a_sum_takes_the_place_of_what_nothing_else_needs(
-    step: Callable[..., Any], overwrites: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    body = Body(of_a(step), **PARTS, n=norm())
-    trunk = fused(body)
-    found = []
-    # Called as other modules are, with their hooks.
-    monkeypatch.setattr(kernels.OneDnn, "__call__", nn.Module.__call__)
-
-    def note(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-        if len(args) == 2:
-            found.append(output.data_ptr() == args[1].data_ptr())
-
-    for module in trunk.children():
-        module.register_forward_hook(note)
-    assert_same(trunk, body)
-    assert found
-    assert set(found) == {overwrites}
 
 
 def test_the_modules_that_no_kernel_needs_are_let_go() -> None:
     trunk = fused(CASES["blocks"].body)
     assert [name.rstrip("0123456789") for name, _ in trunk.named_children()] == ["fused_"] * 5
+
+
+# What is computed before anything is rounded
+
+
+def parts_of(body: Body) -> tuple[fx.GraphModule | None, fx.GraphModule]:
+    return fusion.split_before_rounding(fused(body))
+
+
+def test_what_is_not_to_be_rounded_comes_first_by_itself() -> None:
+    body = Body(
+        lambda b, x: F.relu(b.last(b.pool(F.relu(b.first(x))))),
+        first=conv(), pool=nn.MaxPool2d(2), last=nn.Conv2d(4, 5, 4, padding=2),
+    )  # fmt: skip
+    first, rest = parts_of(body)
+    assert first is not None
+    assert steps(first) == ["kernel", "MaxPool2d"]
+    assert steps(rest) == ["kernel"]
+    for batch in BATCHES:
+        assert_close(rest(first(inputs_of(batch))), body(inputs_of(batch)), rtol=1e-4, atol=1e-5)
+
+
+def test_where_all_of_it_bears_rounding_nothing_comes_first() -> None:
+    first, rest = parts_of(Body(lambda b, x: F.relu(b.c(x)), c=conv(3, 4, 5)))
+    assert first is None
+    assert steps(rest) == ["kernel"]
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        # Nothing of it bears it; something after the first that does; a value that goes around it.
+        lambda b, x: F.relu(b.short(x)),
+        lambda b, x: b.inner(F.relu(b.long(x))),
+        lambda b, x: F.relu(b.wide(y := F.relu(b.short(x)))) + y + b.short(x),
+    ],
+)
+def test_what_cannot_be_rounded_but_for_its_beginning_is_not(run: Callable[..., Any]) -> None:
+    body = Body(
+        run, short=conv(), long=conv(3, 4, 5, padding=2), inner=inner(),
+        wide=nn.Conv2d(4, 4, 5, padding=2),
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="not all of its convolutions|more than one value"):
+        parts_of(body)

@@ -15,7 +15,7 @@ from torch.testing import assert_close
 from camserve import gradcam, methods
 from camserve.errors import SettingsError
 from camserve.network import build
-from networks import BY_HAND, GRIDS, LOGITS, Squares, gradients_of, photo, settled
+from networks import BY_HAND, GRIDS, LOGITS, Squares, gradients_of, one_hot, photo, settled
 
 
 def maps_of(
@@ -83,8 +83,8 @@ def test_a_samples_second_score_has_its_gradient_in_the_second_round(
     layers = gradcam.TargetLayers(Squares(), ["pick"], GRIDS)
     scores = layers.forward(torch.cat([GRIDS, 10 * GRIDS, -GRIDS]), ["pick"])
     classes = [place % 3 for place in range(len(samples))]
-    chosen = scores.logits[samples, classes]
-    found = list(gradcam.gradients(scores, samples, chosen, [["pick"]] * len(samples)))
+    weights = one_hot(scores, classes)
+    found = list(gradcam.gradients(scores, samples, weights, [["pick"]] * len(samples)))
 
     assert [places for places, _ in found] == rounds
     for places, gradients in found:
@@ -98,8 +98,8 @@ def test_a_samples_second_score_has_its_gradient_in_the_second_round(
 def test_a_difference_of_two_scores_has_the_difference_of_their_gradients() -> None:
     layers = gradcam.TargetLayers(Squares(), ["pick"], GRIDS)
     scores = layers.forward(GRIDS, ["pick"])
-    chosen = scores.logits[:, 0] - scores.logits[:, 2]
-    ((_, gradients),) = gradcam.gradients(scores, [0], chosen, [["pick"]])
+    weights = one_hot(scores, [0]) - one_hot(scores, [2])
+    ((_, gradients),) = gradcam.gradients(scores, [0], weights, [["pick"]])
     by_hand = torch.tensor(BY_HAND[0][0]) - torch.tensor(BY_HAND[2][0])
     assert_close(gradients["pick"], by_hand.double()[None])
 
