@@ -554,5 +554,5 @@ def test_what_cannot_be_rounded_but_for_its_beginning_is_not(run: Callable[..., 
         run, short=conv(), long=conv(3, 4, 5, padding=2), inner=inner(),
         wide=nn.Conv2d(4, 4, 5, padding=2),
     )  # fmt: skip
-    with pytest.raises(ValueError, match="not all of its convolutions|more than one value"):
+    with pytest.raises(ValueError, match=r"not all of its convolutions|more than one value"):
         parts_of(body)
