@@ -9,8 +9,8 @@ import mmap
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from types import FunctionType
 from typing import Any, Final, cast
 
@@ -105,7 +105,9 @@ class Compiled(nn.Module):
 
 def _converted(trunk: fx.GraphModule, example: Tensor) -> openvino.Model:
     """The same for batches of any size, (N, H, W, 3) -> (N, h, w, K)."""
-    with _quiet():
+    with warnings.catch_warnings():
+        # PyTorch's: that its tracer is old, and that a trace may not be what it was made of.
+        warnings.simplefilter("ignore")
         model = openvino.convert_model(trunk, example_input=example)
     model.reshape([-1, *example.shape[1:]])
     steps = PrePostProcessor(model)
@@ -115,14 +117,6 @@ def _converted(trunk: fx.GraphModule, example: Tensor) -> openvino.Model:
     steps.output().tensor().set_layout(openvino.Layout("NHWC"))
     steps.output().model().set_layout(openvino.Layout("NCHW"))
     return steps.build()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without PyTorch's warnings: its tracer is old, and a trace may not be what it was made of."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 class _Shelf:

@@ -98,17 +98,17 @@ def split_before_rounding(trunk: fx.GraphModule) -> tuple[fx.GraphModule | None,
         ValueError: not all of the rest bears it, or more than one value leads to it.
     """
     bearing = {node for node in trunk.graph.nodes if _kernel_bears(trunk, node)}
-    before: list[fx.Node] = []
-    after: list[fx.Node] = []
+    before: set[fx.Node] = set()
+    after: set[fx.Node] = set()
     for node in trunk.graph.nodes:
         if node.op in ("output", "get_attr"):
             continue
-        depends = any(value in after for value in node.all_input_nodes)
-        (after if depends or node in bearing else before).append(node)
-    modules = (_module(trunk, node) for node in after if node not in bearing)
+        depends = not after.isdisjoint(node.all_input_nodes)
+        (after if depends or node in bearing else before).add(node)
+    modules = (_module(trunk, node) for node in after - bearing)
     if not bearing or any(isinstance(module, Kernel) for module in modules):
         raise ValueError("not all of its convolutions bear bfloat16")
-    places = [node for node in before if any(user in after for user in node.users)]
+    places = [node for node in before if not after.isdisjoint(node.users)]
     end = trunk.graph.output_node()
     if len(places) != 1 or end.all_input_nodes[0] not in after:
         raise ValueError("its first convolutions and the others are linked by more than one value")
@@ -122,7 +122,7 @@ def split_before_rounding(trunk: fx.GraphModule) -> tuple[fx.GraphModule | None,
         if graph is rest:
             copies = {place: rest.placeholder("activations")}
         for node in trunk.graph.nodes:
-            if node in nodes or (node.op == "get_attr" and any(u in nodes for u in node.users)):
+            if node in nodes or (node.op == "get_attr" and not nodes.isdisjoint(node.users)):
                 copies[node] = graph.node_copy(node, copies.__getitem__)
         graph.output(copies[last])
     return fx.GraphModule(trunk, first, "First"), fx.GraphModule(trunk, rest, "Rest")

@@ -148,7 +148,7 @@ class _Scissors:
 
     Args:
         network, layer, example, batch_size, threads: as of :func:`accelerate`.
-        gently: nothing is rounded that does not bear it.
+        gently: what is rounded is held to the network as it came, too.
 
     Raises:
         Exception: it cannot be cut, or is not in float32 what it was.
