@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from camserve import render, replies
 from camserve.errors import RequestError
@@ -46,13 +43,13 @@ class Answers:
         Raises:
             RequestError: ``non_finite_scores``.
         """
-        logits, explained = results.logits[n], results.explained[n]
-        peaks = [map.peak for one in explained for map in one.maps]
-        if not np.isfinite(logits).all() or not all(math.isfinite(peak) for peak in peaks):
+        if not results.finite[n]:
             raise RequestError(
                 "non_finite_scores", "the network's scores for this photo are not finite"
             )
-        heats = [render.Heat([map.values for map in one.maps], self.side) for one in explained]
+        heats = [
+            render.Heat([map.values for map in one.maps], self.side) for one in results.explained[n]
+        ]
         return [
             Drawn(heat, render.draw(heat, job.view, job.frame, self.side, job.options))
             for heat in heats

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -64,12 +65,14 @@ class Results:
         logits, probabilities: (N, C).
         order: (N, C) each photo's classes, the one with the highest score first.
         explained: for each photo, each of its targets in order.
+        finite: for each photo, whether all its scores and maps are made of finite numbers.
     """
 
     logits: NDArray[np.float32]
     probabilities: NDArray[np.float32]
     order: NDArray[np.int64]
     explained: list[list[Explained]]
+    finite: list[bool]
 
 
 @dataclass(frozen=True)
@@ -102,25 +105,22 @@ def explain(scores: Scores, wishes: Sequence[Wish]) -> Results:
     pairs = [(n, target) for n, wish in enumerate(wishes) for target in wish.targets]
     samples = [sample for sample, _ in pairs]
     contrasts = [place for place, (_, target) in enumerate(pairs) if target.against is not None]
-    toward = _indices(order, samples, [target.toward for _, target in pairs])
-    against = _indices(
+    classes = _indices(
         order,
-        [samples[place] for place in contrasts],
-        [other for _, target in pairs if (other := target.against) is not None],
+        samples + [samples[place] for place in contrasts],
+        [target.toward for _, target in pairs]
+        + [other for _, target in pairs if (other := target.against) is not None],
     )
     parts: list[_Part] = []
     if pairs:
-        weights = logits.new_zeros(len(pairs), logits.shape[1]).scatter_(1, toward[:, None], 1)
-        if contrasts:
-            rows = torch.tensor(contrasts, device=logits.device)
-            weights.index_put_((rows, against), weights.new_tensor(-1), accumulate=True)
-        parts = list(_maps(scores, samples, weights.to(scores.logits.dtype), wishes))
+        weights = _weights(scores.logits, classes[: len(pairs)], contrasts, classes[len(pairs) :])
+        parts = list(_maps(scores, samples, weights, wishes))
     host = _to_host(
-        [logits, logits.softmax(dim=1), order, toward, against]
+        [logits, logits.softmax(dim=1), order, classes]
         + [column for part in parts for column in part.maps.columns]
     )
-    of_photos = (next(host), next(host), next(host))
-    toward_ids, against_ids = next(host).tolist(), next(host).tolist()
+    raw, probabilities, ranked = next(host), next(host), next(host)
+    ids = next(host).tolist()
     found = {
         (place, part.layer): LayerMap(values, float(peak), bool(evidence))
         for part in parts
@@ -128,12 +128,41 @@ def explain(scores: Scores, wishes: Sequence[Wish]) -> Results:
             part.places, next(host), next(host), next(host), strict=True
         )
     }
-    against_of = dict(zip(contrasts, against_ids, strict=True))
+    against_of = dict(zip(contrasts, ids[len(pairs) :], strict=True))
     explained: list[list[Explained]] = [[] for _ in wishes]
-    for place, (sample, class_id) in enumerate(zip(samples, toward_ids, strict=True)):
+    for place, (sample, class_id) in enumerate(zip(samples, ids[: len(pairs)], strict=True)):
         of_layers = tuple(found[place, layer] for layer in wishes[sample].layers)
         explained[sample].append(Explained(class_id, against_of.get(place), of_layers))
-    return Results(*of_photos, explained)
+    finite = [
+        _finite(of_photo, by_rank, maps)
+        for of_photo, by_rank, maps in zip(raw, ranked, explained, strict=True)
+    ]
+    return Results(raw, probabilities, ranked, explained, finite)
+
+
+def _weights(logits: Tensor, toward: Tensor, contrasts: Sequence[int], against: Tensor) -> Tensor:
+    """(M, C): by what its photo's logits (C,) add up to each of M scores.
+
+    Args:
+        toward: (M,) the class of each.
+        contrasts: the places of those that another class's score is taken from.
+        against: these classes.
+    """
+    weights = logits.new_zeros(len(toward), logits.shape[1]).scatter_(1, toward.unsqueeze(1), 1)
+    if contrasts:
+        rows = torch.tensor(contrasts, device=logits.device)
+        weights.index_put_((rows, against), weights.new_tensor(-1), accumulate=True)
+    return weights
+
+
+def _finite(
+    logits: NDArray[np.float32], order: NDArray[np.int64], explained: Sequence[Explained]
+) -> bool:
+    """Whether a photo's logits (C,), whose classes are in ``order``, and its maps' peaks are."""
+    # In order, what is not finite stands at one of the ends.
+    found = [float(logits[order[0]]), float(logits[order[-1]])]
+    found += [map.peak for one in explained for map in one.maps]
+    return all(math.isfinite(value) for value in found)
 
 
 def _to_host(tensors: Sequence[Tensor]) -> Iterator[NDArray[Any]]:

@@ -16,6 +16,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
+from camserve.cut import in_two
 from camserve.kernels import ACTIVATIONS, Activation, Convolution, Kernel
 
 # Below this many products a sum stays in float32.
@@ -109,23 +110,14 @@ def split_before_rounding(trunk: fx.GraphModule) -> tuple[fx.GraphModule | None,
     if not bearing or any(isinstance(module, Kernel) for module in modules):
         raise ValueError("not all of its convolutions bear bfloat16")
     places = [node for node in before if not after.isdisjoint(node.users)]
-    end = trunk.graph.output_node()
-    if len(places) != 1 or end.all_input_nodes[0] not in after:
+    (last,) = trunk.graph.output_node().all_input_nodes
+    if len(places) != 1 or last not in after:
         raise ValueError("its first convolutions and the others are linked by more than one value")
     (place,) = places
     if place.op == "placeholder":
         return None, trunk
 
-    first, rest = fx.Graph(), fx.Graph()
-    copies: dict[fx.Node, fx.Node] = {}
-    for graph, nodes, last in ((first, before, place), (rest, after, end.all_input_nodes[0])):
-        if graph is rest:
-            copies = {place: rest.placeholder("activations")}
-        for node in trunk.graph.nodes:
-            if node in nodes or (node.op == "get_attr" and not nodes.isdisjoint(node.users)):
-                copies[node] = graph.node_copy(node, copies.__getitem__)
-        graph.output(copies[last])
-    return fx.GraphModule(trunk, first, "First"), fx.GraphModule(trunk, rest, "Rest")
+    return in_two(trunk, before, place, place, after)
 
 
 def _kernel_bears(trunk: fx.GraphModule, node: fx.Node) -> bool:

@@ -288,8 +288,9 @@ def rows_of(values: Tensor, rows: Sequence[int]) -> Tensor:
 
 def normalise(raw: Tensor) -> Maps:
     """Min-max normalisation of each (h, w) map of (M, h, w) to [0, 1]."""
-    low, peak = raw.flatten(1).aminmax(dim=1)
+    flat = raw.flatten(1)
+    low, peak = flat.aminmax(dim=1, keepdim=True)
     spread = peak - low
     evidence = spread > 0
-    places = (..., None, None)
-    return Maps((raw - low[places]) / spread.where(evidence, 1)[places], peak, evidence)
+    values = (flat - low) / spread.where(evidence, 1)
+    return Maps(values.view_as(raw), peak.squeeze(1), evidence.squeeze(1))

@@ -34,7 +34,7 @@ class _OfFewClasses(autograd.Function):
             # It would have to wait for the device to say which they are.
             return gradient @ weight, None, None
         classes = gradient.any(0).nonzero().flatten()
-        return gradient[:, classes] @ weight[classes], None, None
+        return gradient.index_select(1, classes) @ weight.index_select(0, classes), None, None
 
 
 class Classifier(nn.Module):

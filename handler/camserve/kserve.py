@@ -7,7 +7,6 @@ V2, which Open Inference over gRPC comes as too: .../data-plane/v2-protocol
 
 from __future__ import annotations
 
-import base64
 import binascii
 import math
 import re
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal, TypeGuard, get_args
 
 import orjson
+import pybase64
 
 from camserve.errors import RequestError, shown, unknown
 from camserve.options import Options, Output
@@ -267,7 +267,7 @@ def _text(name: str, element: Any) -> Any:
     if not isinstance(element, str):
         return element
     try:
-        return base64.b64decode(element, validate=True).decode()
+        return pybase64.b64decode(element, validate=True).decode()
     except (binascii.Error, ValueError):
         raise RequestError("invalid_option", f"input {shown(name)} is not UTF-8 text") from None
 

@@ -97,7 +97,7 @@ def eigengradcam(activations: Tensor, gradients: Tensor) -> Tensor:
 def _weighted(activations: Tensor, weights: Tensor) -> Tensor:
     """ReLU of the channels' sum, weighted (M, K)."""
     samples, _, height, width = activations.shape
-    summed = weights[:, None].bmm(activations.flatten(2))
+    summed = weights.unsqueeze(1).bmm(activations.flatten(2))
     return summed.view(samples, height, width).relu_()
 
 

@@ -15,10 +15,10 @@ from isal import isal_zlib
 
 from camserve.geometry import Pixels
 
-_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _GREY, _RGB = 0, 2
-# Each row as its difference from the one above: in a heatmap, which changes slowly, nearly nothing.
-_UP: Final = 2
+# Each byte as its difference from the pixel to its left: in a heatmap, which changes slowly, nearly
+# nothing. From the row above, it takes a quarter more time and bytes.
+_SUB: Final = 1
 
 
 def encode(picture: Pixels) -> bytes:
@@ -28,21 +28,20 @@ def encode(picture: Pixels) -> bytes:
     """
     height, width = picture.shape[:2]
     colour = _GREY if picture.ndim == 2 else _RGB
-    rows = picture.reshape(height, -1)
+    rows, pixel = picture.reshape(height, -1), picture[0, 0].size
     filtered = np.empty((height, rows.shape[1] + 1), np.uint8)
-    filtered[:, 0] = _UP
-    filtered[0, 1:] = rows[0]
-    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
-    return b"".join(
-        (
-            _SIGNATURE,
-            _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)),
-            _chunk(b"IDAT", isal_zlib.compress(filtered, level=1)),
-            _chunk(b"IEND", b""),
-        )
-    )
+    filtered[:, 0] = _SUB
+    filtered[:, 1 : pixel + 1] = rows[:, :pixel]
+    np.subtract(rows[:, pixel:], rows[:, :-pixel], out=filtered[:, pixel + 1 :])
+    header = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
+    pixels = isal_zlib.compress(filtered, level=1)
+    return b"".join((_SIGNATURE, *_chunk(b"IHDR", header), *_chunk(b"IDAT", pixels), *_END))
 
 
-def _chunk(kind: bytes, content: bytes) -> bytes:
+def _chunk(kind: bytes, content: bytes) -> tuple[bytes, ...]:
     check = zlib.crc32(content, zlib.crc32(kind))
-    return b"".join((struct.pack(">I", len(content)), kind, content, struct.pack(">I", check)))
+    return struct.pack(">I", len(content)), kind, content, struct.pack(">I", check)
+
+
+_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
+_END: Final = _chunk(b"IEND", b"")

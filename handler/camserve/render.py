@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Final, cast, get_args
 
 import cv2
@@ -32,12 +31,13 @@ _COLOURS: Final[dict[str, Pixels]] = {
 # brightness, since they say how hot a place is.
 _FULL_COLOUR: Final = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 _LOSSY: Final[dict[str, tuple[str, list[int]]]] = {
-    "jpeg": (".jpg", [cv2.IMWRITE_JPEG_QUALITY, 90, *_FULL_COLOUR]),
+    "jpeg": (".jpg", [cv2.IMWRITE_JPEG_QUALITY, 85, *_FULL_COLOUR]),
     "webp": (".webp", [cv2.IMWRITE_WEBP_QUALITY, 85]),
 }
 _ROUNDING: Final = 1e-6
 #: The outputs that are pictures.
 PICTURES: Final[frozenset[Output]] = frozenset({"heatmap", "overlay", "mask"})
+_COLOURED: Final[frozenset[Output]] = frozenset({"heatmap", "overlay"})
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Heat:
         # What float32 leaves of a mean that is constant is no heat.
         self.flat = self.peak - self._low < _ROUNDING
 
-    @cached_property
+    @property
     def map(self) -> Map:
         """The map itself, (h, w) in [0, 1], at the finest of the layers' grids."""
         height, width = max((map.shape for map in self._maps), key=math.prod)
@@ -163,36 +163,30 @@ def draw(
         side: of the network's input.
         options: outputs, colours and encoding.
     """
-    sheet = _Sheet(heat, view, options)
-    drawings: dict[Output, Callable[[], Drawing]] = {
-        "heatmap": lambda: encode(sheet.heatmap, options.image_format),
-        "overlay": lambda: encode(
-            overlay(sheet.heatmap, view.pixels, options.alpha), options.image_format, photo=True
-        ),
-        "mask": lambda: encode(sheet.grey, options.image_format),
-        "map": lambda: heat.map,
-        "boxes": lambda: boxes(heat, frame, side, options.threshold),
-    }
-    return {output: drawings[output]() for output in options.outputs}
+    drawings: dict[Output, Drawing] = dict(_pictures(heat, view, options))
+    if "map" in options.outputs:
+        drawings["map"] = heat.map
+    if "boxes" in options.outputs:
+        drawings["boxes"] = boxes(heat, frame, side, options.threshold)
+    return {output: drawings[output] for output in options.outputs}
 
 
-@dataclass(frozen=True)
-class _Sheet:
-    """What several outputs are made of, made once."""
-
-    heat: Heat
-    view: View
-    options: Options
-
-    @cached_property
-    def grey(self) -> Pixels:
-        """(height, width), 0 to 255."""
-        return self.heat.grey(self.view.frame)
-
-    @cached_property
-    def heatmap(self) -> Pixels:
-        """(height, width, 3) RGB."""
-        return colour(self.grey, self.options.colormap)
+def _pictures(heat: Heat, view: View, options: Options) -> Iterator[tuple[Output, Image]]:
+    """Those of the outputs that are pictures; what several are made of is made once."""
+    outputs, image_format = options.outputs, options.image_format
+    if PICTURES.isdisjoint(outputs):
+        return
+    grey = heat.grey(view.frame)
+    if "mask" in outputs:
+        yield "mask", encode(grey, image_format)
+    if _COLOURED.isdisjoint(outputs):
+        return
+    heatmap = colour(grey, options.colormap)
+    if "heatmap" in outputs:
+        yield "heatmap", encode(heatmap, image_format)
+    if "overlay" in outputs:
+        blended = overlay(heatmap, view.pixels, options.alpha)
+        yield "overlay", encode(blended, image_format, photo=True)
 
 
 def colour(grey: Pixels, colormap: Colormap) -> Pixels:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
+
+import pybase64
 
 from camserve.geometry import Box, Frame
 from camserve.options import Method, Output
@@ -82,7 +83,7 @@ def _explanation(explanation: Explanation) -> ExplanationBody:
 def _drawn(drawing: Drawing) -> PictureBody | MapBody | list[BoxBody]:
     if isinstance(drawing, Image):
         return PictureBody(
-            b64=base64.b64encode(drawing.data).decode("ascii"),
+            b64=pybase64.b64encode_as_string(drawing.data),
             media_type=drawing.media_type,
             width=drawing.width,
             height=drawing.height,

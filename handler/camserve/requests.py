@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import binascii
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
+
+import pybase64
 
 from camserve import bounded, kserve
 from camserve.errors import RequestError, shown
@@ -216,13 +217,13 @@ def _decoded(image: Any) -> Encoded:
         image = image["b64"]
     if isinstance(image, str):
         try:
-            image = base64.b64decode(image, validate=True)
-        except (binascii.Error, ValueError) as failure:
+            image = pybase64.b64decode(image, validate=True)
+        except (binascii.Error, ValueError):
             raise RequestError(
                 "invalid_base64",
-                f"the photo's base64 is broken ({failure}); accepted: the standard alphabet with "
-                "padding, without line breaks or a data: prefix; binary needs no base64 but an "
-                "image content type",
+                "the photo's base64 is broken; accepted: the standard alphabet, padded to a "
+                "multiple of 4, without line breaks or a data: prefix; binary needs no base64 but "
+                "an image content type",
             ) from None
     if not isinstance(image, bytes | bytearray):
         raise RequestError(

@@ -1,15 +1,13 @@
-"""The network cut at its target layer, so that the trunk before it can be made fast.
+"""How the trunk of a network is made fast.
 
-A traced network falls into the trunk, the target layer's output and the head. The trunk, which
-leaves no tape, is fused and, on a processor, compiled; the head stays as it was, in float32, for
-the backward pass.
+A network falls into the trunk, the target layer's output and the head. The trunk, which leaves no
+tape, is fused and, on a processor, compiled; the head stays as it was, in float32, for the backward
+pass.
 """
 
 from __future__ import annotations
 
 import math
-import operator
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,39 +16,15 @@ from torch import Tensor, fx, nn
 
 from camserve import compiled, fusion, machine
 from camserve.compiled import Compiled
+from camserve.cut import Cut, cut_at
 from camserve.head import lighten
 from camserve.settings import Compile, Precision
 
-# The traced module that stands where the target layer's output is.
-_PLACE: Final = "target_layer"
 # By how much of their norm the activations may differ from those of the network as it came. In
 # float32 it tells that a network does not mean what its trace says; in bfloat16, that it multiplies
 # rounding errors: a trained ResNet differs by one or two in a hundred.
 _TRACED: Final = 1e-3
 _ROUNDED: Final = 0.1
-
-
-class Cut(nn.Module):
-    """A network in two parts, with a module between them for the hook.
-
-    Args:
-        trunk: (N, 3, H, W) -> the target layer's output.
-        head: the layer's output -> (N, C) logits.
-
-    Attributes:
-        trunk, head: as given.
-        layer: hands the trunk's output on.
-    """
-
-    def __init__(self, trunk: nn.Module, head: nn.Module) -> None:
-        super().__init__()
-        self.trunk, self.layer, self.head = trunk, nn.Identity(), head
-
-    def forward(self, inputs: Tensor) -> Any:
-        """(N, 3, H, W) -> (N, C); the trunk leaves no tape."""
-        with torch.no_grad():
-            activations = self.trunk(inputs)
-        return self.head(self.layer(activations))
 
 
 @dataclass(frozen=True)
@@ -204,7 +178,7 @@ class _Scissors:
         return Cut(*self._parts(numbers)).eval()
 
     def _parts(self, numbers: torch.dtype) -> tuple[fx.GraphModule, fx.GraphModule]:
-        trunk, head = _split(self._network, self._layer)
+        trunk, head = cut_at(self._network, self._layer)
         return fusion.fuse(trunk, self._example, numbers), lighten(head)
 
     def _hold(self, cut: Cut, alike: float, what: str) -> None:
@@ -220,87 +194,6 @@ class _Scissors:
             apart = float((one - other).norm() / other.norm().clamp_min(1e-12))
             if not apart <= alike:
                 raise ValueError(f"{what} differs from the network as it came by {apart:.1%}")
-
-
-class _Tracer(fx.Tracer):
-    """Notes where a layer's output is."""
-
-    def __init__(self, layer: nn.Module) -> None:
-        super().__init__()
-        self._layer = layer
-
-    def call_module(self, m: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        output = super().call_module(m, *args, **kwargs)
-        if m is self._layer:
-            return self.create_proxy("call_module", _PLACE, (output,), {})
-        return output
-
-
-def _split(network: nn.Module, layer: str) -> tuple[fx.GraphModule, fx.GraphModule]:
-    """Trunk and head, each a module of its own that shares the network's parameters.
-
-    Raises:
-        ValueError: more than the layer's output leads from the one to the other.
-    """
-    graph = _Tracer(network.get_submodule(layer)).trace(network)
-    places = [node for node in graph.nodes if node.target == _PLACE]
-    (end,) = (node for node in graph.nodes if node.op == "output")
-    if len(places) != 1:
-        raise ValueError(f"layer {layer!r} runs {len(places)} times")
-    (place,) = places
-    (start,) = place.args
-    if not isinstance(start, fx.Node):
-        raise ValueError(f"layer {layer!r} gives no tensor")
-    before = _needed(start)
-    _count_samples_at(place, before)
-    after = _needed(end, place) - {place}
-    if any(node.op == "placeholder" for node in after):
-        raise ValueError(f"more than layer {layer!r} leads from the photo to the scores")
-
-    trunk, head = fx.Graph(), fx.Graph()
-    copies: dict[fx.Node, fx.Node] = {}
-    for node in graph.nodes:
-        if node in before:
-            copies[node] = trunk.node_copy(node, copies.__getitem__)
-    trunk.output(copies[start])
-    copies = {place: head.placeholder("activations")}
-    for node in graph.nodes:
-        if node in after:
-            copies[node] = head.node_copy(node, copies.__getitem__)
-    return fx.GraphModule(network, trunk, "Trunk"), fx.GraphModule(network, head, "Head")
-
-
-def _count_samples_at(place: fx.Node, before: Collection[fx.Node]) -> None:
-    """Have what reads the number of samples off a value of the trunk read it off the layer's.
-
-    ``x.view(inputs.size(0), -1)`` would tie the head to the photo for no more than that.
-    """
-    for node in list(place.graph.nodes):
-        value = node.args[0] if node.args else None
-        if node.target is operator.getitem and node.args[1] == 0 and isinstance(value, fx.Node):
-            shape = value
-            of_shape = shape.target == "size" and len(shape.args) == 1
-            if not of_shape and (shape.target is not getattr or shape.args[1] != "shape"):
-                continue
-            value = shape.args[0]
-        elif node.target != "size" or node.args[1:] != (0,):
-            continue
-        if value in before and node not in before:
-            with place.graph.inserting_after(place):
-                count = place.graph.call_method("size", (place, 0))
-            node.replace_all_uses_with(count)
-
-
-def _needed(node: fx.Node, stop: fx.Node | None = None) -> set[fx.Node]:
-    """What a node's value is made from, itself included; nothing before ``stop``."""
-    found: set[fx.Node] = set()
-    ahead = [node]
-    while ahead:
-        one = ahead.pop()
-        if one not in found:
-            found.add(one)
-            ahead.extend(() if one is stop else one.all_input_nodes)
-    return found
 
 
 def _run(network: nn.Module, layer: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:

@@ -124,9 +124,11 @@ def test_a_file_is_a_header_its_rows_and_an_end(channels: tuple[int, ...], colou
     (first, header), (second, rows), end = chunks(png.encode(picture))
     assert (first, second, end) == (b"IHDR", b"IDAT", (b"IEND", b""))
     assert header == struct.pack(">IIBBBBB", 3, 2, 8, colour, 0, 0, 0)
-    # Each row is preceded by its filter, Up: the second is what it has more than the first.
-    step = 9 if channels else 3
-    assert zlib.decompress(rows) == bytes([2, *range(step), 2, *[step] * step])
+    # Each row is preceded by its filter, Sub: a pixel is what it has more than the one to its left.
+    step = 3 if channels else 1
+    further = [step] * (2 * step)
+    upper, lower = [*range(step), *further], [*range(3 * step, 4 * step), *further]
+    assert zlib.decompress(rows) == bytes([1, *upper, 1, *lower])
 
 
 def test_a_heatmaps_file_is_small() -> None:
