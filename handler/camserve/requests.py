@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import binascii
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from camserve.wire import Envelope, Plain
 Encoded = bytes | bytearray
 Text = (bytes, bytearray, str)
 
+_NO_BASE64: Final = re.compile(r"[^A-Za-z0-9+/=]")
 #: The names under which a form, a gRPC map or a raw body carries the photo.
 FORM_IMAGES: Final = ("data", "body", "image")
 #: The keys under which a JSON object carries it.
@@ -219,11 +221,13 @@ def _decoded(image: Any) -> Encoded:
         try:
             image = pybase64.b64decode(image, validate=True)
         except (binascii.Error, ValueError):
+            stray = _NO_BASE64.search(image)
+            wrong = f"it holds {shown(stray[0])}" if stray else "it is cut short, or padded amiss"
             raise RequestError(
                 "invalid_base64",
-                "the photo's base64 is broken; accepted: the standard alphabet, padded to a "
-                "multiple of 4, without line breaks or a data: prefix; binary needs no base64 but "
-                "an image content type",
+                f"the photo's base64 is broken: {wrong}; accepted: the standard alphabet with "
+                "padding, without line breaks or a data: prefix; binary needs no base64 but an "
+                "image content type",
             ) from None
     if not isinstance(image, bytes | bytearray):
         raise RequestError(

@@ -299,6 +299,20 @@ def test_bad_request_is_refused_with_its_code(row, code):
     assert one(row).code == code
 
 
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        (B64[:-1], "cut short"),
+        (B64[:8] + "==" + B64[8:], "padded amiss"),
+        (f"{B64[:8]}\n{B64[8:]}", r"holds '\n'"),
+        (f"data:image/jpeg;base64,{B64}", "holds ':'"),
+        ("é" + B64, "holds 'é'"),
+    ],
+)
+def test_broken_base64_is_said_to_be_broken_where_it_is(text, wrong):
+    assert wrong in one(Row({"body": {"b64": text}}, JSON)).message
+
+
 LONG = "x" * 1_000_000
 
 
