@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from camserve import render, replies
+from camserve.crew import Step
 from camserve.errors import RequestError
 from camserve.explain import Explained, Results
 from camserve.jobs import Job
@@ -16,11 +18,20 @@ from camserve.wire import AnswerBody, ModelBody, PredictionBody
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """The heat of one explanation, and the outputs made of it."""
+class Seen:
+    """What the network saw in one photo.
 
-    heat: Heat
-    drawings: Mapping[Output, Drawing]
+    Attributes:
+        job: the photo.
+        n: its place in the pass.
+        results: of the pass.
+        heats: of each of its explanations.
+    """
+
+    job: Job
+    n: int
+    results: Results
+    heats: Sequence[Heat]
 
 
 @dataclass(frozen=True)
@@ -37,8 +48,8 @@ class Answers:
     labels: Labels
     side: int
 
-    def draw(self, job: Job, n: int, results: Results) -> list[Drawn]:
-        """What photo ``n`` of a pass asks for of each of its explanations.
+    def see(self, job: Job, n: int, results: Results) -> Seen:
+        """Photo ``n`` of a pass.
 
         Raises:
             RequestError: ``non_finite_scores``.
@@ -47,27 +58,37 @@ class Answers:
             raise RequestError(
                 "non_finite_scores", "the network's scores for this photo are not finite"
             )
-        heats = [
-            render.Heat([map.values for map in one.maps], self.side) for one in results.explained[n]
-        ]
-        return [
-            Drawn(heat, render.draw(heat, job.view, job.frame, self.side, job.options))
-            for heat in heats
-        ]
+        heats = [Heat([map.values for map in one.maps], self.side) for one in results.explained[n]]
+        return Seen(job, n, results, heats)
 
-    def answer(self, job: Job, n: int, results: Results, drawn: Sequence[Drawn]) -> AnswerBody:
-        """The answer to photo ``n`` of a pass, with what :meth:`draw` made of it."""
+    def draw(self, seen: Seen) -> Iterator[Step[Drawing]]:
+        """What a photo asks for of each of its explanations, one output after another."""
+        job = seen.job
+        for heat in seen.heats:
+            yield from render.draw(heat, job.view, job.frame, self.side, job.options)
+
+    def answer(self, seen: Seen, drawings: Sequence[Drawing]) -> AnswerBody:
+        """The answer to a photo, with what the steps of :meth:`draw` gave."""
+        job, outputs = seen.job, seen.job.options.outputs
+        # As many of each explanation as there are outputs.
+        left = iter(drawings)
         return replies.answer(
             self.model,
             job.frame,
-            [self._prediction(int(c), n, results) for c in results.order[n, : job.options.top_k]],
             [
-                self._explanation(job, one, n, results, of_one)
-                for one, of_one in zip(results.explained[n], drawn, strict=True)
+                self._prediction(int(c), seen)
+                for c in seen.results.order[seen.n, : job.options.top_k]
+            ],
+            [
+                self._explanation(
+                    one, heat, seen, dict(zip(outputs, islice(left, len(outputs)), strict=True))
+                )
+                for one, heat in zip(seen.results.explained[seen.n], seen.heats, strict=True)
             ],
         )
 
-    def _prediction(self, class_id: int, n: int, results: Results) -> PredictionBody:
+    def _prediction(self, class_id: int, seen: Seen) -> PredictionBody:
+        n, results = seen.n, seen.results
         return {
             "class_id": class_id,
             "label": self.labels[class_id],
@@ -76,15 +97,14 @@ class Answers:
         }
 
     def _explanation(
-        self, job: Job, one: Explained, n: int, results: Results, drawn: Drawn
+        self, one: Explained, heat: Heat, seen: Seen, drawings: Mapping[Output, Drawing]
     ) -> replies.Explanation:
-        heat = drawn.heat
         return replies.Explanation(
-            prediction=self._prediction(one.class_id, n, results),
-            against=None if one.against is None else self._prediction(one.against, n, results),
-            method=job.wish.method,
-            layers=job.wish.layers,
+            prediction=self._prediction(one.class_id, seen),
+            against=None if one.against is None else self._prediction(one.against, seen),
+            method=seen.job.wish.method,
+            layers=seen.job.wish.layers,
             evidence=any(map.evidence for map in one.maps) and not heat.flat,
             peak=one.maps[0].peak if len(one.maps) == 1 else heat.peak,
-            drawings=drawn.drawings,
+            drawings=drawings,
         )

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from camserve import tiff
+from camserve import jpeg, tiff
 from camserve.errors import RequestError
 from camserve.geometry import (
     ORIENTATIONS,
@@ -64,7 +64,6 @@ _REDUCED: Final = {
 }
 # A progressive JPEG has some ten; each is a walk over all pixels, in as little as 30 bytes.
 _MOST_SCANS: Final = 50
-_SCAN: Final = b"\xff\xda"
 # How much larger than the network's input a photo is decoded at least, so that what the resize
 # averages over is still there.
 _FINER: Final = 3
@@ -364,7 +363,7 @@ def inspect(data: bytes | bytearray, limits: Limits, pixels: int) -> Header:
             f"the photo is {width} x {height}; accepted: a longer side of up to "
             f"{limits.aspect_ratio:g} times the shorter one",
         )
-    if header.format in _JPEGS and (scans := data.count(_SCAN)) > _MOST_SCANS:
+    if header.format in _JPEGS and (scans := jpeg.scans(data)) > _MOST_SCANS:
         raise RequestError(
             "image_too_large",
             f"the JPEG draws its photo in {scans} scans; accepted: up to {_MOST_SCANS}",

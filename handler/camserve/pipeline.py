@@ -7,18 +7,18 @@ keeps its place as a :class:`RequestError`; its neighbours never notice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 
 from camserve import description, explain, gradcam, isolation, jobs, requests, wire
-from camserve.answers import Answers
+from camserve.answers import Answers, Seen
+from camserve.crew import Crew
 from camserve.errors import RequestError
 from camserve.jobs import SMALLER, Job, Plan, Purse
 from camserve.journal import Entry
@@ -26,8 +26,6 @@ from camserve.loaded import Loaded
 from camserve.requests import Instance, Row
 from camserve.stages import Stopwatch
 from camserve.wire import Envelope, ModelBody, Outcome, Reply
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,7 @@ class Pipeline:
         self.ways = loaded.ways
         self.batch_size = loaded.batch_size
         self._answers = Answers(model, loaded.network.labels, loaded.settings.preprocess.crop)
-        self._helpers = ThreadPoolExecutor(loaded.threads, "pictures")
+        self._crew = Crew(loaded.threads)
 
     @classmethod
     def load(
@@ -119,8 +117,8 @@ class Pipeline:
         with watch.stage("read"):
             asked = tuple(self._read(row, plans) for row in rows)
         with watch.stage("decode"):
-            ready = self._side_by_side(
-                jobs.ready, [(plan, self.settings.preprocess) for plan in plans]
+            ready = self._crew.each(
+                partial(jobs.ready, plan, self.settings.preprocess) for plan in plans
             )
         return Batch(asked, tuple(ready), watch, [])
 
@@ -155,24 +153,28 @@ class Pipeline:
             place: job for place, job in enumerate(batch.jobs) if isinstance(job, RequestError)
         }
         outcomes.update(scored.failed)
-        tasks: list[tuple[int, tuple[Job, int, explain.Results]]] = []
+        found = dict[int, Seen]()
         with watch.stage("backward"):
             for one in scored.passes:
                 for photos, results in isolation.together(partial(self._explain, one), one.photos):
-                    if isinstance(results, RequestError):
-                        outcomes.update((place, results) for place, _ in photos)
-                    else:
-                        tasks += [
-                            (place, (job, n, results)) for n, (place, job) in enumerate(photos)
-                        ]
+                    for n, (place, job) in enumerate(photos):
+                        seen = (
+                            results
+                            if isinstance(results, RequestError)
+                            else isolation.attempt(self._answers.see, job, n, results)
+                        )
+                        if isinstance(seen, RequestError):
+                            outcomes[place] = seen
+                        else:
+                            found[place] = seen
         with watch.stage("draw"):
-            drawn = self._side_by_side(self._answers.draw, [task for _, task in tasks])
+            drawn = self._crew.all([self._answers.draw(seen) for seen in found.values()])
         with watch.stage("write"):
-            for (place, task), of_task in zip(tasks, drawn, strict=True):
+            for (place, seen), drawings in zip(found.items(), drawn, strict=True):
                 outcomes[place] = (
-                    of_task
-                    if isinstance(of_task, RequestError)
-                    else isolation.attempt(self._answers.answer, *task, of_task)
+                    drawings
+                    if isinstance(drawings, RequestError)
+                    else isolation.attempt(self._answers.answer, seen, drawings)
                 )
             return [
                 self._reply(request, batch, outcomes) if isinstance(request, Asked) else request
@@ -221,28 +223,6 @@ class Pipeline:
         """The fastest way through the network that can explain what is asked of a photo."""
         layers = set(explain.layers_of([job.wish]))
         return next(way for way in self.ways if layers <= way.shapes.keys())
-
-    def _side_by_side(
-        self, step: Callable[..., T], tasks: Sequence[tuple[Any, ...]]
-    ) -> list[T | RequestError]:
-        """One step for many photos, in threads: OpenCV and Pillow work without Python's lock.
-
-        This thread is one of them, and each takes the next photo that is left: none is woken for a
-        single one, and none waits while another has several large ones before it.
-        """
-        results: dict[int, T | RequestError] = {}
-        left = iter(range(len(tasks)))
-
-        def work() -> None:
-            for n in left:
-                results[n] = isolation.attempt(step, *tasks[n])
-
-        helpers = min(self.loaded.threads, len(tasks)) - 1
-        helping = [self._helpers.submit(work) for _ in range(helpers)]
-        work()
-        for one in helping:
-            one.result()
-        return [results[n] for n in range(len(tasks))]
 
     def _reply(self, request: Asked, batch: Batch, outcomes: Mapping[int, Outcome]) -> Reply:
         """One request's reply, noted in the batch's journal."""

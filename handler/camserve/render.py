@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, cast, get_args
 
 import cv2
@@ -27,17 +28,17 @@ _COLOURS: Final[dict[str, Pixels]] = {
     )
     for name in get_args(Colormap)
 }
-# At the quality where the coding no longer shows in a heatmap; the colours of a JPEG as fine as its
-# brightness, since they say how hot a place is.
-_FULL_COLOUR: Final = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+# At the quality where the coding no longer shows in a heatmap.
 _LOSSY: Final[dict[str, tuple[str, list[int]]]] = {
-    "jpeg": (".jpg", [cv2.IMWRITE_JPEG_QUALITY, 85, *_FULL_COLOUR]),
+    "jpeg": (".jpg", [cv2.IMWRITE_JPEG_QUALITY, 90]),
     "webp": (".webp", [cv2.IMWRITE_WEBP_QUALITY, 85]),
 }
 _ROUNDING: Final = 1e-6
 #: The outputs that are pictures.
 PICTURES: Final[frozenset[Output]] = frozenset({"heatmap", "overlay", "mask"})
 _COLOURED: Final[frozenset[Output]] = frozenset({"heatmap", "overlay"})
+# Where no picture is asked for.
+_NONE: Final[Pixels] = np.empty((0, 0), np.uint8)
 
 
 @dataclass(frozen=True)
@@ -153,8 +154,10 @@ def spread_over(frame: Frame, map: Map) -> Map:
 
 def draw(
     heat: Heat, view: View, frame: Frame, side: int, options: Options
-) -> dict[Output, Drawing]:
-    """The outputs that a request asks for.
+) -> Iterator[Callable[[], Drawing]]:
+    """The outputs that a request asks for, in their order.
+
+    What they are made of together is made here; each is finished by calling it, in any thread.
 
     Args:
         heat: what to draw.
@@ -163,30 +166,22 @@ def draw(
         side: of the network's input.
         options: outputs, colours and encoding.
     """
-    drawings: dict[Output, Drawing] = dict(_pictures(heat, view, options))
-    if "map" in options.outputs:
-        drawings["map"] = heat.map
-    if "boxes" in options.outputs:
-        drawings["boxes"] = boxes(heat, frame, side, options.threshold)
-    return {output: drawings[output] for output in options.outputs}
-
-
-def _pictures(heat: Heat, view: View, options: Options) -> Iterator[tuple[Output, Image]]:
-    """Those of the outputs that are pictures; what several are made of is made once."""
     outputs, image_format = options.outputs, options.image_format
-    if PICTURES.isdisjoint(outputs):
-        return
-    grey = heat.grey(view.frame)
-    if "mask" in outputs:
-        yield "mask", encode(grey, image_format)
-    if _COLOURED.isdisjoint(outputs):
-        return
-    heatmap = colour(grey, options.colormap)
-    if "heatmap" in outputs:
-        yield "heatmap", encode(heatmap, image_format)
-    if "overlay" in outputs:
-        blended = overlay(heatmap, view.pixels, options.alpha)
-        yield "overlay", encode(blended, image_format, photo=True)
+    grey = _NONE if PICTURES.isdisjoint(outputs) else heat.grey(view.frame)
+    heatmap = _NONE if _COLOURED.isdisjoint(outputs) else colour(grey, options.colormap)
+    for output in outputs:
+        match output:
+            case "heatmap":
+                yield partial(encode, heatmap, image_format)
+            case "overlay":
+                blended = overlay(heatmap, view.pixels, options.alpha)
+                yield partial(encode, blended, image_format, photo=True)
+            case "mask":
+                yield partial(encode, grey, image_format)
+            case "map":
+                yield lambda: heat.map
+            case "boxes":
+                yield partial(boxes, heat, frame, side, options.threshold)
 
 
 def colour(grey: Pixels, colormap: Colormap) -> Pixels:

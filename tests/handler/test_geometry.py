@@ -27,6 +27,7 @@ from camserve.requests import Row
 from camserve.settings import Limits, Preprocess
 from constructed import COLOURS, photo
 from decoding import decode
+from drawing import drawn
 
 ORIENTATION = 0x0112
 UPRIGHT_SIDES = [(1, 1), (1, 5), (5, 1), (2, 3), (4, 3), (7, 5), (33, 48)]
@@ -491,7 +492,7 @@ def redness(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class Shown:
     """What a reply would hold of a photo whose heat is its redness."""
 
     frame: Frame
@@ -500,14 +501,14 @@ class Drawn:
     regions: tuple[render.Region, ...]
 
 
-def drawn(stored: NDArray[np.uint8], orientation: int, fit: str, size: Size) -> Drawn:
+def showing(stored: NDArray[np.uint8], orientation: int, fit: str, size: Size) -> Shown:
     preprocess = Preprocess(fit=fit)
     side = preprocess.crop
     original = pictures.Photo(turn_upright(stored, orientation), orientation)
     crop, frame = pictures.fit(original, preprocess)
     map = cv2.resize(redness(crop), (GRID, GRID), interpolation=cv2.INTER_AREA)
     shown = pictures.shown(frame, preprocess, size)
-    drawings = render.draw(
+    drawings = drawn(
         render.Heat([map], side),
         pictures.view(original, crop, shown, size),
         frame,
@@ -520,7 +521,7 @@ def drawn(stored: NDArray[np.uint8], orientation: int, fit: str, size: Size) -> 
     )
     assert mask.ndim == 2
     assert mask.shape == overlay.shape[:2] == (shown.height, shown.width)
-    return Drawn(frame, mask, overlay[..., ::-1], drawings["boxes"])
+    return Shown(frame, mask, overlay[..., ::-1], drawings["boxes"])
 
 
 def overlap(one: Box, other: Box) -> float:
@@ -551,7 +552,7 @@ def test_heat_lies_where_the_file_has_what_is_hot(name: str, fit: str, orientati
     (x, y), radius = scene.red
     expected = Box(x - radius, y - radius, x + radius + 1, y + radius + 1)
     for size in ("original", 100, 701):
-        got = drawn(scene.stored, orientation, fit, size)
+        got = showing(scene.stored, orientation, fit, size)
         assert (got.frame.width, got.frame.height) == (scene.width, scene.height)
         scale = 1.0 if size == "original" else size / max(scene.width, scene.height)
         assert got.mask.shape == (round(scene.height * scale), round(scene.width * scale))
@@ -570,10 +571,10 @@ def test_heat_lies_where_the_file_has_what_is_hot(name: str, fit: str, orientati
 @pytest.mark.parametrize("fit", FITS)
 def test_pictures_show_the_files_raster(fit: str, orientation: int) -> None:
     stored = SCENES["landscape"].stored
-    assert np.array_equal(drawn(stored, orientation, fit, "original").overlay, stored)
+    assert np.array_equal(showing(stored, orientation, fit, "original").overlay, stored)
     for size in (300, 701):
         resized = cv2.resize(stored, (size, round(size * 300 / 451)), interpolation=cv2.INTER_AREA)
-        off = np.abs(drawn(stored, orientation, fit, size).overlay.astype(int) - resized)
+        off = np.abs(showing(stored, orientation, fit, size).overlay.astype(int) - resized)
         # However it is scaled, only rims differ.
         assert off.mean() < 2
 
@@ -586,7 +587,7 @@ def test_pictures_show_the_files_raster(fit: str, orientation: int) -> None:
 def test_no_photo_is_too_odd_for_any_size(width: int, height: int, size: Size, fit: str) -> None:
     stored = np.full((height, width, 3), COLOURS["red"], np.uint8)
     for orientation in (3, 6):
-        got = drawn(stored, orientation, fit, size)
+        got = showing(stored, orientation, fit, size)
         x0, y0, x1, y1 = got.frame.seen
         assert 0 <= x0 < x1 <= width + 1e-9
         assert 0 <= y0 < y1 <= height + 1e-9
