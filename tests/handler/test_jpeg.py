@@ -34,12 +34,17 @@ def segment(marker: int, content: bytes) -> bytes:
 def separate(data: bytes) -> bytes:
     """A colour photo whose first scan says that it has but one of the three colours."""
     at = data.index(SCAN)
-    return data[:at] + segment(0xDA, b"\1\1\0\0\x3f\0") + data[at + 14 :]
+    return data[:at] + LATER + data[at + 14 :]
+
+
+def decoded(data: bytes) -> Any:
+    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
 
 
 PHOTO = photo()
 HEADER = PHOTO[PHOTO.index(SCAN) : PHOTO.index(SCAN) + 14]
 PROGRESSIVE = photo(progressive=True)
+LATER = segment(0xDA, b"\1\1\0\0\x3f\0")
 THUMBNAIL = segment(0xE1, b"Exif\0\0" + photo())
 
 
@@ -71,22 +76,20 @@ def test_scans_are_counted(data: bytes, expected: int) -> None:
 def test_a_decoder_takes_no_scan_after_one_that_has_all() -> None:
     whole = PHOTO[:-2] + HEADER * 3000 + PHOTO[-2:]
     assert jpeg.scans(whole) == 1
-    decoded, expected = (
-        cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) for data in (whole, PHOTO)
-    )
-    assert np.array_equal(decoded, expected)
+    assert np.array_equal(decoded(whole), decoded(PHOTO))
 
 
-@pytest.mark.parametrize("place", range(2, PHOTO.index(SCAN) + 14))
-def test_a_changed_header_never_hides_scans_from_the_count(place: int) -> None:
+@pytest.mark.parametrize("value", [0x00, 0x01, 0x03, 0xC2, 0xD8, 0xDA, 0xFF])
+def test_a_changed_header_never_hides_scans_from_the_count(value: int) -> None:
     """Where the first scan seems whole in a broken header, libjpeg finds it so, or gives up."""
-    hostile = PHOTO[:-2] + segment(0xDA, b"\1\1\0\0\x3f\0") * 100 + PHOTO[-2:]
-    for value in (0x00, 0x01, 0x03, 0xC2, 0xD8, 0xDA, 0xFF):
+    hostile = PHOTO[:-2] + LATER * 100 + PHOTO[-2:]
+    counted = 0
+    for place in range(2, PHOTO.index(SCAN) + 14):
         changed = hostile[:place] + bytes((value,)) + hostile[place + 1 :]
-        if jpeg.scans(changed) > 50:
+        if jpeg.scans(changed) > 1:
+            counted += 1
             continue
-        data = np.frombuffer(changed, np.uint8)
-        without = np.frombuffer(changed.replace(segment(0xDA, b"\1\1\0\0\x3f\0"), b""), np.uint8)
-        decoded, expected = (cv2.imdecode(one, cv2.IMREAD_COLOR) for one in (data, without))
-        assert (decoded is None) == (expected is None)
-        assert decoded is None or np.array_equal(decoded, expected)
+        got, expected = decoded(changed), decoded(changed.replace(LATER, b""))
+        assert (got is None) == (expected is None)
+        assert got is None or np.array_equal(got, expected)
+    assert counted
