@@ -32,34 +32,43 @@ class Crew:
 
     def each(self, steps: Iterable[Step[T]]) -> list[T | RequestError]:
         """What each step gives, or the error that it ends in."""
-        results = self.all([(step,) for step in steps])
+        streams = [(step,) for step in steps]
+        results = self.all(streams, len(streams))
         return [one if isinstance(one, RequestError) else one[0] for one in results]
 
-    def all(self, streams: Sequence[Iterable[Step[T]]]) -> list[list[T] | RequestError]:
+    def all(
+        self, streams: Sequence[Iterable[Step[T]]], most: int | None = None
+    ) -> list[list[T] | RequestError]:
         """What the steps of each stream give, or the first error in it.
 
         Each thread takes the next step that is left: none waits while another has several large
         ones before it. What a stream itself does from one step to the next, one thread does at a
         time, while the others are at their steps: through several short calls of OpenCV, threads
         wait for each other more than they work.
+
+        Args:
+            streams: of steps; several of them may have none.
+            most: how many steps they have together, where that is known.
         """
         results: list[_Results[T]] = [{} for _ in streams]
         left, taking = _left(streams, results), Lock()
 
+        def take() -> Callable[[], None] | None:
+            with taking:
+                return next(left, None)
+
         def work() -> None:
-            while True:
-                with taking:
-                    step = next(left, None)
-                if step is None:
-                    return
+            while (step := take()) is not None:
                 step()
 
-        # None is woken for a single stream.
-        helpers = min(self._threads, len(streams)) - 1
-        helping = [self._helpers.submit(work) for _ in range(helpers)]
-        work()
-        for one in helping:
-            one.result()
+        # No helper is woken for nothing.
+        if (first := take()) is not None:
+            helpers = min(self._threads, most or self._threads) - 1
+            helping = [self._helpers.submit(work) for _ in range(helpers)]
+            first()
+            work()
+            for one in helping:
+                one.result()
         return [_whole(of_stream) for of_stream in results]
 
 

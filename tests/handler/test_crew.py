@@ -71,14 +71,17 @@ def test_a_stream_that_fails_fails_alone(stream: list[Step[int]]) -> None:
 
 def test_steps_of_one_stream_run_side_by_side() -> None:
     met = threading.Barrier(2, timeout=PATIENCE)
-    first, *_ = Crew(2).all([[met.wait, met.wait], []])
+    (first,) = Crew(2).all([[met.wait, met.wait]])
     assert isinstance(first, list)
     assert sorted(first) == [0, 1]
 
 
-def test_a_single_stream_is_left_to_the_caller() -> None:
-    (threads,) = Crew(2).all([[threading.get_ident] * 5])
-    assert threads == [threading.get_ident()] * 5
+@pytest.mark.parametrize("steps", [0, 1])
+def test_no_helper_is_woken_for_nothing(steps: int) -> None:
+    crew, before = Crew(2), set(threading.enumerate())
+    assert crew.each([threading.get_ident] * steps) == [threading.get_ident()] * steps
+    assert crew.all([[], []]) == [[], []]
+    assert set(threading.enumerate()) <= before
 
 
 def test_a_stream_moves_on_in_one_thread_at_a_time_and_never_ahead() -> None:
