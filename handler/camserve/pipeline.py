@@ -7,7 +7,7 @@ keeps its place as a :class:`RequestError`; its neighbours never notice.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -155,18 +155,11 @@ class Pipeline:
         outcomes.update(scored.failed)
         found = dict[int, Seen]()
         with watch.stage("backward"):
-            for one in scored.passes:
-                for photos, results in isolation.together(partial(self._explain, one), one.photos):
-                    for n, (place, job) in enumerate(photos):
-                        seen = (
-                            results
-                            if isinstance(results, RequestError)
-                            else isolation.attempt(self._answers.see, job, n, results)
-                        )
-                        if isinstance(seen, RequestError):
-                            outcomes[place] = seen
-                        else:
-                            found[place] = seen
+            for place, seen in self._seen(scored):
+                if isinstance(seen, RequestError):
+                    outcomes[place] = seen
+                else:
+                    found[place] = seen
         with watch.stage("draw"):
             drawn = self._crew.all([self._answers.draw(seen) for seen in found.values()])
         with watch.stage("write"):
@@ -218,6 +211,16 @@ class Pipeline:
         """What a pass says of its photos; of some of them alone, after a pass of their own."""
         scores = one.scores if photos is one.photos else self._forward(one.way, photos)
         return explain.explain(scores, [job.wish for _, job in photos])
+
+    def _seen(self, scored: Scored) -> Iterator[tuple[int, Seen | RequestError]]:
+        """What was seen in each photo that went through the network, by its place."""
+        for one in scored.passes:
+            for photos, results in isolation.together(partial(self._explain, one), one.photos):
+                for n, (place, job) in enumerate(photos):
+                    if isinstance(results, RequestError):
+                        yield place, results
+                    else:
+                        yield place, isolation.attempt(self._answers.see, job, n, results)
 
     def _way(self, job: Job) -> gradcam.TargetLayers:
         """The fastest way through the network that can explain what is asked of a photo."""
