@@ -4,7 +4,8 @@
 #   bash scripts/setup.sh          to pack, serve and call
 #   bash scripts/setup.sh --dev    with what the tests need
 #
-# PYTHON names an interpreter of version 3.11, VENV the environment (default: .venv).
+# PYTHON names an interpreter of version 3.11, 3.12 or 3.13 (default: the first that is found),
+# VENV the environment (default: .venv).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -16,15 +17,38 @@ case "${1:-}" in
   *) echo "usage: bash scripts/setup.sh [--dev]" >&2; exit 2 ;;
 esac
 
-if [ ! -x "$venv/bin/python" ]; then
-  for python in "${PYTHON:-python3.11}" python3 python; do
-    "$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null && break
-    python=
-  done
-  if [ -z "$python" ]; then
-    echo "setup: needs Python 3.11, and finds none. Set PYTHON to one." >&2
-    exit 1
+fail() {
+  echo "setup: $*" >&2
+  exit 1
+}
+
+# Print the version of a Python; fail where it is none that every pin was tried with.
+accepted="accepted: Python 3.11, 3.12 or 3.13"
+version_of() {
+  "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])
+sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12), (3, 13)))' 2>/dev/null
+}
+
+candidates=(python3.11 python3.12 python3.13 python3 python)
+[ -z "${PYTHON:-}" ] || candidates=("$PYTHON")
+python= others=
+for candidate in "${candidates[@]}"; do
+  if version=$(version_of "$candidate"); then
+    python=$candidate
+    break
   fi
+  others="$others${version:+ $candidate is $version,}"
+done
+
+if [ -e "$venv/bin/python" ]; then
+  current=$(version_of "$venv/bin/python") ||
+    fail "$venv has Python ${current:-that does not start}; $accepted. Remove it, or name another by VENV."
+  if [ -n "${PYTHON:-}" ] && [ "$version" != "$current" ]; then
+    fail "PYTHON=$PYTHON is ${version:-none that starts}, but $venv has Python $current. Remove it, or name another by VENV."
+  fi
+else
+  [ -n "$python" ] ||
+    fail "finds no Python to use (${others:- none is there,} PYTHON=${PYTHON:-}); $accepted. Set PYTHON to one."
   "$python" -m venv "$venv"
 fi
 
