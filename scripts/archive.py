@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -79,7 +80,12 @@ class Archive:
         for path in self.code:
             _copy(path, extra)
         weights = stage / section["weights"]
-        save_file({name: value.contiguous().clone() for name, value in self.state.items()}, weights)
+        state = {name: value.contiguous().clone() for name, value in self.state.items()}
+        try:
+            save_file(state, weights)
+        except (SafetensorError, ValueError, KeyError, RuntimeError) as failure:
+            # A quantized tensor, say, or a sparse one.
+            raise ArchiveError(f"the weights cannot be written: {failure}") from None
         with weights.open("rb") as stream:
             sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
         config = stage / "model-config.yaml"
@@ -126,7 +132,10 @@ def own_code(arch: str) -> list[Path]:
     if ":" not in arch:
         return []
     top = arch.partition(":")[0].partition(".")[0]
-    spec = importlib.util.find_spec(top)
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        spec = None
     if spec is None or spec.origin is None:
         raise ArchiveError(f"arch {arch!r}: there is no module {top!r} here")
     origin = Path(spec.origin)

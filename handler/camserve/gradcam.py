@@ -6,7 +6,6 @@ Localization", arXiv 1610.02391, section 3. What a map is made of is in :mod:`ca
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from contextvars import ContextVar
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from camserve.errors import SettingsError
+from camserve.layers import find_layer
 
 
 @dataclass(frozen=True)
@@ -178,58 +178,6 @@ class TargetLayers:
         )
         if gradient is None:
             raise SettingsError(f"the class scores do not depend on layer {name!r}")
-
-
-def find_layer(network: nn.Module, name: str) -> nn.Module:
-    """The module of that dotted name.
-
-    Raises:
-        SettingsError: there is none; the nearest names are listed.
-    """
-    modules: dict[str, nn.Module] = dict(network.named_modules())
-    modules.pop("")
-    if name not in modules:
-        nearest = difflib.get_close_matches(name, modules, n=5, cutoff=0.4) or list(modules)[-5:]
-        raise SettingsError(
-            f"the network has no layer {name!r}; the nearest names: {', '.join(nearest)}"
-        )
-    return modules[name]
-
-
-def default_layer(network: nn.Module, example: Tensor) -> str:
-    """The name of the last module whose output is a grid: the usual layer to explain.
-
-    Of several modules that give that same output the outermost is taken; plain containers, pooling
-    and what runs more than once are left aside: ``layer4.2`` in ResNet50, ``features.29`` in VGG16.
-
-    Args:
-        example: (1, 3, H, W).
-
-    Raises:
-        SettingsError: no module gives a (N, K, h, w) with h and w above 1.
-    """
-    pooling = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.AvgPool2d, nn.MaxPool2d)
-    last: list[str] = []
-    ran: list[str] = []
-
-    def note(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
-            ran.append(name)
-            if isinstance(output, Tensor) and output.ndim == 4 and min(output.shape[2:]) > 1:
-                last.append(name)
-
-        return hook
-
-    with torch.no_grad(), ExitStack() as hooks:
-        for name, module in network.named_modules():
-            if name and type(module) is not nn.Sequential and not isinstance(module, pooling):
-                hooks.callback(module.register_forward_hook(note(name)).remove)
-        network(example)
-    last = [name for name in last if ran.count(name) == 1]
-    if not last:
-        raise SettingsError("no module of the network gives a grid of activations to explain")
-    # Outer modules end after inner ones, so of several with the same output it is the outermost.
-    return last[-1]
 
 
 def gradients(

@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 
-from camserve import gradcam, machine, trunk
+from camserve import machine, trunk
 from camserve.errors import RequestError, SettingsError
 from camserve.gradcam import TargetLayers
 from camserve.network import Network
+from camserve.network_checks import check_network
 from camserve.settings import Settings
 from camserve.trunk import Fast
 
@@ -60,9 +61,10 @@ class Loaded:
         torch.set_num_threads(threads)
         network = Network.load(settings, directory, device)
         machine.release()
-        example = network.example(settings.preprocess.crop)
-        # A layer that is not there stops the load; one that cannot be cut at does not.
-        gradcam.find_layer(network.module, settings.layer)
+        example, other = (network.example(settings.preprocess.crop, seed) for seed in (0, 1))
+        # A network that would be explained wrongly stops the load; one that cannot be made fast
+        # does not.
+        check_network(network.module, settings.served, example, other, batch_size)
         fast = trunk.accelerate(
             network.module,
             settings.layer,

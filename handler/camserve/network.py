@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import importlib
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision import models
 
-from camserve.errors import SettingsError
+from camserve.errors import SettingsError, in_words
 from camserve.settings import Settings
 from camserve.targets import Labels
 
@@ -52,6 +53,7 @@ class Network:
         labels = Labels.load(directory / settings.labels)
         module = build(settings.arch, settings.arch_kwargs, len(labels))
         weights = directory / settings.weights
+        misfit = f"weights {settings.weights} do not fit {settings.arch} with {len(labels)} classes"
         try:
             with weights.open("rb") as stream:
                 sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -61,13 +63,18 @@ class Network:
                     f"{sha256}, and handler.weights_sha256 says {settings.weights_sha256}"
                 )
             # A format that holds numbers and no code.
-            module.load_state_dict(load_file(weights))
-        except (OSError, SafetensorError, RuntimeError) as failure:
-            raise SettingsError(
-                f"weights {settings.weights} do not fit {settings.arch} with {len(labels)} "
-                f"classes: {failure}"
-            ) from None
-        module = module.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            state = load_file(weights)
+        except (OSError, SafetensorError) as failure:
+            raise SettingsError(f"{misfit}: {failure}") from None
+        try:
+            module.load_state_dict(state)
+        except Exception as failure:
+            # A module may load in its own way, and raise anything.
+            reason = _misfit(module, state) or in_words(failure)
+            raise SettingsError(f"{misfit}: {reason}") from None
+        # Not in a chain: a network's own train() may return nothing.
+        module.eval()
+        module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         mean = torch.tensor(settings.preprocess.mean, device=device)
         std = torch.tensor(settings.preprocess.std, device=device)
         return cls(module, labels, sha256, mean, std, device)
@@ -81,13 +88,13 @@ class Network:
         rows = pixels.flatten(2).float().div_(255).sub_(mean).div_(std)
         return rows.view(pixels.shape).permute(0, 3, 1, 2)
 
-    def example(self, side: int) -> Tensor:
+    def example(self, side: int, seed: int = 0) -> Tensor:
         """(1, 3, side, side) input on the device, as much like a photo as seeded noise can be.
 
         It has detail of every size, larger ones stronger: what a network makes of it is of the kind
         that it makes of photos, which white noise or a plain colour is not.
         """
-        noise = torch.Generator().manual_seed(0)
+        noise = torch.Generator().manual_seed(seed)
         octaves = [
             F.interpolate(
                 torch.rand(1, 3, cells, cells, generator=noise), (side, side), mode="bilinear"
@@ -113,15 +120,67 @@ def build(arch: str, kwargs: Mapping[str, Any], classes: int) -> nn.Module:
     module_name, colon, attribute = arch.partition(":")
     try:
         if not colon:
+            _check_is_classifier(arch)
             network = models.get_model(arch, weights=None, **{"num_classes": classes, **kwargs})
         else:
             constructor: Any = importlib.import_module(module_name)
             for part in attribute.split("."):
                 constructor = getattr(constructor, part)
             network = constructor(**kwargs)
-    except Exception as failure:
-        # Whatever an architecture's constructor raises.
-        raise SettingsError(f"arch {arch!r} cannot be built: {failure}") from None
+    except SettingsError:
+        raise
+    except (Exception, SystemExit) as failure:
+        # Whatever somebody's module or constructor raises; a script may end Python.
+        raise SettingsError(f"arch {arch!r} cannot be built: {in_words(failure)}") from None
     if not isinstance(network, nn.Module):
         raise SettingsError(f"arch {arch!r} gives {type(network).__name__}, not a torch module")
     return network
+
+
+def _check_is_classifier(arch: str) -> None:
+    """Refuse a name that torchvision has no image classifier of, before anything is built.
+
+    Its detection and segmentation networks would download a backbone while they are built.
+
+    Raises:
+        SettingsError: the nearest names are listed.
+    """
+    classifiers = models.list_models(module=models)
+    # torchvision itself does not mind capitals.
+    if arch.lower() in classifiers:
+        return
+    if arch.lower() in models.list_models():
+        kind = models.get_model_builder(arch).__module__.split(".")[2]
+        raise SettingsError(
+            f"arch {arch!r} cannot be served: it is of torchvision's {kind} networks; accepted: an "
+            "image classifier, as resnet50, or module:callable"
+        )
+    nearest = difflib.get_close_matches(arch.lower(), classifiers, n=3)
+    hint = f"the nearest names: {', '.join(nearest)}" if nearest else "as resnet50"
+    raise SettingsError(
+        f"arch {arch!r} cannot be built: torchvision has no classifier of that name; accepted: one "
+        f"of its names ({hint}), or module:callable"
+    )
+
+
+def _misfit(module: nn.Module, state: Mapping[str, Tensor]) -> str:
+    """How a state dict differs from the one that a network wants, the first few names of each way.
+
+    Empty where it does not: then something else kept it from being loaded.
+    """
+    wanted = module.state_dict()
+    shapes = [
+        f'"{name}" is {tuple(state[name].shape)} rather than {tuple(value.shape)}'
+        for name, value in wanted.items()
+        if name in state and state[name].shape != value.shape
+    ]
+    differences = {
+        "size mismatch for": shapes,
+        "Missing key": [f'"{name}"' for name in wanted if name not in state],
+        "Unexpected key": [f'"{name}"' for name in state if name not in wanted],
+    }
+    return "; ".join(
+        f"{what} {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
+        for what, names in differences.items()
+        if names
+    )

@@ -20,7 +20,7 @@ from pydantic import (
 from camserve import PHOTO_PIXELS, PHOTO_SIDE
 from camserve.errors import RequestError, SettingsError, shown, unknown
 from camserve.options import Options
-from camserve.values import Above0, Number, Values, Whole
+from camserve.values import Number, Share, ShareAbove0, Values, Whole
 
 
 def _switch(value: Any) -> Any:
@@ -51,11 +51,15 @@ class Preprocess(Values):
     interpolation: Literal["bilinear", "bicubic"] = Field(
         "bilinear", description="bilinear or bicubic"
     )
-    mean: tuple[Number, Number, Number] = Field(
-        (0.485, 0.456, 0.406), description="three numbers, for R, G and B in [0, 1]"
+    mean: tuple[Share, Share, Share] = Field(
+        (0.485, 0.456, 0.406),
+        description="three numbers from 0 to 1, for R, G and B of that range; what is known for 0 "
+        "to 255 is divided by 255",
     )
-    std: tuple[Above0, Above0, Above0] = Field(
-        (0.229, 0.224, 0.225), description="three numbers above 0, for R, G and B"
+    std: tuple[ShareAbove0, ShareAbove0, ShareAbove0] = Field(
+        (0.229, 0.224, 0.225),
+        description="three numbers above 0 and up to 1, for R, G and B from 0 to 1; what is known "
+        "for 0 to 255 is divided by 255",
     )
 
     @model_validator(mode="after")

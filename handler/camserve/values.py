@@ -15,7 +15,8 @@ def not_bool(value: Any) -> Any:
 
 Whole = Annotated[int, BeforeValidator(not_bool)]
 Number = Annotated[float, BeforeValidator(not_bool)]
-Above0 = Annotated[Number, Field(gt=0)]
+Share = Annotated[Number, Field(ge=0, le=1)]
+ShareAbove0 = Annotated[Number, Field(gt=0, le=1)]
 
 
 class Values(BaseModel):

@@ -24,7 +24,7 @@ from benchmark.timing import Step, alternate
 from camserve import explain, render
 from camserve.errors import RequestError
 from camserve.geometry import Frame
-from camserve.gradcam import find_layer
+from camserve.layers import find_layer
 from camserve.pipeline import Batch, Pipeline
 from camserve.requests import Row
 

@@ -14,7 +14,7 @@ from torch.testing import assert_close
 
 from camserve import gradcam, methods
 from camserve.errors import SettingsError
-from camserve.network import build
+from camserve.layers import default_layer
 from networks import BY_HAND, GRIDS, LOGITS, Squares, gradients_of, one_hot, photo, settled
 
 
@@ -247,7 +247,7 @@ def hooked(subject: Subject) -> Iterator[gradcam.TargetLayers]:
 
 def test_the_default_layer_is_the_last_grid(subject: Subject) -> None:
     hooks = hooks_of(subject.network)
-    assert gradcam.default_layer(subject.network, subject.inputs[:1]) == subject.names[0]
+    assert default_layer(subject.network, subject.inputs[:1]) == subject.names[0]
     assert hooks_of(subject.network) == hooks
 
 
@@ -584,23 +584,3 @@ def test_a_forward_that_fails_while_layers_are_proven_takes_the_hooks_off() -> N
         gradcam.TargetLayers(network, ["before", "pick"], GRIDS)
     # The test's own.
     assert hooks_of(network) == 1
-
-
-@pytest.mark.parametrize(
-    ("name", "nearest"),
-    [("layer4.9", "layer4.1"), ("layer_4.1", "layer4.1"), ("layer4[-1]", "layer4.1")],
-)
-def test_a_wrong_name_is_answered_with_near_ones(name: str, nearest: str) -> None:
-    network = build("resnet18", {}, 5).eval()
-    with pytest.raises(SettingsError) as error:
-        gradcam.find_layer(network, name)
-    listed = str(error.value).split("nearest names: ")[1].split(", ")
-    assert nearest in listed
-    assert all(network.get_submodule(near) for near in listed)
-
-
-def test_a_network_without_a_grid_has_no_default_layer() -> None:
-    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 3)).double()
-    with pytest.raises(SettingsError, match=r"no module .* grid"):
-        gradcam.default_layer(network, GRIDS)
-    assert hooks_of(network) == 0

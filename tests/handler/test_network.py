@@ -57,7 +57,13 @@ def test_the_constructors_arguments_reach_it() -> None:
 @pytest.mark.parametrize(
     ("arch", "kwargs", "message"),
     [
-        ("resnet49", {}, "resnet49"),
+        ("resnet49", {}, "no classifier of that name; .* the nearest names: .*resnet"),
+        ("ResNet49", {}, "the nearest names: .*resnet"),
+        ("fcn_resnet50", {}, "torchvision's segmentation networks; .* an image classifier"),
+        ("fasterrcnn_resnet50_fpn", {}, "torchvision's detection networks"),
+        ("r3d_18", {}, "torchvision's video networks"),
+        ("raft_small", {}, "torchvision's optical_flow networks"),
+        ("quantized_resnet50", {}, "torchvision's quantization networks"),
         ("", {}, "cannot be built"),
         ("resnet18", {"depth": 3}, "depth"),
         ("resnet18", {"num_classes": "two"}, "cannot be built"),
@@ -171,8 +177,8 @@ def for_more_classes(directory: Path) -> None:
         (of_another_arch, "Missing key"),
         (with_one_too_many, 'Unexpected key.*"extra"'),
         (with_one_too_few, 'Missing key.*"classifier.3.bias"'),
-        (of_another_shape, "size mismatch for features.0.0.weight"),
-        (for_more_classes, "size mismatch for classifier.3"),
+        (of_another_shape, 'size mismatch for "features.0.0.weight"'),
+        (for_more_classes, 'size mismatch for "classifier.3'),
     ],
 )
 def test_weights_that_do_not_fit_stop_the_load(

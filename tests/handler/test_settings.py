@@ -110,6 +110,27 @@ def test_unknown_key_is_named_with_its_place_and_the_nearest(config, message):
             id="mean-nan",
         ),
         pytest.param(
+            {"preprocess": {"mean": [123.675, 116.28, 103.53]}},
+            "preprocess.mean",
+            "123.675",
+            "divided by 255",
+            id="mean-of-255",
+        ),
+        pytest.param(
+            {"preprocess": {"mean": [-0.1, 0, 0]}},
+            "preprocess.mean",
+            "-0.1",
+            "from 0 to 1",
+            id="mean-negative",
+        ),
+        pytest.param(
+            {"preprocess": {"std": [58.395, 57.12, 57.375]}},
+            "preprocess.std",
+            "58.395",
+            "divided by 255",
+            id="std-of-255",
+        ),
+        pytest.param(
             {"preprocess": {"std": [0, 1, 1]}},
             "preprocess.std",
             "0",

@@ -17,6 +17,7 @@ from torch.testing import assert_close
 
 from camserve import compiled, gradcam, machine, trunk
 from camserve.compiled import Compiled
+from camserve.layers import default_layer
 from camserve.network import build
 from camserve.pipeline import Pipeline
 from camserve.trunk import Fast
@@ -138,7 +139,7 @@ def subject() -> Callable[[str], tuple[nn.Module, str, int]]:
             with torch.no_grad():
                 network.train()(noise(4, side, seed=1))
             network.eval()
-            made[arch] = network, gradcam.default_layer(network, noise(1, side)), side
+            made[arch] = network, default_layer(network, noise(1, side)), side
         return made[arch]
 
     return subject

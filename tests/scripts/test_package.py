@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
+from torch.testing import assert_close
 from torchvision import models
 
+from camserve.network import Network
+from camserve.settings import Settings
 from harness import ROOT, run
 
 PACKAGE = ROOT / "scripts" / "package.py"
@@ -166,6 +171,315 @@ def test_what_does_not_fit_is_refused_by_name(
     assert stop.value.code == 1
     assert message in capsys.readouterr().err
     assert not list(tmp_path.glob("*.mar"))
+
+
+# What a network, a file or a setting raises
+
+NETS = """
+import os
+import sys
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class Net(nn.Module):
+    channels, classes = 3, 2
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Sequential(nn.Conv2d(self.channels, 4, 3, 2), nn.ReLU())
+        self.fc = nn.Linear(4, self.classes)
+
+    def forward(self, photos):
+        return self.end(self.fc(self.body(photos).mean((2, 3))))
+
+    def end(self, scores):
+        return scores
+
+
+class OneChannel(Net):
+    channels = 1
+
+
+class OneLogit(Net):
+    classes = 1
+
+
+class TwoInputs(Net):
+    def forward(self, photos, masks):
+        return super().forward(photos * masks)
+
+
+class TrainsInSilence(Net):
+    def train(self, mode=True):
+        super().train(mode)
+
+
+class OnCuda(Net):
+    def forward(self, photos):
+        return super().forward(photos.cuda())
+
+
+class Exits(Net):
+    def end(self, scores):
+        sys.exit(0)
+
+
+class Softmax(Net):
+    def end(self, scores):
+        return scores.softmax(1)
+
+
+class Dropout(Net):
+    def end(self, scores):
+        return F.dropout(scores)
+
+
+class InWords(Net):
+    def end(self, scores):
+        return {"logits": scores}
+
+
+class Speaks(Net):
+    def end(self, scores):
+        print("{not JSON}")
+        return scores
+
+
+class Aborts(Net):
+    def end(self, scores):
+        if os.path.exists("MAR-INF"):
+            sys.stderr.write("the last words")
+            sys.stderr.flush()
+            os.abort()
+        return scores
+
+
+class Unbuildable(Net):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Conv2d(3, 4, 3, groups=2)
+
+
+class ChannelsLast(Net):
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.LayerNorm(4)
+
+    def forward(self, photos):
+        return self.fc(self.norm(self.body(photos).permute(0, 2, 3, 1)).mean((1, 2)))
+"""
+
+
+@pytest.fixture(scope="module")
+def nets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with networks of all kinds, their weights and labels."""
+    folder = tmp_path_factory.mktemp("nets")
+    (folder / "nets.py").write_text(NETS)
+    (folder / "exits.py").write_text("import sys; sys.exit(0)")
+    make = "import torch, nets; torch.save(nets.ChannelsLast().state_dict(), 'norm.pth'); " \
+        "torch.save(nets.OneLogit().state_dict(), 'one.pth'); " \
+        "torch.save(nets.Net().state_dict(), 'two.pth')"  # fmt: skip
+    subprocess.run([sys.executable, "-c", make], cwd=folder, check=True)
+    (folder / "two.json").write_text('["cat", "dog"]')
+    (folder / "one.json").write_text('["cat"]')
+    (folder / "file").write_text("no folder")
+    return folder
+
+
+Packaged = tuple[int, str, str]
+
+
+@pytest.fixture
+def package_here(
+    nets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Packaged]:
+    """scripts/package.py in this process, on one of ``nets``: its exit status, stdout, stderr."""
+
+    def run_here(arch: str, *options: str) -> Packaged:
+        import package as program
+
+        given = ["--weights", "two.pth", "--labels", "two.json", "--store", str(tmp_path)]
+        small = ["--set", "handler.preprocess.crop=32", "--name", "net"]
+        monkeypatch.chdir(nets)
+        monkeypatch.syspath_prepend(nets)
+        monkeypatch.setattr(sys, "argv", ["package.py", "--arch", arch, *given, *small, *options])
+        status = 0
+        try:
+            program.main()
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+        said = capsys.readouterr()
+        return status, said.out, said.err
+
+    return run_here
+
+
+@pytest.mark.parametrize(
+    ("arch", "options", "message"),
+    [
+        # Found before the archive is laid out.
+        ("nets:OneChannel", [], r"fails on a batch of shape \(1, 3, 32, 32\): RuntimeError: "),
+        ("nets:TwoInputs", [], "missing 1 required positional argument: 'masks'"),
+        ("nets:OnCuda", [], r"fails on a batch .*\(nets\.py, line \d+\)"),
+        ("nets:Exits", [], "fails on a batch .*SystemExit: 0"),
+        ("nets:Unbuildable", [], r"cannot be built: ValueError: .*\(nets\.py, line \d+\)"),
+        ("exits:Net", [], "arch 'exits:Net' cannot be built: SystemExit: 0"),
+        (":build", [], "arch ':build'"),
+        ("torch.nn:Flatten", [], "no module of the network gives a grid"),
+        ("fcn_resnet50", [], "torchvision's segmentation networks"),
+        ("fasterrcnn_resnet50_fpn", [], "torchvision's detection networks"),
+        ("nets:Net", ["--set", "handler.preprocess.crop=[256,128]"], r"crop: \[256, 128\] is not"),
+        ("nets:Net", ["--set", "handler.preprocess.crop=abc"], "crop: 'abc' is not accepted"),
+        ("nets:Net", ["--set", "handler.preprocess="], "handler.preprocess: None is not accepted"),
+        ("nets:Net", ["--set", "handler="], "'handler' must be a section"),
+        ("nets:Net", ["--set", "handler=5"], "'handler' must be a section"),
+        ("nets:Net", ["--set", "handler.layer=5"], "handler.layer: 5 is not accepted"),
+        ("nets:Net", ["--set", "batchSize=[1"], "the value is no YAML"),
+        ("nets:Net", ["--set", "batchSize=!!python/object:os.system {}"], "the value is no YAML"),
+        ("nets:Net", ["--set", "batchSize=" + "[" * 2000], "the value is no YAML"),
+        ("nets:Net", ["--set", "handler..crop=5"], "accepted is KEY=VALUE"),
+        ("nets:Net", ["--set", "=5"], "accepted is KEY=VALUE"),
+        ("nets:Net", ["--set", "handler.preprocess.mean=[123.7,116.3,103.5]"], "divided by 255"),
+        ("nets:Net", ["--arch-kwargs", "[" * 100_000], "accepted is a JSON object"),
+        ("nets:Net", ["--store", "file"], "File exists: 'file'"),
+        ("nets:Net", ["--name", "n" * 300], "File name too long"),
+        # Found by loading the archive.
+        ("nets:OneLogit", ["--weights", "one.pth", "--labels", "one.json"], "of a single class"),
+        ("nets:Softmax", [], "ends in a softmax"),
+        ("nets:Dropout", [], "otherwise when it is asked again"),
+        ("nets:InWords", [], r"gives: dict of 1 \(logits: float32 tensor \(1, 2\)\)"),
+        ("nets:ChannelsLast", ["--weights", "norm.pth"], "'norm' .* are channels last"),
+        (
+            "nets:Net",
+            ["--weights", "norm.pth", "--layer", "body.1"],
+            r'(?s)do not fit nets:Net .*: Unexpected key "norm.weight", "norm.bias"',
+        ),
+        (
+            "nets:Aborts",
+            ["--layer", "body.1"],
+            r"ends the Python that loads it \(by SIGABRT\).*the last words",
+        ),
+    ],
+)
+def test_what_cannot_be_served_ends_in_a_sentence(
+    package_here: Callable[..., Packaged],
+    tmp_path: Path,
+    arch: str,
+    options: list[str],
+    message: str,
+) -> None:
+    status, _, said = package_here(arch, *options)
+    assert status == 1
+    assert said.startswith("package: ")
+    assert re.search(message, said)
+    assert "Traceback" not in said
+    assert not list(tmp_path.glob("*.mar"))
+
+
+@pytest.mark.parametrize("name", ["TrainsInSilence", "Speaks"])
+def test_what_does_no_harm_is_packaged(
+    package_here: Callable[..., Packaged], tmp_path: Path, name: str
+) -> None:
+    status, said, errors = package_here(f"nets:{name}")
+    assert (status, errors) == (0, "")
+    assert "2 classes, layers body.1" in said
+    assert (tmp_path / "net.mar").is_file()
+
+
+# Presets
+
+
+def test_googlenets_own_weights_are_given_the_input_that_they_want(
+    package_here: Callable[..., Packaged], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    # As torchvision builds it for these weights.
+    reference = models.googlenet(init_weights=False, transform_input=True).eval()
+    state = reference.state_dict()
+    monkeypatch.setattr("pretrained.fetch", lambda weights: state)
+    status, said, errors = package_here(
+        "googlenet", "--weights", "IMAGENET1K_V1", "--labels", str(imagenet_labels(tmp_path)),
+        "--set", "handler.preprocess.crop=64", "--set", "handler.compile=off",
+    )  # fmt: skip
+    assert (status, errors) == (0, ""), said
+    with zipfile.ZipFile(tmp_path / "net.mar") as packed:
+        packed.extractall(tmp_path / "unpacked")
+    config = yaml.safe_load((tmp_path / "unpacked" / "model-config.yaml").read_text())
+    assert config["handler"]["preprocess"]["resize"] == 256
+    network = Network.load(
+        Settings.from_yaml(config), tmp_path / "unpacked", torch.device("cpu")
+    ).module
+    photo = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        assert_close(network(photo), reference(photo))
+
+
+def imagenet_labels(folder: Path) -> Path:
+    (folder / "imagenet.json").write_text(json.dumps([str(n) for n in range(1000)]))
+    return folder / "imagenet.json"
+
+
+def test_inceptions_own_weights_cannot_be_denied_the_input_that_they_want(
+    package_here: Callable[..., Packaged], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pretrained.fetch", lambda weights: {})
+    status, _, said = package_here(
+        "inception_v3", "--weights", "DEFAULT", "--arch-kwargs", '{"transform_input": false}'
+    )
+    assert status == 1
+    assert "transform_input is False, but Inception_V3_Weights.IMAGENET1K_V1 need true" in said
+
+
+@pytest.mark.parametrize(
+    ("arch", "options", "notes"),
+    [
+        (
+            "mobilenet_v3_small",
+            [],
+            ["add --set handler.preprocess.resize=256"],
+        ),
+        (
+            "torchvision.models:mobilenet_v3_small",
+            [
+                "--arch-kwargs",
+                '{"num_classes": 2}',
+                "--set",
+                "handler.preprocess.mean=[0.5,0.5,0.5]",
+            ],
+            ["resize=256 --set handler.preprocess.mean=[0.485,0.456,0.406]"],
+        ),
+        (
+            "efficientnet_b3",
+            [],
+            [
+                "of efficientnet_b3",
+                "resize=320 --set handler.preprocess.crop=300 "
+                '--set handler.preprocess.interpolation="bicubic"',
+            ],
+        ),
+        ("mobilenet_v3_small", ["--set", "handler.preprocess.resize=256"], []),
+        ("googlenet", ["--set", "handler.preprocess.resize=256"], ["transform_input=true"]),
+        ("nets:Net", [], []),
+    ],
+)
+def test_settings_that_differ_from_the_published_preset_are_told(
+    arch: str, options: list[str], notes: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    import package as program
+
+    kwargs = {"num_classes": 2} if arch == "torchvision.models:mobilenet_v3_small" else {}
+    section = {"arch": arch, "arch_kwargs": kwargs, "layer": "any"}
+    settings = [option for option in options if option.startswith("handler.")]
+    config = program._config(section, settings, 2)
+    source = program._Source({}, None, ())
+    told = " ".join(program._notes(config["handler"], source))
+    assert bool(told) is bool(notes)
+    for note in notes:
+        assert note in told
 
 
 def test_labels_must_be_as_many_as_the_classes(tiny: Path, tmp_path: Path) -> None:
