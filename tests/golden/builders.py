@@ -1,0 +1,151 @@
+"""Builds the requests of ``cases``, with the builders of the other tests and with httpx.
+
+Nothing here is needed to replay a record.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import inference_pb2
+from google.protobuf.message import Message
+
+import transports
+from client import Client, infer_request
+from golden.photos import OTHER, PHOTO
+from golden.records import Api, GrpcRequest, HttpRequest, Request
+from golden.server import MODEL
+from harness import COLOURS
+from transports import b64
+from wild import Options
+
+# The calls of `transports` are to this model, by its name.
+assert COLOURS == MODEL
+
+PREDICT, EXPLAIN = f"/predictions/{MODEL}", f"/explanations/{MODEL}"
+V1, V2 = f"/v1/models/{MODEL}", f"/v2/models/{MODEL}"
+PHOTO64, OTHER64, JUNK64 = b64(PHOTO), b64(OTHER), b64(b"no photo at all")
+#: Headers that any client sends by itself.
+_CLIENTS_OWN = (
+    "host", "accept", "accept-encoding", "connection", "user-agent", "content-length",
+    "authorization",
+)  # fmt: skip
+INFERENCE = "org.pytorch.serve.grpc.inference.InferenceAPIsService"
+MANAGEMENT = "org.pytorch.serve.grpc.management.ManagementAPIsService"
+OPEN_INFERENCE = "org.pytorch.serve.grpc.openinference.GRPCInferenceService"
+
+#: Requests by the names of their records.
+Cases = dict[str, Request]
+
+
+# How a request is caught on its way out
+
+
+class _SentError(Exception):
+    """Ends a call of a builder with the request that it would have sent."""
+
+    def __init__(self, request: Request) -> None:
+        super().__init__(request)
+        self.request = request
+
+
+def _refuse(request: httpx.Request) -> httpx.Response:
+    raise _SentError(_as_sent(request))
+
+
+class _Stub:
+    """In the place of a generated stub."""
+
+    def __init__(self, service: str) -> None:
+        self.service = service
+
+    def __getattr__(self, rpc: str) -> Any:
+        def send(request: Message, **_: Any) -> None:
+            raise _SentError(call(self.service, rpc, request))
+
+        return send
+
+
+_NOWHERE = Client(
+    http=httpx.Client(base_url="http://server", transport=httpx.MockTransport(_refuse)),
+    grpc=_Stub(INFERENCE),  # type: ignore[arg-type]
+    run_dir=Path(),
+    ports={},
+    token="",
+    open_inference=_Stub(OPEN_INFERENCE),  # type: ignore[arg-type]
+)
+
+
+def sent_by(way: transports.Way, options: Options, method: str = "POST") -> Request:
+    try:
+        way(_NOWHERE, PHOTO, options, method)
+    except _SentError as sent:
+        return sent.request
+    raise AssertionError("the call sent nothing")
+
+
+def _as_sent(request: httpx.Request, api: Api = "inference", token: bool = True) -> HttpRequest:
+    headers = {
+        name.decode("ascii"): value.decode("ascii")
+        for name, value in request.headers.raw
+        if name.decode("ascii").lower() not in _CLIENTS_OWN
+    }
+    path = request.url.raw_path.decode("ascii")
+    return HttpRequest(request.method, path, headers, request.read(), api, token)
+
+
+# How a request is built
+
+
+def http(
+    path: str,
+    method: str = "POST",
+    api: Api = "inference",
+    token: bool = True,
+    **content: Any,
+) -> HttpRequest:
+    """The request that httpx would send with the same arguments."""
+    return _as_sent(httpx.Request(method, f"http://server{path}", **content), api, token)
+
+
+def json_body(path: str, body: Any) -> HttpRequest:
+    headers = {"Content-Type": "application/json"}
+    return http(path, content=json.dumps(body), headers=headers)
+
+
+def ask(**options: Any) -> HttpRequest:
+    """The photo and options, in JSON."""
+    return json_body(PREDICT, {"image": PHOTO64, **options})
+
+
+def call(
+    service: str,
+    rpc: str,
+    message: Message,
+    api: Api = "inference",
+    token: bool = True,
+) -> GrpcRequest:
+    stream = rpc.startswith("Stream")
+    return GrpcRequest(
+        f"/{service}/{rpc}", message.SerializeToString(deterministic=True), stream, api, token
+    )
+
+
+def predictions(rpc: str = "Predictions", token: bool = True, **inputs: bytes) -> GrpcRequest:
+    message = inference_pb2.PredictionsRequest(model_name=MODEL, input=inputs)
+    return call(INFERENCE, rpc, message, token=token)
+
+
+def infer(*inputs: dict[str, Any], model: str = MODEL, **more: Any) -> GrpcRequest:
+    return call(OPEN_INFERENCE, "ModelInfer", infer_request(model, inputs, **more))
+
+
+def v1(*instances: Any, verb: str = "predict", **more: Any) -> HttpRequest:
+    return json_body(f"{V1}:{verb}", {"instances": list(instances), **more})
+
+
+def v2(*inputs: dict[str, Any], verb: str = "infer", **more: Any) -> HttpRequest:
+    return json_body(f"{V2}/{verb}", {"inputs": list(inputs), **more})

@@ -1,0 +1,162 @@
+"""The requests that are refused: each error that a caller can provoke, by each protocol."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import inference_pb2
+
+from contract import inputs_of, tensor
+from golden.builders import (
+    EXPLAIN,
+    INFERENCE,
+    JUNK64,
+    PHOTO64,
+    PREDICT,
+    V1,
+    V2,
+    Cases,
+    ask,
+    call,
+    http,
+    infer,
+    json_body,
+    predictions,
+    v1,
+    v2,
+)
+from golden.photos import FILES, PHOTO, claiming
+from golden.server import MODEL
+
+
+def of_errors() -> Cases:
+    """Every error that a caller can provoke, by the protocols that word it differently."""
+    raw = {
+        "missing_image; no body": http(PREDICT),
+        "missing_image; GET": http(PREDICT, "GET"),
+        "missing_image; form": http(PREDICT, data={"x": "1"}),
+        "missing_image; JSON": json_body(PREDICT, {"target": 1}),
+        "missing_image; empty base64": json_body(PREDICT, {"image": ""}),
+        "invalid_image; cut off": http(PREDICT, content=PHOTO[: len(PHOTO) // 2]),
+        "invalid_image; JPEG cut off": http(PREDICT, content=FILES["JPEG"][:400]),
+        "unsupported_format; text": http(PREDICT, content=b"no photo at all"),
+        "unsupported_format; declared PNG": http(
+            PREDICT, content=b"%PDF-1.7", headers={"Content-Type": "image/png"}
+        ),
+        "invalid_base64; foreign character": json_body(PREDICT, {"image": "@@@"}),
+        "invalid_base64; no padding": json_body(
+            PREDICT, {"image": {"b64": PHOTO64.rstrip("=") + "A"}}
+        ),
+        "invalid_json; body": http(
+            PREDICT, content=b'{"image":', headers={"Content-Type": "application/json"}
+        ),
+        "invalid_json; header": http(PREDICT, content=PHOTO, headers={"X-Explain": "{"}),
+        "invalid_json; field": http(PREDICT, files={"data": PHOTO}, data={"options": "[]"}),
+        "invalid_request; list": json_body(PREDICT, [1]),
+        "invalid_request; two photos": json_body(PREDICT, {"image": PHOTO64, "data": PHOTO64}),
+        "invalid_request; key beside b64": json_body(PREDICT, {"image": {"b64": PHOTO64, "x": 1}}),
+        "unknown_option; JSON": ask(alhpa=1),
+        "unknown_option; path": http(f"{PREDICT}/1.0/alhpa=1", content=PHOTO),
+        "unknown_option; path without a value": http(f"{PREDICT}/1.0/target", content=PHOTO),
+        "unknown_option; query": http(f"/invocations?model_name={MODEL}&alhpa=1", content=PHOTO),
+        "invalid_option; alpha": ask(alpha=2),
+        "invalid_option; threshold": ask(threshold=1),
+        "invalid_option; top_k": ask(top_k=0),
+        "invalid_option; top_k above the classes": ask(top_k=7),
+        "invalid_option; explain": ask(explain="maybe"),
+        "invalid_option; method": ask(method="cam"),
+        "invalid_option; layer": ask(layer="layer2.0"),
+        "invalid_option; outputs": ask(outputs=["map", "all"]),
+        "invalid_option; no outputs": ask(outputs=[]),
+        "invalid_option; image_format": ask(image_format="gif"),
+        "invalid_option; size": ask(size=8193),
+        "invalid_option; colormap": ask(colormap="grey"),
+        "invalid_option; target": ask(target=-1),
+        "invalid_option; top:7": ask(target="top:7"),
+        "invalid_option; not UTF-8": predictions(data=PHOTO, target=b"\xff"),
+        "conflicting_options; header and path": http(
+            f"{PREDICT}/1.0/target=red", content=PHOTO, headers={"X-Explain": '{"target": "blue"}'}
+        ),
+        "conflicting_options; twice in the path": http(
+            f"{PREDICT}/1.0/target=red,target=blue", content=PHOTO
+        ),
+        "conflicting_options; explain false": http(f"{EXPLAIN}/1.0/explain=false", content=PHOTO),
+        "unknown_class; label": ask(target="pink"),
+        "unknown_class; index": ask(target=6),
+        "unknown_class; side of a contrast": ask(target="red-pink"),
+        "image_too_large; sides": http(PREDICT, content=claiming(30_000, 30_000)),
+        "image_too_large; pixels": http(PREDICT, content=claiming(10_000, 10_000)),
+        "image_too_large; shape": http(PREDICT, content=claiming(2100, 100)),
+        "json_too_large; depth": json_body(PREDICT, {"image": PHOTO64, "target": nested(20)}),
+        "json_too_large; header's depth": http(
+            PREDICT, content=PHOTO, headers={"X-Explain": json.dumps({"target": nested(20)})}
+        ),
+        "too_many_targets": ask(target=[0] * 17),
+        "reply_too_large": ask(size=8192, target=["red", "blue"]),
+    }
+    kserve = {
+        "v1, invalid_request; nothing": v1(),
+        "v1, invalid_request; no list": json_body(f"{V1}:predict", {"instances": PHOTO64}),
+        "v1, invalid_request; key": v1(PHOTO64, x=1),
+        "v1, too_many_instances": v1(*["A"] * 33),
+        "v1 explain, unknown_option": v1(PHOTO64, verb="explain", parameters={"alhpa": 1}),
+        "v1 explain, conflicting_options": v1({"image": PHOTO64, "explain": False}, verb="explain"),
+        "v2, missing_image; nothing": v2(id="7"),
+        "v2, missing_image; empty": v2(*inputs_of([])),
+        "v2, invalid_request; no list": json_body(f"{V2}/infer", {"inputs": None}),
+        "v2, invalid_request; key": v2(*inputs_of([PHOTO64]), x=1),
+        "v2, invalid_request; output": v2(*inputs_of([PHOTO64]), outputs=[{"name": "x"}]),
+        "v2, invalid_request; id": v2(*inputs_of([PHOTO64]), id=7),
+        "v2, invalid_request; shape": v2({**inputs_of([PHOTO64])[0], "shape": [2]}, id="7"),
+        "v2, invalid_request; twice": v2(*inputs_of([PHOTO64]) * 2, id="7"),
+        "v2, unknown_option": v2(*inputs_of([PHOTO64], alhpa=1), id="7"),
+        "v2, conflicting_options": v2(
+            {**inputs_of([PHOTO64])[0], "parameters": {"top_k": 1}}, parameters={"top_k": 2}
+        ),
+        "v2, too_many_instances": v2(*inputs_of(["A"] * 33)),
+        "v2, unknown_class": v2(*inputs_of([PHOTO64], target="pink"), id="7"),
+        "v2, reply_too_large": v2(*inputs_of([PHOTO64], size=8192, target="top:2"), id="7"),
+        "v2 explain, unsupported_format": v2(*inputs_of([JUNK64]), verb="explain", id="7"),
+        "v2 explain, conflicting_options": v2(
+            *inputs_of([PHOTO64], explain=False), verb="explain", id="7"
+        ),
+    }
+    grpc = {
+        "Predictions, missing_image": predictions(x=b"1"),
+        "Predictions, unsupported_format": predictions(data=b"no photo"),
+        "Predictions, unknown_class": predictions(data=PHOTO, target=b"pink"),
+        "Predictions, invalid_json": predictions(data=PHOTO, options=b"{"),
+        "StreamPredictions, unknown_option": predictions(
+            "StreamPredictions", data=PHOTO, alhpa=b"1"
+        ),
+        "StreamPredictions, unsupported_format": predictions("StreamPredictions", data=b"junk"),
+        "Open Inference, missing_image; nothing": infer(),
+        "Open Inference, missing_image; empty": infer(*inputs_of([b""]), id="7"),
+        "Open Inference, missing_image; another name": infer(tensor("photo", "BYTES", [PHOTO])),
+        "Open Inference, invalid_request; no contents": infer(tensor("image", "BYTES", [], 1)),
+        "Open Inference, invalid_request; shape": infer(tensor("image", "BYTES", [PHOTO], 2)),
+        "Open Inference, invalid_request; number": infer(tensor("image", "INT64", [5]), id="7"),
+        "Open Inference, unknown_option": infer(*inputs_of([PHOTO], alhpa=1), id="7"),
+        "Open Inference, invalid_option": infer(*inputs_of([PHOTO], alpha=2.5), id="7"),
+        "Open Inference, unknown_class": infer(*inputs_of([PHOTO], target="pink"), id="7"),
+        "Open Inference, unsupported_format": infer(*inputs_of([b"junk"]), id="7"),
+        "Open Inference, too_many_instances": infer(*inputs_of([b"A"] * 33)),
+    }
+    unserved = inference_pb2.PredictionsRequest(model_name="nope", input={"data": PHOTO})
+    torchserve: Cases = {
+        "TorchServe; unknown model": http("/predictions/nope", content=PHOTO),
+        "TorchServe; unknown version": http(f"{PREDICT}/9.9", content=PHOTO),
+        "TorchServe; unknown path": http("/nothing", "GET"),
+        "TorchServe; no token": http(PREDICT, token=False, content=PHOTO),
+        "TorchServe; v1 without a token": http(f"{V1}:predict", token=False, content=b"{}"),
+        "TorchServe; ping without a token": http("/ping", "GET", token=False),
+        "TorchServe; gRPC without a token": predictions(token=False, data=PHOTO),
+        "TorchServe; gRPC, unknown model": call(INFERENCE, "Predictions", unserved),
+        "TorchServe; Open Inference, unknown model": infer(*inputs_of([PHOTO]), model="nope"),
+    }
+    return raw | kserve | grpc | torchserve
+
+
+def nested(depth: int) -> Any:
+    return json.loads("[" * depth + "]" * depth)

@@ -1,0 +1,31 @@
+"""What is answered on the wire today stays: recorded requests are sent again, byte for byte.
+
+A reply may gain keys. Nothing that was recorded may change or disappear, except by rounding and in
+the wording of messages; ``golden.compare`` has the rules. CONTRIBUTING.md says when a record may
+change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+
+from golden.compare import differences
+from golden.records import Reply, load_all
+from golden.server import serving
+
+RECORDS = load_all()
+
+
+@pytest.fixture(scope="module")
+def replies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Reply]]]:
+    """By name, the reply to each recorded request; a few are under way at a time."""
+    with serving(tmp_path_factory.mktemp("golden")) as wire, ThreadPoolExecutor(6) as pool:
+        yield {name: pool.submit(wire.send, record.request) for name, record in RECORDS.items()}
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_the_reply_is_as_it_was_recorded(name: str, replies: dict[str, Future[Reply]]) -> None:
+    assert differences(RECORDS[name].reply, replies[name].result()) == []
