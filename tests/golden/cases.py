@@ -115,6 +115,10 @@ def of_options() -> Cases:
         for name, values in given.items()
         for value in values
     }
+    for method in given["method"]:
+        # Where the methods differ on this network: at the last layer all gradients are constant.
+        asked = {"method": method, "layer": "layer3.5", "target": "red-green"}
+        found[f"method {method}, of a contrast at layer3.5"] = ask(**asked, outputs="map", top_k=1)
     drawn: dict[str, list[dict[str, Any]]] = {
         "outputs": [
             {"outputs": value}
