@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from configuration import PORT_VARIABLES
 
@@ -35,6 +38,19 @@ def script(name: str, *arguments: str | Path, **environment: str) -> str:
     done = run(interpreter, ROOT / "scripts" / name, *arguments, **environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def interruptible(command: Sequence[str | Path], **options: Any) -> subprocess.Popen[str]:
+    """Start a process that SIGINT interrupts, even where the tests themselves ignore SIGINT.
+
+    A signal that is ignored, as SIGINT is by ``nohup .. &``, stays ignored in whatever is started;
+    one that has a handler gets its default. Only in the main thread.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(command, text=True, **options)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def free_ports() -> dict[str, str]:

@@ -40,7 +40,7 @@ from benchmark.through import Candidate, Point, fastest
 from benchmark.timing import alternate
 from camserve import compiled
 from camserve.stages import STAGES
-from harness import ROOT, run
+from harness import ROOT, interruptible, run
 
 BENCH = (sys.executable, ROOT / "scripts" / "bench.py")
 
@@ -167,13 +167,12 @@ def scratch() -> Iterator[Path]:
 
 def test_an_interrupt_stops_both_servers(scratch: Path, tmp_path: Path) -> None:
     command = [*map(str, BENCH), "--quick", "--only", "T1", "--out", str(tmp_path / "out")]
-    with subprocess.Popen(
+    with interruptible(
         command,
         cwd=ROOT,
         env={**os.environ, "TMPDIR": str(scratch)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        text=True,
     ) as process:
         assert process.stderr
         for line in process.stderr:

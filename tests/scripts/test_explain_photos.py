@@ -27,7 +27,7 @@ from camserve_client import TimedOutError
 from client import Client
 from explain import explain_all
 from explained import Photo, Results, find_photos
-from harness import COLOURS, ROOT, free_ports, run
+from harness import COLOURS, ROOT, free_ports, interruptible, run
 
 EXPLAIN = (sys.executable, ROOT / "scripts" / "explain.py")
 ORIENTATION = 0x0112
@@ -346,12 +346,11 @@ def test_ctrl_c_keeps_what_is_done(photos: Path, tmp_path: Path) -> None:
     with (
         # One photo gets no answer until all is over, the others fail at once.
         serving(answer) as url,
-        subprocess.Popen(
+        interruptible(
             [*EXPLAIN, photos, "--url", url, "--model", "pets"],
             cwd=tmp_path,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
         ) as process,
     ):
         try:
