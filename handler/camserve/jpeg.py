@@ -27,7 +27,8 @@ def scans(data: bytes | bytearray) -> int:
     Exact up to the end of the image where the file is well-formed. From where it is not, and
     decoders go different ways, all that could be a scan's beginning counts.
     """
-    count, components, kinds, at = 0, -1, b"", 2
+    count, components, at = 0, -1, 2
+    kinds: bytes | bytearray = b""
     for _ in range(_MOST_SEGMENTS):
         segment = _SEGMENT.match(data, at)
         if segment is None:

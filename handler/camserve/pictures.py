@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from camserve import jpeg, tiff
+from camserve import gif, jpeg, tiff
 from camserve.errors import RequestError
 from camserve.geometry import (
     ORIENTATIONS,
@@ -48,7 +48,7 @@ _MAGIC: Final = (
 )  # fmt: skip
 # As the file stores it: how it is turned is decided in one place, by the header.
 _STORED: Final = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-# These keep the transparency; for GIF, only IMREAD_UNCHANGED keeps it.
+# These keep the transparency.
 _WITH_ALPHA: Final = (
     cv2.IMREAD_COLOR | cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
 )
@@ -167,7 +167,8 @@ def decode(data: bytes | bytearray, header: Header, reduced: int = 1) -> Photo:
     """Decode a photo and turn it upright.
 
     16 bits are scaled to 8, transparency lies on white (but where OpenCV does not read it: a grey
-    TIFF's, and the one transparent level of a grey PNG), an animation is its first frame.
+    TIFF's, and the one transparent level of a grey PNG), an animation is its first frame, on white
+    where that leaves its screen free.
 
     Args:
         data: the file.
@@ -177,30 +178,45 @@ def decode(data: bytes | bytearray, header: Header, reduced: int = 1) -> Photo:
     Raises:
         RequestError: ``invalid_image``.
     """
-    if header.format == "TIFF":
-        try:
-            data = tiff.as_stored(data)
-        except ValueError:
-            raise _damaged(header.format) from None
-    stored = _decode(data, header, reduced)
+    try:
+        if header.format == "GIF":
+            stored = _first_frame(gif.first_frame(data), header)
+        else:
+            data = tiff.as_stored(data) if header.format == "TIFF" else data
+            stored = _decode(data, header, reduced)
+    except (ValueError, MemoryError, cv2.error):
+        raise _damaged(header.format) from None
     upright = turn_upright(stored, header.orientation)
     size = upright_size(header.width, header.height, header.orientation) if reduced > 1 else None
     return Photo(upright, header.orientation, size, reduced)
 
 
 def _decode(data: bytes | bytearray, header: Header, reduced: int) -> Pixels:
+    if header.transparent:
+        stored = cv2.imdecode(np.frombuffer(data, np.uint8), _WITH_ALPHA)
+        if stored is not None and stored.ndim == 3 and stored.shape[2] == 4:
+            return _on_white(stored, header.premultiplied)
+    return _opaque(data, reduced)
+
+
+def _first_frame(frame: gif.FirstFrame, header: Header) -> Pixels:
+    """A GIF's first frame on its screen, which is white as a browser's page where it is free."""
+    pixels = _opaque(frame.file)
+    height, width = pixels.shape[:2]
+    if (height, width) == (header.height, header.width):
+        return pixels
+    screen = np.full((header.height, header.width, 3), 255, np.uint8)
+    # Pillow makes the screen as large as its first frame needs; where it finds another, this fails.
+    screen[frame.top : frame.top + height, frame.left : frame.left + width] = pixels
+    return screen
+
+
+def _opaque(data: bytes | bytearray, reduced: int = 1) -> Pixels:
+    """The colours of a photo. Raises ValueError, cv2.error or MemoryError."""
     encoded = np.frombuffer(data, np.uint8)
-    try:
-        if header.transparent:
-            flags = cv2.IMREAD_UNCHANGED if header.format == "GIF" else _WITH_ALPHA
-            stored = cv2.imdecode(encoded, flags)
-            if stored is not None and stored.ndim == 3 and stored.shape[2] == 4:
-                return _on_white(stored, header.premultiplied)
-        photo = cv2.imdecode(encoded, _STORED | _REDUCED.get(reduced, 0))
-    except (cv2.error, MemoryError):
-        photo = None
+    photo = cv2.imdecode(encoded, _STORED | _REDUCED.get(reduced, 0))
     if photo is None:
-        raise _damaged(header.format)
+        raise ValueError("it does not decode")
     return cast(Pixels, photo)
 
 
