@@ -1,0 +1,201 @@
+"""What the client makes of a PIL image: the server sees what the image shows, or it is refused.
+
+Decoded by the server's own code: it is the pixels that count.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from camserve.settings import Limits
+from camserve_client.photos import encoded
+from decoding import decode
+
+LIMITS = Limits()
+GENERATOR = np.random.default_rng(0)
+DEEP = GENERATOR.integers(0, 65536, (20, 30)).astype(np.uint16)
+GREY, ALPHA, INK = GENERATOR.integers(0, 256, (3, 20, 30)).astype(np.uint8)
+RGB = GENERATOR.integers(0, 256, (20, 30, 3)).astype(np.uint8)
+RGBA = np.dstack([RGB, ALPHA])
+COLOURS = GENERATOR.integers(0, 256, (256, 4)).astype(np.uint8)
+SIGNED = np.linspace(-1024, 2047, 600).astype(np.int32).reshape(20, 30)
+LEVELS = np.linspace(0, 255, 600).astype(np.float32).reshape(20, 30)
+ORIENTATION = 0x0112
+
+
+def decoded(data: bytes) -> NDArray[Any]:
+    return decode(data, LIMITS, LIMITS.pixels).upright.astype(int)
+
+
+def grey(levels: NDArray[Any]) -> NDArray[Any]:
+    return np.repeat(levels[..., None], 3, -1)
+
+
+def on_white(colours: NDArray[Any], alpha: NDArray[Any]) -> NDArray[Any]:
+    part = alpha[..., None] / 255
+    return np.rint(colours * part + 255 * (1 - part))
+
+
+def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def raw(mode: str, pixels: NDArray[Any]) -> Image.Image:
+    """An image of pixels as they are stored, in any mode."""
+    return Image.frombytes(mode, (30, 20), pixels.tobytes())
+
+
+def of_palette(mode: str = "RGB") -> Image.Image:
+    image = raw("P", GREY)
+    image.putpalette(COLOURS[:, : len(mode)].tobytes(), mode)
+    return image
+
+
+def with_alpha(image: Image.Image) -> Image.Image:
+    image.putalpha(raw("L", ALPHA))
+    return image
+
+
+def with_transparent(image: Image.Image, transparent: Any) -> Image.Image:
+    image.info["transparency"] = transparent
+    return image
+
+
+def opened_as(kind: str, image: Image.Image) -> Image.Image:
+    image.format = kind
+    return image
+
+
+#: Of each mode: an image, what it looks like, and by how much its own numbers may miss that.
+MODES: dict[str, tuple[Image.Image, NDArray[Any], int]] = {
+    "1": (raw("L", GREY).point(lambda level: 255 * (level > 99), "1"), grey(255 * (GREY > 99)), 0),
+    "L": (raw("L", GREY), grey(GREY), 0),
+    "LA": (with_alpha(raw("L", GREY)), on_white(grey(GREY), ALPHA), 1),
+    "La": (with_alpha(raw("L", GREY)).convert("La"), on_white(grey(GREY), ALPHA), 2),
+    "P": (of_palette(), COLOURS[GREY][..., :3], 0),
+    "PA": (with_alpha(of_palette()), on_white(COLOURS[GREY][..., :3], ALPHA), 1),
+    "RGB": (raw("RGB", RGB), RGB, 0),
+    "RGBA": (raw("RGBA", RGBA), on_white(RGB, ALPHA), 1),
+    "RGBa": (raw("RGBA", RGBA).convert("RGBa"), on_white(RGB, ALPHA), 2),
+    # Its fourth byte says nothing.
+    "RGBX": (raw("RGBX", RGBA), RGB, 0),
+    "CMYK": (raw("CMYK", np.dstack([255 - RGB, 0 * GREY])), RGB, 0),
+    "YCbCr": (raw("RGB", RGB).convert("YCbCr"), RGB, 3),
+    "HSV": (raw("RGB", RGB).convert("HSV"), RGB, 7),
+    # By eight bits a number, where one step is more than one of colour.
+    "LAB": (raw("RGB", RGB).convert("LAB"), RGB, 40),
+    "I;16": (Image.fromarray(DEEP), grey(DEEP / 257), 1),
+    "I;16L": (raw("I;16L", DEEP.astype("<u2")), grey(DEEP / 257), 1),
+    "I;16B": (raw("I;16B", DEEP.astype(">u2")), grey(DEEP / 257), 1),
+    "I;16N": (raw("I;16N", DEEP), grey(DEEP / 257), 1),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_image_of_any_mode_is_seen_as_it_looks(mode: str) -> None:
+    image, looks, off = MODES[mode]
+    assert image.mode == mode
+    assert np.abs(decoded(encoded(image)) - looks).max() <= off
+
+
+def test_every_mode_of_pillow_is_sent_or_refused() -> None:
+    assert {*MODES, "I", "F"} == {*Image.MODES}
+
+
+@pytest.mark.parametrize(
+    ("image", "looks"),
+    [
+        pytest.param(
+            with_transparent(of_palette(), 7),
+            on_white(COLOURS[GREY][..., :3], 255 * (GREY != 7)),
+            id="palette-one-colour",
+        ),
+        pytest.param(
+            with_transparent(of_palette(), COLOURS[:, 3].tobytes()),
+            on_white(COLOURS[GREY][..., :3], COLOURS[GREY][..., 3]),
+            id="palette-each-colour",
+        ),
+        pytest.param(
+            of_palette("RGBA"),
+            on_white(COLOURS[GREY][..., :3], COLOURS[GREY][..., 3]),
+            id="palette-with-alpha",
+        ),
+        pytest.param(
+            with_transparent(raw("L", GREY), 7), on_white(grey(GREY), 255 * (GREY != 7)), id="grey"
+        ),
+        pytest.param(
+            with_transparent(raw("L", GREY // 128 * 255).convert("1"), 0),
+            grey(0 * GREY + 255),
+            id="1",
+        ),
+        pytest.param(
+            with_transparent(raw("RGB", RGB // 128 * 255), (0, 255, 0)),
+            on_white(RGB // 128 * 255, 255 * (RGB // 128 != [0, 1, 0]).any(-1)),
+            id="rgb-one-colour",
+        ),
+    ],
+)
+def test_what_is_transparent_in_an_image_is_white(image: Image.Image, looks: NDArray[Any]) -> None:
+    assert np.abs(decoded(encoded(image)) - looks).max() <= 1
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
+@pytest.mark.parametrize("pixels", [DEEP, DEEP // 300, 0 * DEEP], ids=["all", "dark", "black"])
+def test_16_bits_are_seen_as_those_of_their_file(kind: str, pixels: NDArray[Any]) -> None:
+    file = saved(Image.fromarray(pixels), kind)
+    sent = decoded(encoded(Image.open(io.BytesIO(file))))
+    assert np.abs(sent - grey(pixels / 257)).max() <= 1
+    readable = file if kind != "PPM" else saved(Image.fromarray(pixels), "PNG")
+    assert np.array_equal(sent, decoded(readable))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "PPM"])
+def test_16_bits_in_a_mode_of_32_are_taken_as_their_file_has_them(kind: str) -> None:
+    # As Pillow 10 opens a grey PNG of 16 bits.
+    image = opened_as(kind, Image.fromarray(DEEP.astype(np.int32)))
+    assert image.mode == "I"
+    assert np.abs(decoded(encoded(image)) - grey(DEEP / 257)).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("image", "range_"),
+    [
+        pytest.param(Image.fromarray(SIGNED), "mode I .*-1024 to 2047", id="signed"),
+        pytest.param(
+            Image.open(io.BytesIO(saved(Image.fromarray(SIGNED), "TIFF"))),
+            "-1024",
+            id="signed-tiff",
+        ),
+        pytest.param(opened_as("PNG", Image.fromarray(SIGNED)), "-1024 to", id="below-a-png's"),
+        pytest.param(opened_as("PNG", Image.fromarray(SIGNED + 70_000)), "to 72047", id="above"),
+        pytest.param(Image.fromarray(DEEP.astype(np.int32)), "mode I ", id="no-file"),
+        pytest.param(Image.fromarray(LEVELS), "mode F .* to 255", id="float-255"),
+        pytest.param(Image.fromarray(LEVELS / 255), "mode F .* 0 to 1", id="float-1"),
+        pytest.param(Image.fromarray(LEVELS * np.float32("nan")), "mode F .*nan", id="nan"),
+    ],
+)
+def test_an_image_that_does_not_say_what_is_white_is_refused(
+    image: Image.Image, range_: str
+) -> None:
+    with pytest.raises(ValueError, match=f"{range_}.*; accepted: modes of 8 or 16 bits"):
+        encoded(image)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK", "I;16B", "La"])
+def test_an_image_of_any_mode_keeps_how_it_is_turned(mode: str) -> None:
+    image, looks, off = MODES[mode]
+    exif = image.getexif()
+    exif[ORIENTATION] = 6
+    try:
+        got = decoded(encoded(image))
+    finally:
+        del exif[ORIENTATION]
+    assert np.abs(got - np.rot90(looks, -1)).max() <= off
