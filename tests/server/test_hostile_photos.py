@@ -125,6 +125,19 @@ def many_frames(kind: str, count: int = 10_000) -> bytes:
     return b"RIFF" + struct.pack("<I", len(body) - 8) + body[8:]
 
 
+def clear_codes(size: int = 1_000_000) -> bytes:
+    """A GIF of 320 x 240 whose data is the code that clears the decoder's table, and no other."""
+    # Of 9 bits, least significant first: 0x100 over and over.
+    codes = int("100000000" * 8, 2).to_bytes(9, "little") * (size // 9)
+    blocks = b"".join(bytes([len(part)]) + part for part in batched_bytes(codes, 255))
+    header = b"GIF89a" + struct.pack("<HHBBB", 320, 240, 0xF7, 0, 0) + bytes(768)
+    return header + b"," + struct.pack("<HHHHB", 0, 0, 320, 240, 0) + b"\x08" + blocks + b"\0;"
+
+
+def batched_bytes(data: bytes, size: int) -> list[bytes]:
+    return [data[at : at + size] for at in range(0, len(data), size)]
+
+
 def turned() -> bytes:
     exif = Image.Exif()
     exif[274] = 6
@@ -189,6 +202,7 @@ CASES: dict[str, tuple[Callable[[], bytes], tuple[Intended, ...]]] = {
     "JPEG of 3000 scans": (many_scans, (TOO_LARGE,)),
     "JPEG whose profile looks like scans": (hidden_scans, (ANSWERED,)),
     "GIF of 10000 frames": (lambda: many_frames("GIF"), (ANSWERED,)),
+    "GIF of a million bytes of clear codes": (clear_codes, (INVALID,)),
     "WebP of 2000 frames": (lambda: many_frames("WEBP"), (ANSWERED, INVALID, TOO_LARGE)),
     "zero bytes": (lambda: b"", ((400, "missing_image"),)),
     "zeros": (lambda: bytes(4096), (UNSUPPORTED,)),
