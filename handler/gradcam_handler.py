@@ -53,6 +53,9 @@ class GradCamHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untype
         gc.freeze()
         # TorchServe's own lines for each request, which this handler's say better.
         logging.getLogger().addFilter(journal.is_no_chatter)
+        for handler in logging.getLogger().handlers:
+            # Loading is over: what fails from now on, fails on somebody's request.
+            handler.addFilter(journal.hide_exception_message)
         self.initialized = True
 
     def preprocess(self, data: list[requests.Row]) -> pipeline.Batch:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from camserve import machine
-from camserve.errors import RequestError, shown
+from camserve.errors import RequestError
 
 T = TypeVar("T")
 U = TypeVar("U")
+#: Characters of a place: a line of the log has room for them.
+_MOST: Final = 2000
 
 
 def attempt(step: Callable[..., T], *args: object) -> T | RequestError:
@@ -31,7 +33,7 @@ def attempt(step: Callable[..., T], *args: object) -> T | RequestError:
                 "for less",
             )
         return RequestError(
-            "internal_error", "the server failed on this request; see its log", _place(failure)
+            "internal_error", "the server failed on this request; see its log", place(failure)
         )
 
 
@@ -63,10 +65,10 @@ def together(
         yield from together(step, half, halved or starved)
 
 
-def _place(failure: Exception) -> str:
-    """Where an exception came from, and a line of what it says; no values, which may be a photo's.
+def place(failure: BaseException) -> str:
+    """Where an exception came from, and its class; nothing that it says, which may quote a request.
 
     The innermost frames come last, as Python prints them.
     """
     frames = traceback.format_list(traceback.extract_tb(failure.__traceback__)[-8:])
-    return "".join([*frames, f"{type(failure).__name__}: {shown(str(failure))}"])
+    return "".join([*frames, type(failure).__name__])[-_MOST:]

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 
 import orjson
 
+from camserve import isolation
 from camserve.errors import RequestError
 from camserve.jobs import Job
 from camserve.options import Method
@@ -164,6 +165,15 @@ def is_no_chatter(record: logging.LogRecord) -> bool:
     It notes when one arrives, and, with a stack trace, that a body is no JSON.
     """
     return record.funcName not in ("retrieve_msg", "_retrieve_input_data")
+
+
+def hide_exception_message(record: logging.LogRecord) -> bool:
+    """Leave only places and class of a record's exception: what it says may quote a request."""
+    failure = record.exc_info[1] if record.exc_info else None
+    if failure is not None:
+        # What formatters write instead of the traceback, where it is there.
+        record.exc_text = isolation.place(failure)
+    return True
 
 
 def samples(entries: Sequence[Entry], stages: Mapping[str, float]) -> Iterator[Sample]:

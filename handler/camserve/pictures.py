@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from camserve import gif, jpeg, tiff
+from camserve import gif, jpeg, png, tiff
 from camserve.errors import RequestError
 from camserve.geometry import (
     ORIENTATIONS,
@@ -180,11 +180,15 @@ def decode(data: bytes | bytearray, header: Header, reduced: int = 1) -> Photo:
         RequestError: ``invalid_image``.
     """
     try:
-        if header.format == "GIF":
-            stored = _first_frame(gif.first_frame(data), header)
-        else:
-            data = tiff.as_stored(data) if header.format == "TIFF" else data
-            stored = _decode(data, header, reduced)
+        match header.format:
+            case "GIF":
+                stored = _first_frame(gif.first_frame(data), header)
+            case "PNG":
+                stored = _decode(png.without_profiles(data), header, reduced)
+            case "TIFF":
+                stored = _decode(tiff.as_stored(data), header, reduced)
+            case _:
+                stored = _decode(data, header, reduced)
     except (ValueError, SyntaxError, OSError, EOFError, MemoryError, cv2.error):
         raise _damaged(header.format) from None
     upright = turn_upright(stored, header.orientation)

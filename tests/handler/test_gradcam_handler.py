@@ -351,6 +351,19 @@ def test_the_handlers_time_is_measured(service: Any, caplog: pytest.LogCaptureFi
     assert "[METRICS]HandlerTime.Milliseconds:" in caplog.text
 
 
+def test_what_an_exception_says_stays_out_of_the_workers_log_once_it_is_loaded(
+    service: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    # As TorchServe's own service writes it.
+    try:
+        raise ValueError("s3" + "cret")
+    except ValueError:
+        logging.getLogger("ts.service").warning("failed", exc_info=True)
+    assert "failed\n  File" in caplog.text
+    assert "ValueError" in caplog.text
+    assert "s3cret" not in caplog.text
+
+
 def test_the_steps_are_those_of_a_base_handler(service: Any) -> None:
     handler = service._entry_point.__self__
     rows = [Row(FIELDS, {}), Row({}, {})]

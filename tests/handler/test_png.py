@@ -137,3 +137,54 @@ def test_a_heatmaps_file_is_small() -> None:
     # OpenCV's own, at its default level.
     assert len(png.encode(smooth)) < 2 * len(cv2.imencode(".png", smooth)[1])
     assert len(png.encode(noise(224, 224, 3))) < 1.01 * 224 * 224 * 3
+
+
+# Without profiles
+
+
+def with_chunks(*chunks: tuple[bytes, bytes]) -> bytes:
+    """A file with these (kind, content) behind its header."""
+    data = png.encode(PICTURE)
+    made = b"".join(
+        struct.pack(">I", len(content))
+        + kind
+        + content
+        + struct.pack(">I", zlib.crc32(kind + content))
+        for kind, content in chunks
+    )
+    return data[:33] + made + data[33:]
+
+
+PICTURE = noise(5, 7, 3, seed=3)
+TEXT = (b"tEXt", b"Comment\0iCCP")
+#: A profile that libpng warns of, by its name.
+PROFILE = (b"iCCP", b"a\n[METRICS]b\n\0\0" + zlib.compress(noise(500).tobytes()))
+
+
+@pytest.mark.parametrize(
+    ("chunks", "left"),
+    [
+        ((), ()),
+        ((TEXT,), (TEXT,)),
+        ((PROFILE,), ()),
+        ((TEXT, PROFILE, PROFILE, TEXT), (TEXT, TEXT)),
+    ],
+)
+def test_profiles_are_left_out_and_nothing_else(
+    chunks: tuple[tuple[bytes, bytes], ...], left: tuple[tuple[bytes, bytes], ...]
+) -> None:
+    assert png.without_profiles(with_chunks(*chunks)) == with_chunks(*left)
+    assert png.without_profiles(bytearray(with_chunks(*chunks))) == with_chunks(*left)
+
+
+@pytest.mark.parametrize("cut", [41, 45, 60])
+def test_a_profile_that_the_file_cuts_off_is_left_out_too(cut: int) -> None:
+    assert png.without_profiles(with_chunks(PROFILE)[:cut]) == png.encode(PICTURE)[:33]
+
+
+def test_a_decoder_has_nothing_to_print(capfd: pytest.CaptureFixture[str]) -> None:
+    by_opencv(with_chunks(PROFILE))
+    assert "\n[METRICS]b\n" in capfd.readouterr().err
+    found = by_opencv(bytes(png.without_profiles(with_chunks(PROFILE))))
+    assert capfd.readouterr().err == ""
+    assert np.array_equal(found, PICTURE)
