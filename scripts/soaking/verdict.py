@@ -20,7 +20,11 @@ from soaking.target import Answer
 
 # What TorchServe's own frontend makes of requests that no handler sees; docs/reliability.md.
 _FRONTEND_FAULTS: Final = {
-    "500": ("ErrorDataDecoderException", "ArrayIndexOutOfBoundsException"),
+    "500": (
+        "ErrorDataDecoderException",
+        "ArrayIndexOutOfBoundsException",
+        "StringIndexOutOfBoundsException",
+    ),
     "501": ("Model versioning is not yet supported",),
 }
 # gRPC's codes where it refuses a request itself.

@@ -62,6 +62,10 @@ def test_a_second_server_starts_beside_the_first_and_both_stop_by_themselves(
 def test_a_model_that_cannot_be_loaded_is_said_with_the_reason(
     store: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
+    # Beside lines that JSON would make six times as long, of one, two and three bytes a character.
+    noise = "".join(
+        f"print({text!r} * 50_000, flush=True)\n" for text in ("\x01", "\xe9", "\u2603")
+    )
     broken = tmp_path / "store"
     broken.mkdir()
     with (
@@ -74,6 +78,8 @@ def test_a_model_that_cannot_be_loaded_is_said_with_the_reason(
                 config = yaml.safe_load(content)
                 config["handler"]["layer"] = "layer5"
                 content = yaml.safe_dump(config).encode()
+            if name == "gradcam_handler.py":
+                content += noise.encode()
             bad.writestr(name, content)
     done = run("bash", "scripts/serve.sh", "start", "--store", broken, **environment)
     assert done.returncode == 1
@@ -81,6 +87,11 @@ def test_a_model_that_cannot_be_loaded_is_said_with_the_reason(
         done.stderr
     )
     assert run("bash", "scripts/serve.sh", "status", **environment).returncode == 1
+    lines = (Path(environment["RUN_DIR"]) / "logs" / "server.log").read_bytes().split(b"\n")[:-1]
+    said = [line["message"] for line in map(json.loads, lines) if line["logger"] == "MODEL_LOG"]
+    for text in ("?", "\xe9", "\u2603"):
+        assert text * 2400 + "..." in said
+    assert max(map(len, lines)) <= 8192
 
 
 @pytest.mark.parametrize("models", ["nothing", "a=nothing.mar"])
