@@ -111,7 +111,9 @@ class Archive:
             text=True,
         )
         if run.returncode != 0:
-            raise ArchiveError(f"torch-model-archiver: {run.stderr.strip()}")
+            # Its last line is the exception, before which Python's traceback may stand.
+            *_, reason = ["no reason given", *run.stderr.strip().splitlines()]
+            raise ArchiveError(f"torch-model-archiver: {reason}")
         manifest = out / self.name / "MAR-INF" / "MANIFEST.json"
         content = json.loads(manifest.read_text())
         # The one thing in it that changes from run to run.

@@ -99,8 +99,10 @@ def package(
         section, weights = dict(pretrained.STAND_IN), str(pretrained.stand_in_weights())
         name = name or "efficientnet-lite0"
     name = name or arch.replace(":", ".")
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise PackageError(f"--name {name!r}: accepted are letters, digits, '.', '_' and '-'")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+        raise PackageError(
+            f"--name {name!r}: accepted are up to 100 letters, digits, '.', '_' and '-'"
+        )
     source = _weights(section["arch"], weights)
     section["arch_kwargs"] = _arch_kwargs(section, source)
     if source.preprocess:

@@ -57,8 +57,8 @@ def test_the_constructors_arguments_reach_it() -> None:
 @pytest.mark.parametrize(
     ("arch", "kwargs", "message"),
     [
-        ("resnet49", {}, "no classifier of that name; .* the nearest names: .*resnet"),
-        ("ResNet49", {}, "the nearest names: .*resnet"),
+        ("resnet49", {}, "no classifier of that name; .* nearest names: .*resnet"),
+        ("ResNet49", {}, "nearest names: .*resnet"),
         ("fcn_resnet50", {}, "torchvision's segmentation networks; .* an image classifier"),
         ("fasterrcnn_resnet50_fpn", {}, "torchvision's detection networks"),
         ("r3d_18", {}, "torchvision's video networks"),

@@ -346,7 +346,7 @@ def package_here(
         ("nets:Net", ["--set", "handler.preprocess.mean=[123.7,116.3,103.5]"], "divided by 255"),
         ("nets:Net", ["--arch-kwargs", "[" * 100_000], "accepted is a JSON object"),
         ("nets:Net", ["--store", "file"], "File exists: 'file'"),
-        ("nets:Net", ["--name", "n" * 300], "File name too long"),
+        ("nets:Net", ["--name", "n" * 300], "up to 100 letters"),
         # Found by loading the archive.
         ("nets:OneLogit", ["--weights", "one.pth", "--labels", "one.json"], "of a single class"),
         ("nets:Softmax", [], "ends in a softmax"),
@@ -356,7 +356,7 @@ def package_here(
         (
             "nets:Net",
             ["--weights", "norm.pth", "--layer", "body.1"],
-            r'(?s)do not fit nets:Net .*: Unexpected key "norm.weight", "norm.bias"',
+            r'(?s)do not fit nets:Net .*: Unexpected key "norm.bias", "norm.weight"',
         ),
         (
             "nets:Aborts",
