@@ -8,6 +8,7 @@ import socket
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -96,6 +97,14 @@ def check_ports(config: dict[str, str]) -> None:
                 raise ServerError(f"port {port} is taken; {variable} names another") from None
 
 
+def model_config(archive: Path) -> dict[str, Any]:
+    """An archive's model-config.yaml; empty where it has none."""
+    with zipfile.ZipFile(archive) as packed:
+        names = packed.namelist()
+        text = packed.read("model-config.yaml") if "model-config.yaml" in names else b""
+    return yaml.safe_load(text) or {}
+
+
 def check_replies(config: dict[str, str], archives: Iterable[Path]) -> None:
     """Refuse an archive whose replies may be larger than TorchServe takes: its worker would end.
 
@@ -104,10 +113,7 @@ def check_replies(config: dict[str, str], archives: Iterable[Path]) -> None:
     """
     most = int(config.get("max_response_size", DEFAULT_RESPONSE_SIZE))
     for archive in archives:
-        with zipfile.ZipFile(archive) as packed:
-            names = packed.namelist()
-            text = packed.read("model-config.yaml") if "model-config.yaml" in names else b""
-        limits = ((yaml.safe_load(text) or {}).get("handler") or {}).get("limits") or {}
+        limits = (model_config(archive).get("handler") or {}).get("limits") or {}
         allowed = limits.get("reply_bytes")
         if isinstance(allowed, int) and allowed > most:
             raise ServerError(

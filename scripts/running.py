@@ -89,7 +89,7 @@ class Server:
         """
         keys = self._keys()
         if _expires(keys[kind]) - time.time() < 60:
-            self._manage("/token", keys["API"]["key"], type=kind)
+            self._manage("GET", "/token", keys["API"]["key"], type=kind)
             keys = self._keys()
         return str(keys[kind]["key"])
 
@@ -107,8 +107,38 @@ class Server:
         Raises:
             ServerError: the management API does not answer.
         """
-        reply = self._manage(f"/models/{model}", self.token("management"))
-        return [worker["status"] for worker in reply.json()[0]["workers"]]
+        return [worker["status"] for worker in self.describe(model)["workers"]]
+
+    def describe(self, model: str, *, customized: bool = False) -> dict[str, Any]:
+        """What TorchServe says of a model, and with ``customized`` what the model says of itself.
+
+        Raises:
+            ServerError: the management API does not answer.
+        """
+        query = {"customized": "true"} if customized else {}
+        return dict(self._manage("GET", f"/models/{model}", **query).json()[0])
+
+    def scale(self, model: str, workers: int) -> None:
+        """Have TorchServe start, or end, a model's workers until there are so many.
+
+        It does not wait for them. It is safe to ask again: TorchServe fails now and then while its
+        list of workers changes.
+
+        Raises:
+            ServerError: the management API does not answer, or refuses.
+        """
+        count = str(workers)
+        self._manage("PUT", f"/models/{model}", min_worker=count, max_worker=count)
+
+    def is_loaded(self, model: str) -> bool:
+        """Whether all the workers that a model is to have are ready.
+
+        Raises:
+            ServerError: the management API does not answer.
+        """
+        told = self.describe(model)
+        states = [worker["status"] for worker in told["workers"]]
+        return len(states) >= told["minWorkers"] and set(states) == {"READY"}
 
     def answers(self, model: str) -> bool:
         """Whether a model answers a real prediction."""
@@ -154,13 +184,18 @@ class Server:
         for leftover in ("server.json", "key_file.json"):
             (RUN_DIR / leftover).unlink(missing_ok=True)
 
-    def _manage(self, path: str, token: str, **query: str) -> httpx.Response:
+    def _manage(
+        self, method: str, path: str, token: str | None = None, **query: str
+    ) -> httpx.Response:
+        """Call the management API, with its own token unless another is given."""
         try:
-            reply = httpx.get(
+            reply = httpx.request(
+                method,
                 f"{self.management}{path}",
                 params=query,
-                headers={"Authorization": f"Bearer {token}"},
+                headers={"Authorization": f"Bearer {token or self.token('management')}"},
                 verify=self.trust() or True,
+                timeout=30,
             )
             reply.raise_for_status()
         except httpx.HTTPError as failure:

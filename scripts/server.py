@@ -24,6 +24,7 @@ import psutil
 import typer
 
 import configuration
+import sizing
 from find_java import java_home
 from running import ROOT, RUN_DIR, Server, ServerError
 from tls import Certificate, CertificateError
@@ -74,9 +75,17 @@ def _certificate(folder: Path | None) -> Certificate | None:
 
 
 def _launch(
-    store: Path, models: dict[str, Path], config: dict[str, str], certificate: Certificate | None
+    store: Path,
+    models: dict[str, Path],
+    config: dict[str, str],
+    certificate: Certificate | None,
+    threads: dict[str, str],
 ) -> Server:
-    """Start TorchServe in the background and note which process it is."""
+    """Start TorchServe in the background and note which process it is.
+
+    Args:
+        threads: variables that tell workers their threads.
+    """
     home = java_home()
     if home is None:
         raise ServerError("no Java of version 17 or later; scripts/setup.sh installs one")
@@ -85,6 +94,7 @@ def _launch(
     environment = {
         "GOMP_SPINCOUNT": SPINS,
         **os.environ,
+        **threads,
         "JAVA_HOME": str(home),
         "TMPDIR": scratch,
         "TEMP": scratch,
@@ -142,14 +152,17 @@ def _failures() -> Iterator[str]:
                 yield match[1]
 
 
-def _await(server: Server, seconds: float) -> None:
-    """Wait until every model answers.
+def _await(server: Server, scale: dict[str, int], seconds: float) -> None:
+    """Have models scaled as soon as TorchServe listens, and wait until all their workers answer.
+
+    Args:
+        scale: by model, how many workers it is to have, where its archive says otherwise.
 
     Raises:
         ServerError: it did not start, a model cannot be loaded, or the time is up.
     """
     deadline = time.monotonic() + seconds
-    waiting = list(server.models)
+    waiting, unscaled = list(server.models), dict(scale)
     while waiting:
         if not server.process():
             raise ServerError(f"TorchServe ended; see {CONSOLE} and {LOG}")
@@ -158,7 +171,10 @@ def _await(server: Server, seconds: float) -> None:
         if time.monotonic() > deadline:
             raise ServerError(f"{', '.join(waiting)} not ready after {seconds:g} s; see {LOG}")
         try:
-            if "READY" in server.workers(waiting[0]) and server.answers(waiting[0]):
+            for name in list(unscaled):
+                server.scale(name, unscaled[name])
+                del unscaled[name]
+            if server.is_loaded(waiting[0]) and server.answers(waiting[0]):
                 waiting.pop(0)
                 continue
         except ServerError:
@@ -182,9 +198,18 @@ def start(
             "scripts/certificate.py makes them.",
         ),
     ] = None,
+    workers: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|N",
+            help="Workers of each model. auto: one for each core, of one thread; models share the "
+            "cores, as far as memory goes, and archives that set workers or threads keep theirs.",
+        ),
+    ] = sizing.AUTO,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the models.")] = 180,
 ) -> None:
     """Start the server, wait until its models answer, and say how to call them."""
+    wanted = sizing.parse(workers)
     if left := Server.recorded():
         if left.process():
             raise ServerError(f"already running, as process {left.pid}; stop it first")
@@ -199,16 +224,17 @@ def start(
     values = configuration.write(config, store, certificate)
     configuration.check_replies(values, chosen.values())
     configuration.check_ports(values)
-    server = _launch(store, chosen, values, certificate)
+    sized = sizing.choose(wanted, chosen, values)
+    server = _launch(store, chosen, values, certificate, sized.environment())
     try:
-        _await(server, timeout)
+        _await(server, sized.scale, timeout)
+        told = [sizing.told(server, name, sized.reasons.get(name, "")) for name in chosen]
     except BaseException:
         server.stop()
         raise
-    typer.echo(
-        f"{', '.join(server.models)} ready: HTTP {server.inference}, gRPC {server.grpc}, "
-        f"log in {LOG}\n{server.how_to_call(server.models[0], 'PHOTO.jpg')}"
-    )
+    ready = f"HTTP {server.inference}, gRPC {server.grpc}, log in {LOG}"
+    how = server.how_to_call(server.models[0], "PHOTO.jpg")
+    typer.echo("\n".join([f"{', '.join(server.models)} ready: {ready}", *told, how]))
 
 
 @app.command()

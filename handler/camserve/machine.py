@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import os
 from contextlib import suppress
-from pathlib import Path
 
 import torch
 
-#: Where Linux says how much of the processor a container may use.
-QUOTA = Path("/sys/fs/cgroup/cpu.max")
+from camserve.cores import usable_cores
 
 
 def threads(wanted: int, workers: int) -> int:
@@ -22,18 +19,7 @@ def threads(wanted: int, workers: int) -> int:
             ``OMP_NUM_THREADS`` says so.
         workers: that share the machine.
     """
-    return wanted or max(1, min(torch.get_num_threads(), _cores() // workers))
-
-
-def _cores() -> int:
-    """The cores that this process may use, as the scheduler and the container's quota have it."""
-    cores = len(os.sched_getaffinity(0))
-    try:
-        quota, period = QUOTA.read_text().split()
-        return min(cores, max(1, int(quota) // int(period)))
-    except (OSError, ValueError):
-        # No container, or "max": no quota.
-        return cores
+    return wanted or max(1, min(torch.get_num_threads(), usable_cores() // workers))
 
 
 def release() -> None:

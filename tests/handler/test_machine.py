@@ -62,7 +62,7 @@ def test_a_worker_computes_in_its_share_of_the_cores(
     file = tmp_path / "cpu.max"
     if quota is not None:
         file.write_text(quota)
-    monkeypatch.setattr(machine, "QUOTA", file)
+    monkeypatch.setattr("camserve.cores.QUOTA", file)
     # Not the first ones: a worker may be pinned to any.
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {7 + 2 * n for n in range(cores)})
     monkeypatch.setattr(torch, "get_num_threads", lambda: omp)
@@ -70,7 +70,7 @@ def test_a_worker_computes_in_its_share_of_the_cores(
 
 
 def test_the_affinity_is_that_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "QUOTA", Path("/no/such/file"))
+    monkeypatch.setattr("camserve.cores.QUOTA", Path("/no/such/file"))
     monkeypatch.setattr(torch, "get_num_threads", lambda: 10**6)
     before = os.sched_getaffinity(0)
     assert machine.threads(0, 1) == len(before)
