@@ -121,8 +121,9 @@ class Server:
     def scale(self, model: str, workers: int) -> None:
         """Have TorchServe start, or end, a model's workers until there are so many.
 
-        It does not wait for them. It is safe to ask again: TorchServe fails now and then while its
-        list of workers changes.
+        It does not wait for them: TorchServe would keep one of its few threads, and whoever is
+        served by that, waiting as well. It is safe to ask again, as TorchServe fails now and then
+        while its list of workers changes.
 
         Raises:
             ServerError: the management API does not answer, or refuses.

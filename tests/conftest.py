@@ -49,7 +49,8 @@ def server_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, st
 @pytest.fixture(scope="session")
 def server(store: Path, server_environment: dict[str, str]) -> Iterator[Client]:
     """A running server; every call to it carries a token."""
-    script("serve.sh", "start", "--store", store, **server_environment)
+    # One worker of each model, so that requests sent together share a batch.
+    script("serve.sh", "start", "--store", store, "--workers", "1", **server_environment)
     try:
         token = script("serve.sh", "token", **server_environment).strip()
         with Client.open(server_environment, token) as client:

@@ -147,12 +147,15 @@ class Faulty:
 
 
 @contextmanager
-def serving(folder: Path, archives: Mapping[str, Path], **config: str | int) -> Iterator[Faulty]:
+def serving(
+    folder: Path, archives: Mapping[str, Path], workers: str = "auto", **config: str | int
+) -> Iterator[Faulty]:
     """Start a server and stop it by its id.
 
     Args:
         folder: for what it leaves.
         archives: by model's name, the files to serve; what else their folder holds is not.
+        workers: of each model, as ``serve.sh start --workers`` has it.
         config: keys of config.properties, by name.
     """
     lines = (ROOT / "config.properties").read_text().splitlines()
@@ -162,7 +165,7 @@ def serving(folder: Path, archives: Mapping[str, Path], **config: str | int) -> 
     (store,) = {file.parent for file in archives.values()}
     environment = {"RUN_DIR": str(folder / "run"), **free_ports()}
     models = ",".join(f"{name}={file.name}" for name, file in archives.items())
-    options = ("--store", store, "--models", models, "--config", settings)
+    options = ("--store", store, "--models", models, "--config", settings, "--workers", workers)
     script("serve.sh", "start", *options, **environment)
     try:
         yield Faulty(environment, store)

@@ -7,10 +7,12 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from camserve.cores import usable_cores
 from configuration import PORT_VARIABLES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -51,6 +53,17 @@ def interruptible(command: Sequence[str | Path], **options: Any) -> subprocess.P
         return subprocess.Popen(command, text=True, **options)
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def two_cores() -> Iterator[int]:
+    """Let what is started meanwhile use two cores, or the one that there is; how many."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(before)[:2])
+    try:
+        yield usable_cores()
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def free_ports() -> dict[str, str]:

@@ -23,14 +23,14 @@ FRAIL, RETRIES = "frail", 3
 
 @pytest.fixture(scope="module")
 def probed(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faulty]:
-    """A server of two models with short queues; the worker of one is soon given up."""
+    """A server of two models with a worker and a short queue each; one's is soon given up."""
     folder = tmp_path_factory.mktemp("probed")
     archives = {name: folder / "store" / f"{name}.mar" for name in (COLOURS, FRAIL)}
     (folder / "store").mkdir()
     colours = store / f"{COLOURS}.mar"
     misbehaving_archive(colours, archives[COLOURS], batchSize=1)
     misbehaving_archive(colours, archives[FRAIL], FRAIL, maxRetryTimeoutInSec=RETRIES)
-    with serving(folder, archives, job_queue_size=2) as server:
+    with serving(folder, archives, workers="1", job_queue_size=2) as server:
         yield server
 
 

@@ -32,7 +32,7 @@ def careful(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[F
     archive.parent.mkdir()
     settings = {"batchSize": BATCH, "maxBatchDelay": 1000}
     misbehaving_archive(store / f"{COLOURS}.mar", archive, **settings)
-    with serving(folder, {COLOURS: archive}) as server:
+    with serving(folder, {COLOURS: archive}, workers="1") as server:
         yield server
 
 
