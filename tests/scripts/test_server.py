@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -12,7 +13,7 @@ import pytest
 import yaml
 
 from client import Client
-from harness import COLOURS, IMAGENET, ROOT, free_ports, run, script
+from harness import COLOURS, IMAGENET, ROOT, free_ports, run, script, two_cores
 
 
 @pytest.fixture
@@ -29,7 +30,8 @@ def test_a_second_server_starts_beside_the_first_and_both_stop_by_themselves(
     config = (ROOT / "config.properties").read_text()
     config = config.replace("token_expiration_min=60", "token_expiration_min=1")
     (tmp_path / "short.properties").write_text(config)
-    options = ("--store", store, "--models", COLOURS, "--config", tmp_path / "short.properties")
+    config_file = ("--config", tmp_path / "short.properties")
+    options = ("--store", store, "--models", COLOURS, "--workers", "1", *config_file)
     said = script("serve.sh", "start", *options, **environment)
     try:
         base = f"http://127.0.0.1:{environment['INFERENCE_PORT']}"
@@ -59,6 +61,78 @@ def test_a_second_server_starts_beside_the_first_and_both_stop_by_themselves(
     assert server.http.get("/ping").status_code == 200
 
 
+def changed(
+    archive: Path, target: Path, handler: dict[str, Any], code: str = "", **keys: int
+) -> None:
+    """A copy of an archive with other settings, and code that its handler runs when it is loaded."""
+    with zipfile.ZipFile(archive) as given, zipfile.ZipFile(target, "w") as written:
+        for name in given.namelist():
+            content = given.read(name)
+            if name == "model-config.yaml":
+                config = yaml.safe_load(content)
+                config["handler"].update(handler)
+                content = yaml.safe_dump({**config, **keys}).encode()
+            if name == "gradcam_handler.py":
+                content += code.encode()
+            written.writestr(name, content)
+
+
+def test_there_is_a_worker_of_one_thread_for_each_core(
+    store: Path, environment: dict[str, str]
+) -> None:
+    variables = {**environment, "OMP_NUM_THREADS": "64"}
+    with two_cores() as cores:
+        said = script("serve.sh", "start", "--store", store, "--models", COLOURS, **variables)
+    try:
+        assert f"\n{COLOURS}: {cores} worker{'s' if cores > 1 else ''} of 1 thread\n" in said
+        token = script("serve.sh", "token", "management", **environment).strip()
+        (model,) = httpx.get(
+            f"http://127.0.0.1:{environment['MANAGEMENT_PORT']}/models/{COLOURS}?customized=true",
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=60,
+        ).json()
+        assert [worker["status"] for worker in model["workers"]] == ["READY"] * cores
+        assert (model["minWorkers"], model["maxWorkers"]) == (cores, cores)
+        assert model["customizedMetadata"]["model"]["threads"] == 1
+        status = script("serve.sh", "status", **environment)
+        assert f"{COLOURS}: answers; workers {['READY'] * cores}" in status
+    finally:
+        script("serve.sh", "stop", **environment)
+
+
+def test_so_many_workers_of_each_model_as_are_asked_for(
+    store: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """One archive gets more workers than it says, the other fewer."""
+    changed(store / f"{COLOURS}.mar", tmp_path / "few.mar", {})
+    changed(store / f"{COLOURS}.mar", tmp_path / "many.mar", {}, minWorkers=3, maxWorkers=3)
+    said = script("serve.sh", "start", "--store", tmp_path, "--workers", "2", **environment)
+    try:
+        for name in ("few", "many"):
+            assert f"\n{name}: 2 workers of 1 thread\n" in said
+        status = script("serve.sh", "status", **environment)
+        for name in ("few", "many"):
+            assert f"{name}: answers; workers ['READY', 'READY']" in status
+        log = (Path(environment["RUN_DIR"]) / "logs" / "server.log").read_text()
+        assert '"level":"ERROR"' not in log
+    finally:
+        script("serve.sh", "stop", **environment)
+
+
+@pytest.mark.parametrize("workers", ["0", "1000", "abc"])
+def test_a_number_of_workers_that_is_none(
+    store: Path, environment: dict[str, str], workers: str
+) -> None:
+    options = ("--store", store, "--workers", workers)
+    done = run("bash", "scripts/serve.sh", "start", *options, **environment)
+    assert done.returncode == 1
+    assert (
+        f"serve: --workers {workers}: accepted are auto and whole numbers from 1 to 256\n"
+        in done.stderr
+    )
+    assert not Path(environment["RUN_DIR"]).exists()
+
+
 def test_a_model_that_cannot_be_loaded_is_said_with_the_reason(
     store: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
@@ -68,19 +142,7 @@ def test_a_model_that_cannot_be_loaded_is_said_with_the_reason(
     )
     broken = tmp_path / "store"
     broken.mkdir()
-    with (
-        zipfile.ZipFile(store / "colours.mar") as good,
-        zipfile.ZipFile(broken / "colours.mar", "w") as bad,
-    ):
-        for name in good.namelist():
-            content = good.read(name)
-            if name == "model-config.yaml":
-                config = yaml.safe_load(content)
-                config["handler"]["layer"] = "layer5"
-                content = yaml.safe_dump(config).encode()
-            if name == "gradcam_handler.py":
-                content += noise.encode()
-            bad.writestr(name, content)
+    changed(store / f"{COLOURS}.mar", broken / f"{COLOURS}.mar", {"layer": "layer5"}, noise)
     done = run("bash", "scripts/serve.sh", "start", "--store", broken, **environment)
     assert done.returncode == 1
     assert "a model cannot be loaded: SettingsError: the network has no layer 'layer5'" in (
