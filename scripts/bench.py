@@ -9,8 +9,9 @@
 Every peer runs the same seeded network on this machine, in turn with the others, and every target
 is a ratio of two of them: T1 to T4 and T7 through two TorchServes (ours, and the stock
 image_classifier), T5 and T6 in process (pytorch-grad-cam, Captum; Pillow and torchvision). Besides
-T1 to T7, --only knows profile, where one request's time goes, and connections and batches, the two
-curves.
+T1 to T7, --only knows profile, where one request's time goes, connections and batches, the two
+curves, and workers: one worker of as many threads as there are cores, beside a worker of one thread
+for each of them.
 
 Prints a table and writes bench.json, throughput.png and batch.png to --out. It needs what
 scripts/setup.sh --dev installs, and a machine that does nothing else: what other processes used is
@@ -26,13 +27,24 @@ import sys
 import tempfile
 from contextlib import ExitStack
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from benchmark import inprocess, machine, networks, photos, plots, profile, servers, through
+from benchmark import (
+    inprocess,
+    machine,
+    networks,
+    photos,
+    plots,
+    profile,
+    scaling,
+    servers,
+    through,
+)
 from benchmark.load import LoadError
 from benchmark.networks import SetupError, Weights
 from benchmark.report import Report
@@ -41,6 +53,7 @@ from running import ROOT
 
 IN_PROCESS = ("T5", "T6", "batches")
 THROUGH_SERVERS = ("T1", "T2", "T3", "T4", "T7", "profile", "connections")
+WORKERS = ("workers",)
 #: A window in process is so much shorter than one through a server: nothing queues there.
 SHORTER = 5
 #: What a table is wide where no terminal says it.
@@ -88,7 +101,7 @@ def in_process(
 
 
 def through_servers(
-    report: Report, chosen: set[str], archive: Path, weights: Weights, plan: Plan
+    report: Report, chosen: set[str], archive: Path, weights: Weights, plan: Plan, workers: str
 ) -> None:
     """T1 to T4, T7 and the curve over the connections."""
     scratch = archive.parent
@@ -100,7 +113,7 @@ def through_servers(
 
     chosen_archives = []
     for name, start, given, delays in (
-        ("ours", servers.ours, archive, plan.our_delays),
+        ("ours", partial(servers.ours, workers=workers), archive, plan.our_delays),
         ("stock", servers.stock, peer, plan.delays),
     ):
         best, delay, tried = through.best_delay(
@@ -147,7 +160,7 @@ def bench(
         typer.Option(help="A torchvision classifier; by default resnet50, or a small one."),
     ] = None,
     only: Annotated[
-        str, typer.Option(help=f"Some of {','.join((*THROUGH_SERVERS, *IN_PROCESS))}.")
+        str, typer.Option(help=f"Some of {','.join((*THROUGH_SERVERS, *IN_PROCESS, *WORKERS))}.")
     ] = "",
     repeat: Annotated[int | None, typer.Option(min=1, help="Repetitions.")] = None,
     seconds: Annotated[
@@ -164,6 +177,9 @@ def bench(
     our_delays: Annotated[
         str | None, typer.Option(help="The same for ours; by default it keeps its own.")
     ] = None,
+    workers: Annotated[
+        str, typer.Option(metavar="auto|N", help="Our workers, as serve.sh start has it.")
+    ] = "auto",
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="KEY=VALUE of our model-config.yaml, as for package.py."),
@@ -183,9 +199,12 @@ def bench(
     settings = settings or []
     report = Report(
         machine.describe(ROOT),
-        {"quick": quick, "arch": arch, "only": sorted(chosen), "set": settings, **asdict(plan)},
+        {
+            "quick": quick, "arch": arch, "only": sorted(chosen), "set": settings,
+            "workers": workers, **asdict(plan),
+        },
         Journal(),
-    )
+    )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         scratch = Path(folder)
         say(f"packaging {arch} with seeded weights")
@@ -194,7 +213,9 @@ def bench(
         if chosen & {*IN_PROCESS}:
             in_process(report, chosen, archive, weights, plan)
         if chosen & {*THROUGH_SERVERS}:
-            through_servers(report, chosen, archive, weights, plan)
+            through_servers(report, chosen, archive, weights, plan, workers)
+        if chosen & {*WORKERS}:
+            report.results += scaling.compare(archive, plan, report.journal, say)
     out.mkdir(parents=True, exist_ok=True)
     written = [report.write(out)]
     caption = f"{arch} on {machine.caption(report.machine)}"
@@ -208,7 +229,7 @@ def bench(
 
 def _parts(only: str) -> set[str]:
     """What is to be measured; everything by default."""
-    known = {*THROUGH_SERVERS, *IN_PROCESS}
+    known = {*THROUGH_SERVERS, *IN_PROCESS, *WORKERS}
     named = {part.strip() for part in only.split(",") if part.strip()}
     if wrong := named - known:
         raise BenchError(

@@ -112,6 +112,12 @@ def choose(wanted: int | None, archives: Mapping[str, Path], config: Mapping[str
     return Sizing(_changed(dict.fromkeys(free, count), configs), threads, reasons)
 
 
+def in_words(workers: int, threads: int) -> str:
+    """As in "2 workers of 1 thread"."""
+    of_each = ((workers, "worker"), (threads, "thread"))
+    return " of ".join(f"{count} {what}{'s' if count != 1 else ''}" for count, what in of_each)
+
+
 def told(server: Server, model: str, why: str) -> str:
     """How many workers a model has, of how many threads, and why so, in one line.
 
@@ -119,11 +125,10 @@ def told(server: Server, model: str, why: str) -> str:
         ServerError: the management API does not answer.
     """
     found = server.describe(model, customized=True)
-    count = len(found["workers"])
-    # As they count themselves; an archive with another handler says nothing of it.
-    threads = ((found.get("customizedMetadata") or {}).get("model") or {}).get("threads")
-    of = f" of {threads} thread{'s' if threads > 1 else ''}" if threads else ""
-    return f"{model}: {count} worker{'s' if count > 1 else ''}{of}{f' ({why})' if why else ''}"
+    # Threads as the workers themselves count them.
+    threads = found["customizedMetadata"]["model"]["threads"]
+    what = in_words(len(found["workers"]), threads)
+    return f"{model}: {what} ({why})" if why else f"{model}: {what}"
 
 
 def _threads(count: int, cores: int) -> int | None:

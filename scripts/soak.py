@@ -116,7 +116,7 @@ def _target(side: Side, record: Path) -> Target:
     token = side.headers["Authorization"].removeprefix("Bearer ")
     labels = side.described.get("classes", side.described.get("labels", []))
     colours = list(labels) == list(photos.COLOURS) if isinstance(labels, list) else False
-    return Target(side.base, address, token, side.pid, side.name, colours)
+    return Target(side.base, address, token, side.pid, side.model, colours)
 
 
 @app.command()

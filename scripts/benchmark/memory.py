@@ -1,4 +1,4 @@
-"""How much memory a worker takes at most, and whether that grows with the requests it answers."""
+"""How much memory workers take at most, and whether that grows with the requests they answer."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ MB = 1e6
 
 @dataclass(frozen=True)
 class Growth:
-    """What became of a worker's memory under load, once it had warmed up.
+    """What became of workers' memory under load, once they had warmed up.
 
     Attributes:
         requests: how many were answered.
-        begin, end: resident memory in MB, medians over the second tenth of the time and the last.
+        begin, end: resident memory in MB of all together, medians over the second tenth of the time
+            and the last.
         slope: MB per 1000 requests, over all but the first tenth.
         samples: (requests answered, MB), from the first request to the last.
     """
@@ -66,16 +67,25 @@ def resident(worker: psutil.Process) -> float:
     return held / MB
 
 
+def unique(worker: psutil.Process) -> float:
+    """The memory in MB that would be free without a worker, with what it started, now.
+
+    Code and files that it shares with other processes, other workers among them, do not count.
+    """
+    return sum(process.memory_full_info().uss for process in _family(worker)) / MB
+
+
 @dataclass
 class Watch:
-    """Samples a worker's memory whenever it is called."""
+    """Samples workers' memory whenever it is called."""
 
-    worker: psutil.Process
+    workers: Sequence[psutil.Process]
     started: float = field(default_factory=time.monotonic)
     samples: list[tuple[float, float]] = field(default_factory=list)
 
     def __call__(self) -> None:
-        self.samples.append((time.monotonic() - self.started, resident(self.worker)))
+        held = sum(resident(worker) for worker in self.workers)
+        self.samples.append((time.monotonic() - self.started, held))
 
 
 def growth(samples: Sequence[tuple[float, float]], requests: int) -> Growth:

@@ -14,6 +14,8 @@ from benchmark.servers import Side
 
 FULL = 16
 EXPLAINED, PLAIN, STOCK = "ours with explanation", "ours without", "stock"
+#: The server of each of them; any other peer is a server's own name, and is asked to explain.
+_SERVERS = {EXPLAINED: "ours", PLAIN: "ours", STOCK: "stock"}
 _NO_EXPLANATION = {"X-Explain": json.dumps({"explain": False})}
 
 
@@ -51,7 +53,8 @@ class Journal:
         failures: how often requests failed, by what was measured and the reason.
         idle: the greatest use of a processor by the server that was not measured, in cores.
         others: the same of everything that is no part of the bench, one for each window.
-        loading: by server, the most memory in MB that its worker held before it was measured.
+        loading: by server, the most memory in MB that its largest worker held before it was
+            measured.
     """
 
     failures: dict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -91,9 +94,10 @@ class Rig:
         """Load one peer and let the other servers rest.
 
         Args:
+            peer: one of those above, or the name of a server that is asked for explanations.
             requests: how many replies end the window, rather than the plan's seconds.
         """
-        side = self.sides["stock" if peer == STOCK else "ours"]
+        side = self.sides[_SERVERS.get(peer, peer)]
         job = side.job(self.photo, connections, call=call)
         job = replace(
             job,
@@ -101,7 +105,7 @@ class Rig:
             seconds=self.plan.seconds if requests is None else None,
             requests=requests,
             warmup=self.plan.warmup if warmup is None else warmup,
-            expect={EXPLAINED: "explanations", PLAIN: "predictions"}.get(peer, ""),
+            expect={PLAIN: "predictions", STOCK: ""}.get(peer, "explanations"),
         )
         meter = machine.Meter({name: one.cpu_seconds for name, one in self.sides.items()})
         window = load.run(job, tick)

@@ -43,7 +43,8 @@ class Side:
     """A running TorchServe with one model.
 
     Attributes:
-        name: ``ours`` or ``stock``.
+        name: what it is called in the results.
+        model: the name that its model is served under.
         base: the inference address.
         headers: what authorizes a request.
         pid: its Java process, or the launcher that waits for it.
@@ -52,6 +53,7 @@ class Side:
     """
 
     name: str
+    model: str
     base: str
     headers: dict[str, str]
     pid: int
@@ -64,7 +66,7 @@ class Side:
         return Job(
             host=str(address.hostname),
             port=int(address.port or 80),
-            path=f"/{call}/{self.name}",
+            path=f"/{call}/{self.model}",
             headers={**self.headers, "Content-Type": "image/jpeg"},
             body=str(photo),
             connections=connections,
@@ -75,17 +77,20 @@ class Side:
         top = psutil.Process(self.pid)
         return [top, *top.children(recursive=True)]
 
-    def worker(self) -> psutil.Process:
-        """The one Python process that runs the handler.
+    def workers(self) -> list[psutil.Process]:
+        """The Python processes that run the handler.
 
         Raises:
-            SetupError: there is none.
+            SetupError: there are none.
         """
+        found = []
         for process in self.family():
             with suppress(psutil.Error):
                 if any("model_service_worker" in word for word in process.cmdline()):
-                    return process
-        raise SetupError(f"{self.name}: TorchServe has no worker process")
+                    found.append(process)
+        if not found:
+            raise SetupError(f"{self.name}: TorchServe has no worker process")
+        return found
 
     def cpu_seconds(self) -> float:
         """What its processes have used of a processor since they began."""
@@ -98,12 +103,16 @@ class Side:
 
 
 @contextmanager
-def ours(archive: Path, photo: Path, folder: Path) -> Iterator[Side]:
+def ours(
+    archive: Path, photo: Path, folder: Path, workers: str = "auto", name: str = "ours"
+) -> Iterator[Side]:
     """Our server, as scripts/serve.sh starts it.
 
     Args:
         photo: to prove it with.
         folder: new, for its logs.
+        workers: as ``serve.sh start --workers`` has it.
+        name: what it is called in the results.
 
     Raises:
         SetupError: it does not start or answer.
@@ -114,6 +123,7 @@ def ours(archive: Path, photo: Path, folder: Path) -> Iterator[Side]:
     start = (
         *("start", "--store", str(archive.parent), "--models", f"ours={archive.name}"),
         *("--config", str(folder / "bench.properties"), "--timeout", str(START_TIMEOUT)),
+        *("--workers", workers),
     )
     try:
         _server(environment, *start)
@@ -124,7 +134,8 @@ def ours(archive: Path, photo: Path, folder: Path) -> Iterator[Side]:
         described = _described(
             record["management"], _server(environment, "token", "management").strip()
         )
-        side = Side("ours", record["inference"], headers, record["pid"], metrics, described)
+        base, pid = record["inference"], record["pid"]
+        side = Side(name, "ours", base, headers, pid, metrics, described)
         _prove(side, photo, lambda: psutil.pid_exists(side.pid), folder)
         yield side
     finally:
@@ -174,7 +185,7 @@ def stock(archive: Path, photo: Path, folder: Path) -> Iterator[Side]:
             )
         launcher = process
         address = settings["inference_address"], settings["metrics_address"]
-        side = Side("stock", address[0], {}, process.pid, address[1], {})
+        side = Side("stock", "stock", address[0], {}, process.pid, address[1], {})
         _prove(side, photo, lambda: launcher.poll() is None, folder)
         yield side
     finally:
@@ -189,13 +200,14 @@ def ended(number: int, frame: object) -> None:
 
 
 def _described(management: str, token: str) -> dict[str, Any]:
-    """What our model says of itself under ``model``: precision, whether it is compiled, ..."""
+    """What our model says of itself under ``model``, precision and the like, and its workers."""
     reply = httpx.get(
         f"{management}/models/ours?customized=true",
         headers={"Authorization": f"Bearer {token}"},
         timeout=60,
     )
-    return dict(reply.json()[0]["customizedMetadata"]["model"])
+    (told,) = reply.json()
+    return {**told["customizedMetadata"]["model"], "workers": len(told["workers"])}
 
 
 def _long_tokens(config: Path) -> str:
@@ -216,7 +228,7 @@ def _prove(side: Side, photo: Path, alive: Callable[[], bool], folder: Path) -> 
     while alive() and time.monotonic() < deadline:
         with suppress(httpx.HTTPError):
             reply = httpx.post(
-                f"{side.base}/predictions/{side.name}",
+                f"{side.base}/predictions/{side.model}",
                 content=photo.read_bytes(),
                 headers=side.headers,
                 timeout=60,

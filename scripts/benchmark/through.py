@@ -18,7 +18,8 @@ T1 = Target("T1", "throughput, ours with explanation / stock prediction", ">=", 
 T2 = Target("T2", "throughput, ours with explanation / stock /explanations", ">=", 200)
 T3 = Target("T3", "latency at one connection, ours / stock prediction", "<=", 0.35)
 T4 = Target("T4", "throughput, ours with explanation / ours without", ">=", 0.9)
-T7 = Target("T7", "peak memory of the worker, ours / stock", "<=", 1.0)
+T7 = Target("T7", "peak memory of the largest worker, ours / stock", "<=", 1.0)
+T7_ALL = Target("T7", "peak memory of all workers together, ours / stock")
 T7_GROWTH = Target("T7", "memory after / before", "<=", 1.02)
 
 #: A candidate this near to the best one, and with a shorter delay, is as good.
@@ -92,6 +93,7 @@ def compare(rig: Rig, chosen: set[str]) -> list[Result]:
     throughput: dict[str, list[float]] = defaultdict(list)
     latency: dict[str, list[float]] = defaultdict(list)
     peaks: dict[str, list[float]] = defaultdict(list)
+    together: dict[str, list[float]] = defaultdict(list)
     full = [
         peer
         for peer, keys in ((EXPLAINED, {"T1", "T4", "T7"}), (STOCK, {"T1", "T7"}), (PLAIN, {"T4"}))
@@ -103,11 +105,14 @@ def compare(rig: Rig, chosen: set[str]) -> list[Result]:
         order = slice(None, None, -1 if repetition % 2 else 1)
         for peer in full[order]:
             side = rig.sides["stock" if peer == STOCK else "ours"]
-            worker = side.worker()
-            rig.journal.loading.setdefault(side.name, memory.peak(worker))
-            memory.reset_peak(worker)
+            workers = side.workers()
+            rig.journal.loading.setdefault(side.name, max(map(memory.peak, workers)))
+            for worker in workers:
+                memory.reset_peak(worker)
             throughput[peer].append(rig.window(peer).throughput)
-            peaks[peer].append(memory.peak(worker))
+            held = [memory.peak(worker) for worker in workers]
+            peaks[peer].append(max(held))
+            together[peer].append(sum(held))
         for peer in single[order]:
             latency[peer].append(rig.window(peer, 1).p50)
     sides = [
@@ -115,6 +120,7 @@ def compare(rig: Rig, chosen: set[str]) -> list[Result]:
         ("T3", T3, "ms", latency, EXPLAINED, STOCK),
         ("T4", T4, "requests/s", throughput, EXPLAINED, PLAIN),
         ("T7", T7, "MB", peaks, EXPLAINED, STOCK),
+        ("T7", T7_ALL, "MB", together, EXPLAINED, STOCK),
     ]
     return [
         compared(target, unit, (above, found[above]), (below, found[below]))
@@ -146,8 +152,8 @@ def curves(rig: Rig) -> list[Point]:
 
 
 def soak(rig: Rig) -> memory.Growth:
-    """T7's growth: our worker's memory over many requests at 16 connections."""
-    watch = memory.Watch(rig.sides["ours"].worker())
+    """T7's growth: our workers' memory over many requests at 16 connections."""
+    watch = memory.Watch(rig.sides["ours"].workers())
     watch()
     window = rig.window(EXPLAINED, requests=rig.plan.soak, warmup=0, tick=watch)
     watch()
@@ -155,5 +161,5 @@ def soak(rig: Rig) -> memory.Growth:
 
 
 def flatness(growth: memory.Growth) -> Result:
-    """T7: what the memory was after the requests, over what it was once the worker was warm."""
+    """T7: what the memory was after the requests, over what it was once the workers were warm."""
     return compared(T7_GROWTH, "MB", ("after", [growth.end]), ("warm", [growth.begin]))

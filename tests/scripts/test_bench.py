@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -39,8 +40,10 @@ from benchmark.rig import Journal
 from benchmark.through import Candidate, Point, fastest
 from benchmark.timing import alternate
 from camserve import compiled
+from camserve.cores import usable_cores
 from camserve.stages import STAGES
-from harness import ROOT, interruptible, run
+from harness import ROOT, interruptible, run, two_cores
+from sizing import in_words
 
 BENCH = (sys.executable, ROOT / "scripts" / "bench.py")
 
@@ -76,7 +79,8 @@ class Smoke:
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory: pytest.TempPathFactory) -> Smoke:
     out, scratch = tmp_path_factory.mktemp("out"), tmp_path_factory.mktemp("tmp")
-    done = run(*map(str, BENCH), "--quick", "--out", out / "new", TMPDIR=str(scratch))
+    with two_cores():
+        done = run(*map(str, BENCH), "--quick", "--out", out / "new", TMPDIR=str(scratch))
     assert done.returncode == 0, done.stdout + done.stderr
     return Smoke(out / "new", scratch, done)
 
@@ -84,7 +88,8 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Smoke:
 def test_every_target_is_measured(smoke: Smoke) -> None:
     results = smoke.content["results"]
     assert [result["key"] for result in results] == [
-        *("T1", "T2", "T3", "T4", "T5", "T5", "T5", "T5", "T5", "T6", "T6", "T7", "T7")
+        *("T1", "T2", "T3", "T4", "T5", "T5", "T5", "T5", "T5", "T6", "T6", "T7", "T7", "T7"),
+        *("workers",) * (4 if usable_cores() > 1 else 0),
     ]
     for result in results:
         for one in (result["ratio"], *result["measured"].values()):
@@ -95,8 +100,8 @@ def test_every_target_is_measured(smoke: Smoke) -> None:
         assert result["verdict"] in (("met", "missed") if result["bound"] else ("",))
         assert result["says"] in smoke.done.stdout
     bounds = {result["key"]: result["bound"] for result in reversed(results)}
-    assert bounds == {
-        "T1": 5, "T2": 200, "T3": 0.35, "T4": 0.9, "T5": 15, "T6": 0.3, "T7": 1.0
+    assert bounds | {"workers": None} == {
+        "T1": 5, "T2": 200, "T3": 0.35, "T4": 0.9, "T5": 15, "T6": 0.3, "T7": 1.0, "workers": None
     }  # fmt: skip
 
 
@@ -135,7 +140,35 @@ def test_how_the_server_runs_is_told(smoke: Smoke) -> None:
     assert served["arch"] == smoke.content["options"]["arch"]
     assert served["precision"] in ("float32", "bfloat16")
     assert served["compiled"] is (not compiled.missing())
-    assert f"ours: {served['precision']}, " in smoke.done.stdout
+    cores = usable_cores()
+    assert served["workers"] == cores
+    # The tests' environment lets each compute in one.
+    how = "compiled" if served["compiled"] else "eager"
+    remark = rf"ours: {served['precision']}, {how}.*, {in_words(cores, 1)}\n"
+    assert re.search(remark, smoke.done.stdout)
+
+
+def test_workers_are_compared_with_threads(tmp_path: Path) -> None:
+    with two_cores() as cores:
+        options = ("--quick", "--only", "workers", "--repeat", "3", "--out", str(tmp_path))
+        # As an operator has it, rather than the tests' one thread.
+        done = run(*map(str, BENCH), *options, OMP_NUM_THREADS=str(cores))
+    assert done.returncode == 0, done.stdout + done.stderr
+    content = json.loads((tmp_path / "bench.json").read_text())
+    assert content["failures"] == {}
+    # With one core there is nothing to compare, and it says so.
+    assert ("nothing to compare" in done.stderr) is (cores == 1)
+    results = {result["says"].partition(",")[0]: result for result in content["results"]}
+    whats = ["throughput at 16 connections", "latency at one connection"]
+    whats += ["unique memory of all workers", "unique memory of the largest worker"]
+    assert list(results) == (whats if cores > 1 else [])
+    for result in results.values():
+        assert list(result["measured"]) == ["2 workers of 1 thread", "1 worker of 2 threads"]
+        assert result["ratio"]["low"] > 0
+        assert len(result["ratio"]["values"]) == 3
+    ratios = [results[what]["ratio"]["median"] for what in whats[2:] if results]
+    # Two workers are two; each of them is one.
+    assert [round(ratio) for ratio in ratios] == ([2, 1] if cores > 1 else [])
 
 
 def test_the_curves_and_their_plots(smoke: Smoke) -> None:

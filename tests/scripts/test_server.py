@@ -14,6 +14,7 @@ import yaml
 
 from client import Client
 from harness import COLOURS, IMAGENET, ROOT, free_ports, run, script, two_cores
+from sizing import in_words
 
 
 @pytest.fixture
@@ -84,7 +85,7 @@ def test_there_is_a_worker_of_one_thread_for_each_core(
     with two_cores() as cores:
         said = script("serve.sh", "start", "--store", store, "--models", COLOURS, **variables)
     try:
-        assert f"\n{COLOURS}: {cores} worker{'s' if cores > 1 else ''} of 1 thread\n" in said
+        assert f"\n{COLOURS}: {in_words(cores, 1)}\n" in said
         token = script("serve.sh", "token", "management", **environment).strip()
         (model,) = httpx.get(
             f"http://127.0.0.1:{environment['MANAGEMENT_PORT']}/models/{COLOURS}?customized=true",

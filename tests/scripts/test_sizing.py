@@ -17,7 +17,7 @@ import yaml
 import sizing
 from harness import ROOT
 from running import ServerError
-from sizing import Sizing, choose, parse
+from sizing import Sizing, choose, in_words, parse
 
 GB = 10**9
 #: Of an archive; a worker is taken to need 600 MB and three times that.
@@ -250,6 +250,19 @@ def test_an_environment_that_asks_for_fewer_threads_stands(
     if given is not None:
         monkeypatch.setenv("OMP_NUM_THREADS", given)
     assert Sizing({}, threads, {}).environment() == variables
+
+
+@pytest.mark.parametrize(
+    ("workers", "threads", "words"),
+    [
+        (1, 1, "1 worker of 1 thread"),
+        (2, 1, "2 workers of 1 thread"),
+        (1, 2, "1 worker of 2 threads"),
+        (3, 4, "3 workers of 4 threads"),
+    ],
+)
+def test_workers_and_threads_in_words(workers: int, threads: int, words: str) -> None:
+    assert in_words(workers, threads) == words
 
 
 def test_what_workers_takes() -> None:
