@@ -112,10 +112,11 @@ def choose(wanted: int | None, archives: Mapping[str, Path], config: Mapping[str
     return Sizing(_changed(dict.fromkeys(free, count), configs), threads, reasons)
 
 
-def in_words(workers: int, threads: int) -> str:
-    """As in "2 workers of 1 thread"."""
+def in_words(workers: int, threads: int | None) -> str:
+    """As in "2 workers of 1 thread"; of how many threads is left out where it is not known."""
     of_each = ((workers, "worker"), (threads, "thread"))
-    return " of ".join(f"{count} {what}{'s' if count != 1 else ''}" for count, what in of_each)
+    words = (f"{count} {what}{'s' if count != 1 else ''}" for count, what in of_each if count)
+    return " of ".join(words)
 
 
 def told(server: Server, model: str, why: str) -> str:
@@ -125,9 +126,9 @@ def told(server: Server, model: str, why: str) -> str:
         ServerError: the management API does not answer.
     """
     found = server.describe(model, customized=True)
-    # Threads as the workers themselves count them.
-    threads = found["customizedMetadata"]["model"]["threads"]
-    what = in_words(len(found["workers"]), threads)
+    # Threads as the workers themselves count them; an archive of another making may not tell.
+    itself = (found.get("customizedMetadata") or {}).get("model") or {}
+    what = in_words(len(found["workers"]), itself.get("threads"))
     return f"{model}: {what} ({why})" if why else f"{model}: {what}"
 
 

@@ -259,9 +259,10 @@ def test_an_environment_that_asks_for_fewer_threads_stands(
         (2, 1, "2 workers of 1 thread"),
         (1, 2, "1 worker of 2 threads"),
         (3, 4, "3 workers of 4 threads"),
+        (3, None, "3 workers"),
     ],
 )
-def test_workers_and_threads_in_words(workers: int, threads: int, words: str) -> None:
+def test_workers_and_threads_in_words(workers: int, threads: int | None, words: str) -> None:
     assert in_words(workers, threads) == words
 
 
