@@ -65,7 +65,7 @@ def test_a_second_server_starts_beside_the_first_and_both_stop_by_themselves(
 def changed(
     archive: Path, target: Path, handler: dict[str, Any], code: str = "", **keys: int
 ) -> None:
-    """A copy of an archive with other settings, and code that its handler runs when it is loaded."""
+    """A copy of an archive with other settings, and code that its handler runs at its load."""
     with zipfile.ZipFile(archive) as given, zipfile.ZipFile(target, "w") as written:
         for name in given.namelist():
             content = given.read(name)
