@@ -234,15 +234,6 @@ def test_pixels_are_sent_without_a_loss() -> None:
         assert (np.array(decoded(encoded(photo))) == PIXELS).all()
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr", "F", "I", "I;16"])
-def test_an_image_of_any_mode(mode: str) -> None:
-    grey = mode in ("1", "L", "LA", "F", "I", "I;16")
-    image = Image.fromarray(np.full((3, 4), 255, np.uint8) if grey else PIXELS).convert(mode)
-    sent = decoded(encoded(image))
-    assert sent.format == "PNG"
-    assert sent.size == image.size
-
-
 def test_an_image_is_as_turned_as_its_file() -> None:
     exif = Image.Exif()
     exif[ORIENTATION] = 6
