@@ -166,7 +166,8 @@ def _lie_along(rows: int, down: Sequence[float], across: Sequence[float], output
     # What the two photos show is not the same everywhere, so some moves along the other one too.
     crossed = abs(down[columns - 1]) + abs(across[rows - 1])
     farthest = max(map(abs, [*down, *across]))
-    return min(right) > max(_MIN_SHIFT, _MIN_RATIO * farthest) and sum(right) > crossed
+    least = min(right, default=0.0)
+    return least > max(_MIN_SHIFT, _MIN_RATIO * farthest) and sum(right) > crossed
 
 
 def _shift(first: Tensor, second: Tensor) -> list[float]:

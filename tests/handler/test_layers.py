@@ -120,6 +120,9 @@ NO_GRIDS = {
     ),
     "tokens": (lambda grid: grid.flatten(2).transpose(1, 2), "tokens"),
     "a single cell": (lambda grid: grid.mean((2, 3), keepdim=True), "a single cell"),
+    "a single cell, channels last": (
+        lambda grid: grid.mean((2, 3))[:, None, None], "does not move along its last two axes"
+    ),
     "a vector": (lambda grid: grid.mean((2, 3)), "no rows and columns"),
 }  # fmt: skip
 
