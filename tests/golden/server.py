@@ -40,7 +40,8 @@ def serving(folder: Path, *settings: str) -> Iterator[Wire]:
     inputs = ("--weights", weights, "--labels", labels)
     script("package.py", "--name", MODEL, *inputs, "--compress", "--store", folder, *given)
     environment = {"RUN_DIR": str(folder / "run"), **free_ports()}
-    script("serve.sh", "start", "--store", folder, **environment)
+    # As many workers as were recorded, on whatever machine.
+    script("serve.sh", "start", "--store", folder, "--workers", "1", **environment)
     try:
         tokens = {
             "inference": script("serve.sh", "token", **environment).strip(),
