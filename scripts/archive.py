@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -80,12 +79,7 @@ class Archive:
         for path in self.code:
             _copy(path, extra)
         weights = stage / section["weights"]
-        state = {name: value.contiguous().clone() for name, value in self.state.items()}
-        try:
-            save_file(state, weights)
-        except (SafetensorError, ValueError, KeyError, RuntimeError) as failure:
-            # A quantized tensor, say, or a sparse one.
-            raise ArchiveError(f"the weights cannot be written: {failure}") from None
+        save_file({name: value.contiguous().clone() for name, value in self.state.items()}, weights)
         with weights.open("rb") as stream:
             sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
         config = stage / "model-config.yaml"
@@ -164,13 +158,16 @@ def _zip(folder: Path, target: Path, compress: bool) -> None:
     kind = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     partial = target.with_suffix(".partial")
-    with zipfile.ZipFile(partial, "w") as packed:
-        for path in files:
-            if "__pycache__" in path.parts:
-                continue
-            entry = zipfile.ZipInfo(path.relative_to(folder).as_posix())
-            entry.compress_type = kind
-            entry.external_attr = 0o644 << 16
-            packed.writestr(entry, path.read_bytes())
-    # A server that looks into the store meanwhile sees the old archive or the new one.
-    partial.replace(target)
+    try:
+        with zipfile.ZipFile(partial, "w") as packed:
+            for path in files:
+                if "__pycache__" in path.parts:
+                    continue
+                entry = zipfile.ZipInfo(path.relative_to(folder).as_posix())
+                entry.compress_type = kind
+                entry.external_attr = 0o644 << 16
+                packed.writestr(entry, path.read_bytes())
+        # A server that looks into the store meanwhile sees the old archive or the new one.
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)

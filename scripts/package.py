@@ -31,15 +31,17 @@ from check_archive import ArchiveError
 
 sys.path.insert(0, str(HANDLER))
 
-from camserve.errors import SettingsError
+from camserve.errors import SettingsError, in_words, shown
 from camserve.layers import default_layer
-from camserve.network import build
+from camserve.network import build, set_eval
 from camserve.network_checks import run
 from camserve.settings import Preprocess, Settings
 from camserve.targets import Labels
 
 #: The exit status that tells a script that the weights' server cannot be reached.
 UNREACHABLE = 3
+#: Of a model or a version: they stand in URLs and in file names.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 EXAMPLE_KEY = "batchSize or handler.preprocess.resize"
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -99,9 +101,13 @@ def package(
         section, weights = dict(pretrained.STAND_IN), str(pretrained.stand_in_weights())
         name = name or "efficientnet-lite0"
     name = name or arch.replace(":", ".")
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+    if not NAME.fullmatch(name):
         raise PackageError(
-            f"--name {name!r}: accepted are up to 100 letters, digits, '.', '_' and '-'"
+            f"--name {shown(name)}: accepted are up to 100 letters, digits, '.', '_' and '-'"
+        )
+    if not NAME.fullmatch(version):
+        raise PackageError(
+            f"--version {shown(version)}: accepted are up to 100 letters, digits, '.', '_' and '-'"
         )
     source = _weights(section["arch"], weights)
     section["arch_kwargs"] = _arch_kwargs(section, source)
@@ -217,13 +223,14 @@ def _config(section: dict[str, Any], settings: list[str], classes: int) -> dict[
     for setting in settings:
         _set(config, setting)
     handler = config["handler"]
-    wanted = Settings.from_yaml(
-        {**config, "handler": {**handler, "layer": handler.get("layer") or "unknown"}}
-        if isinstance(handler, dict)
-        else config
-    )
     if handler.get("layer") is None:
-        handler["layer"] = _default_layer(wanted, classes)
+        # What is not known yet: the layer, and so which one requests may get by default.
+        defaults = handler.get("defaults")
+        if isinstance(defaults, dict):
+            defaults = {key: value for key, value in defaults.items() if key != "layer"}
+        known = {**handler, "layer": "any", "defaults": defaults}
+        handler["layer"] = _default_layer(Settings.from_yaml({**config, "handler": known}), classes)
+    Settings.from_yaml(config)
     return config
 
 
@@ -234,13 +241,17 @@ def _set(config: dict[str, Any], setting: str) -> None:
     section: Any = config
     for part in path:
         section = section.get(part) if isinstance(section, dict) else None
-    if not equals or not all([*path, last]) or not isinstance(section, dict):
-        raise PackageError(f"--set {setting}: accepted is KEY=VALUE, KEY as in {EXAMPLE_KEY}")
+    if not equals or not all([*path, last]) or not isinstance(section, dict) or key == "handler":
+        raise PackageError(
+            f"--set {shown(setting)}: accepted is KEY=VALUE, KEY as in {EXAMPLE_KEY}"
+        )
     try:
         section[last] = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as failure:
-        reason = str(failure).splitlines()[0]
-        raise PackageError(f"--set {setting}: the value is no YAML: {reason}") from None
+    except Exception as failure:
+        # Of its own classes, and whatever its making of a value of a named type raises.
+        raise PackageError(
+            f"--set {shown(setting)}: the value is no YAML: {in_words(failure)}"
+        ) from None
 
 
 def _default_layer(settings: Settings, classes: int) -> str:
@@ -250,10 +261,20 @@ def _default_layer(settings: Settings, classes: int) -> str:
         SettingsError: it cannot be built, fails, or has none.
     """
     network = build(settings.arch, settings.arch_kwargs, classes)
-    network.eval()
-    example = torch.zeros(1, 3, settings.preprocess.crop, settings.preprocess.crop)
+    set_eval(network)
+    side = settings.preprocess.crop
+    example = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
     run(network, example)
-    return default_layer(network, example)
+    try:
+        return default_layer(network, example)
+    except SettingsError:
+        raise
+    except Exception as failure:
+        # It bears no hooks, as what torch.jit.script makes, or fails when it is run again.
+        raise SettingsError(
+            f"the layer to explain cannot be looked for in the network: {in_words(failure)}; "
+            "accepted: --layer NAME"
+        ) from None
 
 
 def _json_object(option: str, text: str) -> dict[str, Any]:
@@ -262,7 +283,7 @@ def _json_object(option: str, text: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        raise PackageError(f"{option} {text!r}: accepted is a JSON object")
+        raise PackageError(f"{option} {shown(text)}: accepted is a JSON object")
     return value
 
 
@@ -279,7 +300,11 @@ def main() -> None:
         sys.exit(1)
     except OSError as failure:
         # A folder that cannot be written, a full disk, a name that is too long.
-        typer.echo(f"package: {failure}", err=True)
+        typer.echo(f"package: {str(failure)[:300]}", err=True)
+        sys.exit(1)
+    except Exception as failure:
+        # What somebody else's code, file or value leads to and nobody foresaw.
+        typer.echo(f"package: {in_words(failure)}", err=True)
         sys.exit(1)
 
 

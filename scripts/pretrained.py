@@ -108,8 +108,9 @@ def read(file: Path) -> dict[str, Tensor]:
     """
     try:
         if file.suffix == ".safetensors":
-            return load_file(file)
-        content: Any = torch.load(file, map_location="cpu", weights_only=True)
+            content: Any = load_file(file)
+        else:
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as failure:
         # torch.load lets through whatever a pickle can raise.
         reason = str(failure).splitlines()[0] if str(failure) else type(failure).__name__
@@ -120,8 +121,15 @@ def read(file: Path) -> dict[str, Tensor]:
     if not isinstance(content, Mapping) or not content:
         raise WeightsError(f"{file} holds no state dict")
     for name, value in content.items():
+        if not isinstance(name, str):
+            raise WeightsError(f"{file} holds a tensor named {name!r}, which is no text")
         if not isinstance(value, Tensor):
             raise WeightsError(f"{file} holds {name!r}, which is no tensor")
+        if value.is_complex() or value.layout != torch.strided or value.is_quantized:
+            raise WeightsError(
+                f"{file} holds {name!r}, a tensor of {value.dtype} ({value.layout}); accepted: "
+                "dense tensors of real numbers"
+            )
     if all(name.startswith("module.") for name in content):
         return {name.removeprefix("module."): value for name, value in content.items()}
     return dict(content)

@@ -82,7 +82,11 @@ def in_words(failure: BaseException) -> str:
 
     The place is the innermost one below this package's own frames that no package installed.
     """
-    lines = [line.strip() for line in str(failure).splitlines() if line.strip()]
+    try:
+        lines = [line.strip() for line in str(failure).splitlines() if line.strip()]
+    except Exception:
+        # Somebody else's class may fail at that, too.
+        lines = []
     text = f"{type(failure).__name__}: {lines[0][:300]}" if lines else type(failure).__name__
     below: list[traceback.FrameSummary] = []
     for frame in traceback.extract_tb(failure.__traceback__):

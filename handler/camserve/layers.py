@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from camserve.errors import SettingsError
+from camserve.settings import Layout
 
 #: How far, as a share of an axis' length, the centre of what changes must move along the rows and
 #: along the columns: at all, and of the farthest that it moves along any axis. Of torchvision's
@@ -88,13 +89,13 @@ def default_layer(network: nn.Module, example: Tensor) -> str:
         name, shape = tokens[-1]
         raise SettingsError(
             f"the network's last layers give tokens ({name!r}: {shape}), as a vision transformer's "
-            f"do, and tokens are not explained; {_ACCEPTED}, named by the setting handler.layer "
-            "(--layer)"
+            f"do, and tokens are not explained; {_ACCEPTED}, named by --layer (handler.layer); the "
+            f"last one is {once[grids[-1]][0]!r}"
         )
     return once[grids[-1]][0]
 
 
-def check_grid(name: str, outputs: Tensor, aspect: float = 1.0) -> None:
+def check_grid(name: str, outputs: Tensor, aspect: float = 1.0, layout: Layout = "auto") -> None:
     """Hold a layer's output to be a grid over the photo.
 
     Args:
@@ -102,16 +103,21 @@ def check_grid(name: str, outputs: Tensor, aspect: float = 1.0) -> None:
         outputs: (5, ..): of one photo; and of the same with its upper, lower, left and right half
             changed.
         aspect: the photo's height over its width.
+        layout: ``grid`` where its shape alone is to tell.
 
     Raises:
         SettingsError: it is none, or one of a single cell.
     """
     shape = (1, *outputs.shape[1:])
-    wrong = _why_no_grid(outputs.float(), aspect)
+    wrong = _why_no_shape(outputs)
+    hint = ""
+    if not wrong and layout == "auto":
+        wrong = _why_no_grid(outputs.float(), aspect)
+        hint = ". Where it is one all the same, --set handler.layout=grid says so"
     if wrong:
         raise SettingsError(
             f"layer {name!r} must give activations of shape (N, K, h, w), a grid over the photo, "
-            f"not {shape}: {wrong}"
+            f"not {shape}: {wrong}{hint}"
         )
 
 
@@ -126,26 +132,34 @@ def halves_changed(photo: Tensor, other: Tensor) -> Tensor:
     return torch.cat([photo, *halves])
 
 
-def _why_no_grid(outputs: Tensor, aspect: float) -> str:
-    """What speaks against a grid; empty where nothing does."""
+def _why_no_shape(outputs: Tensor) -> str:
+    """What of its shape speaks against a grid; empty where nothing does."""
     if outputs.ndim == 3 and outputs.shape[1] > 1:
         return "these are tokens, as a vision transformer's, and tokens are not explained"
     if outputs.ndim != 4:
         return "it has no rows and columns"
     if outputs.shape[2:] == (1, 1):
         return "a single cell covers the whole photo, and a map of it shows nothing"
+    return ""
+
+
+def _why_no_grid(outputs: Tensor, aspect: float) -> str:
+    """What of (5, K, h, w), as :func:`check_grid` has them, speaks against a grid; empty where
+    nothing does.
+    """
     unchanged, upper, lower, left, right = outputs
     down = _shift(upper - unchanged, lower - unchanged)
     across = _shift(left - unchanged, right - unchanged)
     if _lie_along(2, down, across, outputs):
         return ""
-    height, width = outputs.shape[2:]
-    if max(map(abs, [*down, *across])) < _TELLING_SHIFT and 0.5 < height / width / aspect < 2:
-        # What is the same everywhere, as in a network of zeros or one that was never trained, tells
-        # nothing; then the shape decides.
-        return ""
     if _lie_along(1, down, across, outputs):
         return "its axes are channels last, (N, h, w, K), and those are not explained"
+    height, width = outputs.shape[2:]
+    tells = max(map(abs, [*down, *across])) >= _TELLING_SHIFT and height * width > 4
+    if not tells and 0.5 < height / width / aspect < 2:
+        # What is the same everywhere, as in a network of zeros or one that was never trained, tells
+        # nothing, and of two rows and columns chance tells too much: then the shape decides.
+        return ""
     return "a change in a part of the photo does not move along its last two axes"
 
 

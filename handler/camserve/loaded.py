@@ -64,7 +64,7 @@ class Loaded:
         example, other = (network.example(settings.preprocess.crop, seed) for seed in (0, 1))
         # A network that would be explained wrongly stops the load; one that cannot be made fast
         # does not.
-        check_network(network.module, settings.served, example, other, batch_size)
+        check_network(network.module, settings.served, example, other, batch_size, settings.layout)
         fast = trunk.accelerate(
             network.module,
             settings.layer,
@@ -85,7 +85,7 @@ class Loaded:
             network = replace(network, module=fast.cut)
         settings = _fitted(settings, network, ways[0].classes)
         for way in ways:
-            _warm_up(way, example, batch_size)
+            _warm_up(way, example, batch_size, network.memory_format)
         machine.release()
         logger.info(
             "%s on %s, %d classes, layers %s, %s, %s%s, %d threads",
@@ -117,9 +117,11 @@ def _fitted(settings: Settings, network: Network, classes: int) -> Settings:
     return settings.model_copy(update={"defaults": defaults})
 
 
-def _warm_up(way: TargetLayers, example: torch.Tensor, batch_size: int) -> None:
+def _warm_up(
+    way: TargetLayers, example: torch.Tensor, batch_size: int, memory_format: torch.memory_format
+) -> None:
     """Have every kernel built: one is made for each shape that comes along."""
     for size in range(1, batch_size + 1):
         batch = example.expand(size, -1, -1, -1)
-        scores = way.forward(batch.contiguous(memory_format=torch.channels_last), [*way.shapes][:1])
+        scores = way.forward(batch.contiguous(memory_format=memory_format), [*way.shapes][:1])
         torch.autograd.grad(scores.logits.sum(), list(scores.activations.values()))

@@ -6,7 +6,7 @@ import difflib
 import hashlib
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,6 +34,7 @@ class Network:
         sha256: of its weights' file.
         mean, std: (3,), for values in [0, 1].
         device: where it runs.
+        memory_format: how its photos and weights lie in memory.
     """
 
     module: nn.Module
@@ -42,6 +43,7 @@ class Network:
     mean: Tensor
     std: Tensor
     device: torch.device
+    memory_format: torch.memory_format = torch.channels_last
 
     @classmethod
     def load(cls, settings: Settings, directory: Path, device: torch.device) -> Network:
@@ -72,12 +74,29 @@ class Network:
             # A module may load in its own way, and raise anything.
             reason = _misfit(module, state) or in_words(failure)
             raise SettingsError(f"{misfit}: {reason}") from None
-        # Not in a chain: a network's own train() may return nothing.
-        module.eval()
-        module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        set_eval(module)
         mean = torch.tensor(settings.preprocess.mean, device=device)
         std = torch.tensor(settings.preprocess.std, device=device)
-        return cls(module, labels, sha256, mean, std, device)
+        network = cls(module.to(device), labels, sha256, mean, std, device, torch.channels_last)
+        if not network.bears_channels_last(settings.preprocess.crop):
+            network = replace(network, memory_format=torch.contiguous_format)
+        module.to(memory_format=network.memory_format)
+        return network
+
+    def bears_channels_last(self, side: int) -> bool:
+        """Whether it runs on photos, and with weights, that lie in memory channels last.
+
+        That is the faster way. A network that calls ``view`` on its activations wants the other,
+        and weights of five axes know none.
+        """
+        try:
+            self.module.to(memory_format=torch.channels_last)
+            with torch.no_grad():
+                self.module(self.example(side))
+        except Exception:
+            # Whatever else is wrong with it shows again, and is told, once it is as it came.
+            return False
+        return True
 
     def normalise(self, crops: NDArray[np.uint8]) -> Tensor:
         """(N, H, W, 3) RGB, 0 to 255 -> (N, 3, H, W) as the weights want it, on the device."""
@@ -86,7 +105,8 @@ class Network:
         # PyTorch would take three numbers at a time.
         mean, std = self.mean.repeat(pixels.shape[2]), self.std.repeat(pixels.shape[2])
         rows = pixels.flatten(2).float().div_(255).sub_(mean).div_(std)
-        return rows.view(pixels.shape).permute(0, 3, 1, 2)
+        values = rows.view(pixels.shape).permute(0, 3, 1, 2)
+        return values.contiguous(memory_format=self.memory_format)
 
     def example(self, side: int, seed: int = 0) -> Tensor:
         """(1, 3, side, side) input on the device, as much like a photo as seeded noise can be.
@@ -135,6 +155,16 @@ def build(arch: str, kwargs: Mapping[str, Any], classes: int) -> nn.Module:
     if not isinstance(network, nn.Module):
         raise SettingsError(f"arch {arch!r} gives {type(network).__name__}, not a torch module")
     return network
+
+
+def set_eval(network: nn.Module) -> None:
+    """Put a network into eval mode, also one whose own ``train`` or ``eval`` is something else."""
+    try:
+        network.eval()
+    except Exception:
+        # As a train(self, loader) makes of it.
+        for module in network.modules():
+            module.training = False
 
 
 def _check_is_classifier(arch: str) -> None:

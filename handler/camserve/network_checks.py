@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from camserve.errors import SettingsError, in_words
 from camserve.layers import check_grid, find_layer, halves_changed
+from camserve.settings import Layout
 
 #: By how much of their norm the scores of one photo may differ between two calls. Float32 kernels
 #: that are chosen by the batch's size differ by less than 1e-4.
@@ -23,7 +24,7 @@ _MAX_DIFFERENCE: Final = 1e-3
 _SUM_TOLERANCE: Final = 1e-3
 #: What a layer's activations are replaced by, as multiples of their own spread: how strong a signal
 #: a head of unknown kind may need before its scores leave [0, 1].
-_SIGNALS: Final = (1.0, -1.0, 30.0, -30.0, 1000.0, -1000.0)
+_SIGNALS: Final = (1.0, -1.0, 1e3, -1e3, 1e6, -1e6)
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,12 @@ class _Outputs:
 
 
 def check_network(
-    network: nn.Module, layers: Sequence[str], photo: Tensor, other: Tensor, batch_size: int
+    network: nn.Module,
+    layers: Sequence[str],
+    photo: Tensor,
+    other: Tensor,
+    batch_size: int,
+    layout: Layout = "auto",
 ) -> None:
     """Hold a network and the layers to be explained to what an explanation relies on.
 
@@ -47,23 +53,37 @@ def check_network(
         layers: dotted names of its modules, the default one first.
         photo, other: (1, 3, H, W) two inputs that differ, on the network's device.
         batch_size: how many photos share a forward pass at most.
+        layout: ``grid`` where somebody says that the layers' outputs are grids.
 
     Raises:
         SettingsError: it breaks one of these; the message says which, and what would be accepted.
     """
     modules = {name: find_layer(network, name) for name in layers}
-    first = _run(network, modules, photo)
-    _check_repeats(first.scores, _run(network, modules, photo).scores)
+    alone = [_run(network, modules, one).scores for one in (photo, other)]
+    _check_repeats(alone[0], _run(network, modules, photo).scores)
     photos = torch.cat([halves_changed(photo, other), other])
     runs = [_run(network, modules, part) for part in torch.split(photos, batch_size)]
     scores = torch.cat([run.scores for run in runs])
-    _check_batch(first.scores, scores[:1])
+    # The first of a batch and the last: samples may mix one way only.
+    _check_batch(alone[0], scores[:1])
+    _check_batch(alone[1], scores[-1:])
     _check_logits(scores, lambda: _driven_scores(network, modules[layers[0]], photo))
     for name in layers:
         # A layer that runs other than once, or gives no tensor, is refused where it is hooked.
         if all(len(run.layers[name]) == 1 for run in runs):
-            outputs = torch.cat([run.layers[name][0] for run in runs])[:5]
-            check_grid(name, outputs, photo.shape[2] / photo.shape[3])
+            outputs = torch.cat([run.layers[name][0] for run in runs])
+            _check_samples(name, outputs, len(photos))
+            check_grid(name, outputs[:5], photo.shape[2] / photo.shape[3], layout)
+
+
+def _check_samples(name: str, outputs: Tensor, photos: int) -> None:
+    """Hold a layer's output to have a row for each photo."""
+    if len(outputs) != photos:
+        raise SettingsError(
+            f"layer {name!r} gives {len(outputs)} rows for {photos} photos, so that a map of one "
+            "would leave out a part of what made its scores; accepted: a layer that gives "
+            "(N, K, h, w) for N photos"
+        )
 
 
 def _run(network: nn.Module, layers: Mapping[str, nn.Module], photos: Tensor) -> _Outputs:
@@ -86,7 +106,13 @@ def _run(network: nn.Module, layers: Mapping[str, nn.Module], photos: Tensor) ->
         for name, layer in layers.items():
             hooks.callback(layer.register_forward_hook(keep(name)).remove)
         scores = run(network, photos)
-    return _Outputs(_scores(scores, photos), outputs)
+    scores = _scores(scores, photos)
+    if not scores.isfinite().all():
+        raise SettingsError(
+            "the network gives scores that are no finite numbers (NaN or infinity) for an ordinary "
+            "picture; accepted: weights that were trained to the end, without NaN"
+        )
+    return _Outputs(scores, outputs)
 
 
 def run(network: nn.Module, photos: Tensor) -> Any:
@@ -131,11 +157,6 @@ def _scores(output: Any, photos: Tensor) -> Tensor:
             f"the network gives {output.shape[1]} score for a photo, and the probability of a "
             "single class is always 1; accepted: two classes or more. Of one logit s for yes or "
             "no, torch.cat([torch.zeros_like(s), s], dim=1) makes two"
-        )
-    if not output.isfinite().all():
-        raise SettingsError(
-            "the network gives scores that are no finite numbers (NaN or infinity) for an ordinary "
-            "picture; accepted: weights that were trained to the end, without NaN"
         )
     return output.double()
 
@@ -193,15 +214,30 @@ def _check_logits(scores: Tensor, driven: Callable[[], Tensor]) -> None:
     Args:
         driven: gives the scores of a head whose input is as strong as can be, (M, C).
     """
-    spread = float((scores - scores[:1]).abs().max())
     if _within_0_and_1(scores):
-        sums = scores.sum(dim=1)
-        if float((sums - 1).abs().max()) < _SUM_TOLERANCE:
+        strong = driven()
+        # A head may take a root or a logarithm, or overflow: then some are no numbers.
+        finite = strong.isfinite()
+        scores = torch.cat([scores, strong[finite.all(dim=1)]])
+        if not _within_0_and_1(strong[finite]) or _is_constant(scores):
+            return
+        if float((scores.sum(dim=1) - 1).abs().max()) < _SUM_TOLERANCE:
             _refuse("probabilities that add up to 1: it ends in a softmax")
-        if spread > 0 and _within_0_and_1(driven()):
-            _refuse("values from 0 to 1 whatever it is shown: it ends in a sigmoid or the like")
-    if float(scores.logsumexp(dim=1).abs().max()) < _SUM_TOLERANCE and float(scores.max()) <= 0:
-        _refuse("logarithms of probabilities: it ends in a log-softmax")
+        _refuse("values from 0 to 1 whatever it is shown: it ends in a sigmoid or the like")
+    if _are_log_probabilities(scores):
+        strong = driven()
+        scores = torch.cat([scores, strong[strong.isfinite().all(dim=1)]])
+        if _are_log_probabilities(scores) and not _is_constant(scores):
+            _refuse("logarithms of probabilities: it ends in a log-softmax")
+
+
+def _are_log_probabilities(scores: Tensor) -> bool:
+    return float(scores.max()) <= 0 and float(scores.logsumexp(1).abs().max()) < _SUM_TOLERANCE
+
+
+def _is_constant(scores: Tensor) -> bool:
+    """Whether all rows are the same: of a network that was never trained, nothing is told."""
+    return float((scores - scores[:1]).abs().max()) < _SUM_TOLERANCE
 
 
 def _within_0_and_1(scores: Tensor) -> bool:
@@ -225,8 +261,11 @@ def _driven_scores(network: nn.Module, layer: nn.Module, photo: Tensor) -> Tenso
         def replace(module: nn.Module, args: Any, output: Any, signal: float = signal) -> Any:
             if not isinstance(output, Tensor) or not output.is_floating_point():
                 return output
-            random = torch.randn(output.shape, generator=noise).to(output)
-            return random * signal * output.std().clamp_min(1)
+            # A mean for each channel, which no pooling averages away, and noise around it.
+            means = torch.randn(output.shape[:2], generator=noise)
+            random = torch.randn(output.shape, generator=noise)
+            random += means.view(*output.shape[:2], *[1] * (output.ndim - 2))
+            return random.to(output) * signal * output.std().clamp_min(1)
 
         hook = layer.register_forward_hook(replace)
         try:

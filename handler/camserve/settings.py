@@ -33,7 +33,11 @@ def _switch(value: Any) -> Any:
 Precision = Literal["auto", "float32", "bfloat16"]
 #: ``auto`` has OpenVINO compile the trunk, on a processor.
 Compile = Annotated[Literal["auto", "off"], BeforeValidator(_switch)]
+#: ``auto`` has a layer's output tried for being a grid over the photo; ``grid`` says that it is.
+Layout = Literal["auto", "grid"]
 Sha256 = Annotated[str, StringConstraints(pattern="^([0-9a-f]{64})?$")]
+#: Of a file in the archive's own folder.
+FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][^/\\]*$")]
 
 
 class Preprocess(Values):
@@ -116,17 +120,18 @@ class Settings(Values):
     arch_kwargs: dict[str, Any] = Field(
         {}, description="keyword arguments for the network's constructor"
     )
-    weights: str = Field(
+    weights: FileName = Field(
         "weights.safetensors", description="the state dict's file name in the archive"
     )
     weights_sha256: Sha256 = Field(
         "", description="the SHA-256 of that file in hexadecimal digits, or '' to load any"
     )
-    labels: str = Field("labels.json", description="the labels' file name in the archive")
+    labels: FileName = Field("labels.json", description="the labels' file name in the archive")
     layer: str = Field("layer4.2", description="the dotted name of the module to explain")
     layers: tuple[str, ...] = Field(
         (), description="a list of the dotted names of further modules that may be asked for"
     )
+    layout: Layout = Field("auto", description="auto or grid")
     precision: Precision = Field("auto", description="auto, float32 or bfloat16")
     compile: Compile = Field("auto", description="auto or off")
     threads: Whole = Field(0, ge=0, le=1024, description="a whole number; 0 for a worker's share")
@@ -173,11 +178,16 @@ class Settings(Values):
                 raise SettingsError(f"model-config.yaml: {unknown('key', str(key), known)}")
             # TorchServe would log a wrong value and go on with its own default.
             least = TORCHSERVE_KEYS.get(key)
-            if least is not None and (type(value) is not int or value < least):
+            if least is not None and (type(value) is not int or not least <= value <= _JAVA_INT):
                 raise SettingsError(
                     f"model-config.yaml: {key}: {shown(value)} is not accepted; accepted: a whole "
-                    f"number of at least {least}"
+                    f"number of at least {least} and at most {_JAVA_INT}"
                 )
+        if config.get("minWorkers", 1) > config.get("maxWorkers", 1):
+            raise SettingsError(
+                f"model-config.yaml: minWorkers ({config['minWorkers']}) must not exceed "
+                f"maxWorkers ({config.get('maxWorkers', 1)})"
+            )
         section = config.get("handler")
         if not isinstance(section, Mapping):
             raise SettingsError(
@@ -196,6 +206,8 @@ class Settings(Values):
         return settings
 
 
+#: The largest number that TorchServe's own settings hold.
+_JAVA_INT: Final = 2**31 - 1
 #: The keys that TorchServe 0.12 itself reads from model-config.yaml (its ModelConfig class): the
 #: least whole number that one takes, None where it takes something else.
 TORCHSERVE_KEYS: Final[dict[str, int | None]] = {

@@ -207,7 +207,7 @@ class Labels:
         """
         try:
             content = json.loads(path.read_text("utf-8"))
-        except (OSError, ValueError) as failure:
+        except (OSError, ValueError, RecursionError) as failure:
             raise SettingsError(f"labels {path.name}: {failure}") from None
         if isinstance(content, dict):
             content = _by_index(content, path.name)

@@ -136,6 +136,16 @@ def test_what_does_not_lie_over_the_photo_is_refused(kind: str) -> None:
         check_grid("stem", outputs)
 
 
+def test_what_somebody_says_to_be_a_grid_is_held_to_its_shape_alone() -> None:
+    grid = patches()
+    check_grid("stem", grid.transpose(2, 3), layout="grid")
+    with pytest.raises(SettingsError, match=r"--set handler\.layout=grid says so"):
+        check_grid("stem", grid.transpose(2, 3))
+    for outputs in (grid.flatten(2), grid.mean((2, 3), keepdim=True)):
+        with pytest.raises(SettingsError, match="must give activations"):
+            check_grid("stem", outputs, layout="grid")
+
+
 def test_what_lies_over_the_photo_is_a_grid_in_any_shape() -> None:
     grid = patches()
     check_grid("stem", grid)

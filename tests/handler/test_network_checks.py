@@ -56,6 +56,9 @@ def cosine(network: Small) -> Small:
         pytest.param(Small(lambda scores: 0.01 * scores + 0.4), id="between-0-and-1"),
         pytest.param(Small(lambda scores: 1000 * scores), id="large"),
         pytest.param(Small(lambda scores: 0 * scores), id="always-0"),
+        pytest.param(Small(lambda scores: (0 * scores).softmax(1)), id="always-a-third"),
+        # With a root or a logarithm, what is stronger than any activation gives no number.
+        pytest.param(Small(lambda scores: 0.1 * (scores + 2).sqrt()), id="a-root"),
         pytest.param(cosine(Small()), id="cosines"),
         pytest.param(Small(lambda scores: scores.double()), id="float64"),
     ],
@@ -90,6 +93,9 @@ def test_logits_of_any_size_are_accepted(network: nn.Module) -> None:
         pytest.param(
             lambda scores: scores - scores.mean(0), "otherwise in a batch: .*batchSize=1",
             id="mean-of-the-batch",
+        ),
+        pytest.param(
+            lambda scores: scores - scores.cumsum(0) + scores, "otherwise in a batch", id="one-way"
         ),
         pytest.param(lambda scores: scores * float("nan"), "no finite numbers", id="nan"),
         pytest.param(lambda scores: scores / 0, "no finite numbers", id="infinity"),
@@ -162,6 +168,19 @@ class TwoInputs(Small):
 def test_a_network_that_takes_no_photo_is_refused(network: nn.Module, message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         check(network)
+
+
+class Twins(Small):
+    """It looks at each photo twice, as test-time augmentation does."""
+
+    def forward(self, photos: Tensor) -> Any:
+        both = self.body(torch.cat([photos, photos.flip(3)])).mean((2, 3))
+        return self.fc(both[: len(photos)] + both[len(photos) :])
+
+
+def test_a_layer_with_more_rows_than_photos_is_refused() -> None:
+    with pytest.raises(SettingsError, match="'body' gives 12 rows for 6 photos"):
+        check(Twins())
 
 
 def test_where_a_forward_fails_is_told() -> None:

@@ -264,6 +264,42 @@ class Unbuildable(Net):
         self.body = nn.Conv2d(3, 4, 3, groups=2)
 
 
+class UnspeakableError(Exception):
+    def __str__(self):
+        raise ValueError
+
+
+class Unspeakable(Net):
+    def end(self, scores):
+        raise UnspeakableError
+
+
+class TrainsOnData(Net):
+    def train(self, loader, epochs=1):
+        return [loss for loss in loader]
+
+
+# As in many a tutorial: its activations must lie in memory channels first.
+class Viewed(Net):
+    def forward(self, photos):
+        return self.end(self.fc(self.body(photos).view(len(photos), 4, -1).mean(2)))
+
+
+# Kernels of several experts, as CondConv has them.
+class FiveAxes(Net):
+    def __init__(self):
+        super().__init__()
+        self.experts = nn.Parameter(torch.zeros(2, 4, 4, 1, 1))
+
+    def forward(self, photos):
+        activations = self.body(photos)
+        return self.fc((activations + F.conv2d(activations, self.experts[0])).mean((2, 3)))
+
+
+def scripted():
+    return torch.jit.script(Net())
+
+
 class ChannelsLast(Net):
     def __init__(self):
         super().__init__()
@@ -282,11 +318,16 @@ def nets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "exits.py").write_text("import sys; sys.exit(0)")
     make = "import torch, nets; torch.save(nets.ChannelsLast().state_dict(), 'norm.pth'); " \
         "torch.save(nets.OneLogit().state_dict(), 'one.pth'); " \
-        "torch.save(nets.Net().state_dict(), 'two.pth')"  # fmt: skip
+        "torch.save(nets.Net().state_dict(), 'two.pth'); " \
+        "torch.save(nets.FiveAxes().state_dict(), 'five.pth'); " \
+        "torch.save({0: torch.zeros(1)}, 'numbers.pth'); " \
+        "torch.save({'fc.bias': torch.zeros(2, dtype=torch.complex64)}, 'complex.pth'); " \
+        "torch.save({'fc.bias': torch.zeros(2).to_sparse()}, 'sparse.pth')"  # fmt: skip
     subprocess.run([sys.executable, "-c", make], cwd=folder, check=True)
     (folder / "two.json").write_text('["cat", "dog"]')
     (folder / "one.json").write_text('["cat"]')
     (folder / "file").write_text("no folder")
+    (folder / "deep.json").write_text("[" * 100_000 + "]" * 100_000)
     return folder
 
 
@@ -335,8 +376,23 @@ def package_here(
         ("nets:Net", ["--set", "handler.preprocess.crop=[256,128]"], r"crop: \[256, 128\] is not"),
         ("nets:Net", ["--set", "handler.preprocess.crop=abc"], "crop: 'abc' is not accepted"),
         ("nets:Net", ["--set", "handler.preprocess="], "handler.preprocess: None is not accepted"),
-        ("nets:Net", ["--set", "handler="], "'handler' must be a section"),
-        ("nets:Net", ["--set", "handler=5"], "'handler' must be a section"),
+        ("nets:Net", ["--set", "handler="], "accepted is KEY=VALUE"),
+        ("nets:Net", ["--set", "handler={}"], "accepted is KEY=VALUE"),
+        ("nets:Net", ["--set", "handler.weights=/tmp/w.safetensors"], "handler.weights: '/tmp"),
+        ("nets:Net", ["--set", "handler.labels=../labels.json"], "handler.labels: '../labels"),
+        ("nets:Net", ["--set", "handler.defaults.layer=fc"], "'fc' is not served; accepted: body"),
+        ("nets:Net", ["--set", "handler.layer=!!timestamp foo"], "the value is no YAML"),
+        ("nets:Net", ["--set", 'handler.threads=!!int ""'], "the value is no YAML"),
+        ("nets:Net", ["--set", "responseTimeout=3000000000"], "at most 2147483647"),
+        ("nets:Net", ["--set", "minWorkers=3"], r"minWorkers \(3\) must not exceed maxWorkers"),
+        ("nets:Net", ["--version", "a/b"], "--version 'a/b'"),
+        ("nets:Net", ["--version", ""], "--version ''"),
+        ("nets:Net", ["--weights", "numbers.pth"], "a tensor named 0, which is no text"),
+        ("nets:Net", ["--weights", "complex.pth"], "a tensor of torch.complex64"),
+        ("nets:Net", ["--weights", "sparse.pth"], "dense tensors of real numbers"),
+        ("nets:Net", ["--labels", "deep.json"], "labels deep.json"),
+        ("nets:scripted", [], "the layer to explain cannot be looked for"),
+        ("nets:Unspeakable", [], "fails on a batch .*: UnspeakableError"),
         ("nets:Net", ["--set", "handler.layer=5"], "handler.layer: 5 is not accepted"),
         ("nets:Net", ["--set", "batchSize=[1"], "the value is no YAML"),
         ("nets:Net", ["--set", "batchSize=!!python/object:os.system {}"], "the value is no YAML"),
@@ -365,6 +421,7 @@ def package_here(
         ),
     ],
 )
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor", "ignore:`torch.jit.script`")
 def test_what_cannot_be_served_ends_in_a_sentence(
     package_here: Callable[..., Packaged],
     tmp_path: Path,
@@ -380,11 +437,20 @@ def test_what_cannot_be_served_ends_in_a_sentence(
     assert not list(tmp_path.glob("*.mar"))
 
 
-@pytest.mark.parametrize("name", ["TrainsInSilence", "Speaks"])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("TrainsInSilence", []),
+        ("TrainsOnData", []),
+        ("Speaks", []),
+        ("Viewed", ["--set", "handler.defaults.layer=body.1"]),
+        ("FiveAxes", ["--weights", "five.pth"]),
+    ],
+)
 def test_what_does_no_harm_is_packaged(
-    package_here: Callable[..., Packaged], tmp_path: Path, name: str
+    package_here: Callable[..., Packaged], tmp_path: Path, name: str, options: list[str]
 ) -> None:
-    status, said, errors = package_here(f"nets:{name}")
+    status, said, errors = package_here(f"nets:{name}", *options)
     assert (status, errors) == (0, "")
     assert "2 classes, layers body.1" in said
     assert (tmp_path / "net.mar").is_file()
