@@ -77,17 +77,14 @@ class Network:
         set_eval(module)
         mean = torch.tensor(settings.preprocess.mean, device=device)
         std = torch.tensor(settings.preprocess.std, device=device)
-        network = cls(module.to(device), labels, sha256, mean, std, device, torch.channels_last)
-        if not network.bears_channels_last(settings.preprocess.crop):
-            network = replace(network, memory_format=torch.contiguous_format)
-        module.to(memory_format=network.memory_format)
-        return network
+        network = cls(module.to(device), labels, sha256, mean, std, device)
+        return network._in_fastest_format(settings.preprocess.crop)
 
-    def bears_channels_last(self, side: int) -> bool:
-        """Whether it runs on photos, and with weights, that lie in memory channels last.
+    def _in_fastest_format(self, side: int) -> Network:
+        """The network with photos and weights channels last in memory, where it runs that way.
 
-        That is the faster way. A network that calls ``view`` on its activations wants the other,
-        and weights of five axes know none.
+        A network that calls ``view`` on its activations wants them channels first, and weights of
+        five axes cannot lie otherwise.
         """
         try:
             self.module.to(memory_format=torch.channels_last)
@@ -95,8 +92,9 @@ class Network:
                 self.module(self.example(side))
         except Exception:
             # Whatever else is wrong with it shows again, and is told, once it is as it came.
-            return False
-        return True
+            self.module.to(memory_format=torch.contiguous_format)
+            return replace(self, memory_format=torch.contiguous_format)
+        return self
 
     def normalise(self, crops: NDArray[np.uint8]) -> Tensor:
         """(N, H, W, 3) RGB, 0 to 255 -> (N, 3, H, W) as the weights want it, on the device."""
