@@ -31,7 +31,7 @@ from check_archive import ArchiveError
 
 sys.path.insert(0, str(HANDLER))
 
-from camserve.errors import SettingsError, in_words, shown
+from camserve.errors import SettingsError, in_words, shown, unknown
 from camserve.layers import default_layer
 from camserve.network import build, set_eval
 from camserve.network_checks import run
@@ -198,7 +198,7 @@ def _notes(handler: Mapping[str, Any], source: _Source) -> Iterator[str]:
     given = Preprocess(**handler["preprocess"])
     presets = pretrained.presets(arch)
     if presets and given not in [Preprocess(**preset) for preset in presets.values()]:
-        name, preset = list(presets.items())[-1]
+        name, preset = next(iter(presets.items()))
         settings = " ".join(
             f"--set handler.preprocess.{key}={json.dumps(value).replace(' ', '')}"
             for key, value in preset.items()
@@ -240,6 +240,8 @@ def _set(config: dict[str, Any], setting: str) -> None:
     *path, last = key.split(".")
     section: Any = config
     for part in path:
+        if isinstance(section, dict) and part and part not in section:
+            raise PackageError(f"--set {shown(setting)}: {unknown('section', part, section)}")
         section = section.get(part) if isinstance(section, dict) else None
     if not equals or not all([*path, last]) or not isinstance(section, dict) or key == "handler":
         raise PackageError(

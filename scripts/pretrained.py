@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -111,6 +112,12 @@ def read(file: Path) -> dict[str, Tensor]:
             content: Any = load_file(file)
         else:
             content = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        # Of more than tensors; torch's own words would have its check turned off.
+        raise WeightsError(
+            f"{file} cannot be read as weights: it is no state dict of tensors alone, but a whole "
+            "model perhaps; accepted: what torch.save(model.state_dict(), FILE) writes"
+        ) from None
     except Exception as failure:
         # torch.load lets through whatever a pickle can raise.
         reason = str(failure).splitlines()[0] if str(failure) else type(failure).__name__
@@ -174,11 +181,12 @@ def arch_kwargs(arch: str, published: bool) -> dict[str, Any]:
 
 
 def _published(arch: str) -> list[WeightsEnum]:
-    """All published weights of a torchvision classifier; none of what is no such name."""
+    """All published weights of a torchvision classifier, its default first; else none."""
     try:
-        return list(models.get_model_weights(arch))
+        choices = models.get_model_weights(arch)
     except ValueError:
         return []
+    return [choices.DEFAULT, *(one for one in choices if one is not choices.DEFAULT)]
 
 
 def preprocessing(weights: WeightsEnum) -> dict[str, Any]:

@@ -87,10 +87,11 @@ def default_layer(network: nn.Module, example: Tensor) -> str:
     ]
     if tokens:
         name, shape = tokens[-1]
+        # Of a network that is all tokens, its grid is the patches of its very first layer.
+        last = f"; the last one is {once[grids[-1]][0]!r}" if len(grids) > len(tokens) else ""
         raise SettingsError(
             f"the network's last layers give tokens ({name!r}: {shape}), as a vision transformer's "
-            f"do, and tokens are not explained; {_ACCEPTED}, named by --layer (handler.layer); the "
-            f"last one is {once[grids[-1]][0]!r}"
+            f"do, and tokens are not explained; {_ACCEPTED}, named by --layer (handler.layer){last}"
         )
     return once[grids[-1]][0]
 

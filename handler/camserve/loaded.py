@@ -106,7 +106,8 @@ def _fitted(settings: Settings, network: Network, classes: int) -> Settings:
     labels = network.labels
     if classes != len(labels):
         raise SettingsError(
-            f"the network scores {classes} classes, but {settings.labels} names {len(labels)}"
+            f"the network scores {classes} classes, but {settings.labels} names {len(labels)}; "
+            "accepted: a label for each class (--labels; ImageNet's 1000 are the default)"
         )
     defaults = settings.defaults
     try:

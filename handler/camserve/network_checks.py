@@ -63,6 +63,8 @@ def check_network(
     _check_repeats(alone[0], _run(network, modules, photo).scores)
     photos = torch.cat([halves_changed(photo, other), other])
     runs = [_run(network, modules, part) for part in torch.split(photos, batch_size)]
+    for run in runs:
+        _check_batch_axis(run.scores)
     scores = torch.cat([run.scores for run in runs])
     # The first of a batch and the last: samples may mix one way only.
     _check_batch(alone[0], scores[:1])
@@ -175,6 +177,15 @@ def _kind(output: Any, depth: int = 2) -> str:
     else:
         return name
     return f"{name} of {len(output)} ({', '.join(parts)})"
+
+
+def _check_batch_axis(scores: Tensor) -> None:
+    """Hold scores (N, C) of a batch not to be shared out among its photos."""
+    if _within_0_and_1(scores) and float((scores.sum(dim=0) - 1).abs().max()) < _SUM_TOLERANCE:
+        raise SettingsError(
+            "the network's scores of a class add up to 1 over the photos of a batch: it ends in a "
+            "softmax over the batch (dim=0); accepted: a network that gives logits, without softmax"
+        )
 
 
 def _check_repeats(first: Tensor, second: Tensor) -> None:

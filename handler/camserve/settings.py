@@ -186,7 +186,8 @@ class Settings(Values):
         if config.get("minWorkers", 1) > config.get("maxWorkers", 1):
             raise SettingsError(
                 f"model-config.yaml: minWorkers ({config['minWorkers']}) must not exceed "
-                f"maxWorkers ({config.get('maxWorkers', 1)})"
+                f"maxWorkers ({config.get('maxWorkers', 1)}); accepted: both set, as minWorkers=2 "
+                "and maxWorkers=2"
             )
         section = config.get("handler")
         if not isinstance(section, Mapping):

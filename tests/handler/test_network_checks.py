@@ -75,6 +75,9 @@ def test_logits_of_any_size_are_accepted(network: nn.Module) -> None:
             lambda scores: scores.exp() / scores.exp().sum(1, keepdim=True),
             "ends in a softmax", id="softmax-by-hand",
         ),
+        pytest.param(
+            lambda scores: scores.softmax(0), "softmax over the batch", id="softmax-dim-0"
+        ),
         pytest.param(torch.sigmoid, "ends in a sigmoid", id="sigmoid"),
         pytest.param(
             lambda scores: 1 / (1 + (-scores).exp()), "ends in a sigmoid", id="sigmoid-by-hand"
@@ -145,6 +148,11 @@ def test_what_is_wrong_in_a_batch_alone_is_accepted_where_there_are_none(
     end: Callable[[Tensor], Tensor],
 ) -> None:
     check(Small(end), batch_size=1)
+
+
+def test_a_softmax_over_a_batch_of_one_is_refused() -> None:
+    with pytest.raises(SettingsError, match="softmax over the batch"):
+        check(Small(lambda scores: scores.softmax(0)), batch_size=1)
 
 
 class OneChannel(Small):

@@ -321,6 +321,7 @@ def nets(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "torch.save(nets.Net().state_dict(), 'two.pth'); " \
         "torch.save(nets.FiveAxes().state_dict(), 'five.pth'); " \
         "torch.save({0: torch.zeros(1)}, 'numbers.pth'); " \
+        "torch.save(nets.Net(), 'whole.pth'); " \
         "torch.save({'fc.bias': torch.zeros(2, dtype=torch.complex64)}, 'complex.pth'); " \
         "torch.save({'fc.bias': torch.zeros(2).to_sparse()}, 'sparse.pth')"  # fmt: skip
     subprocess.run([sys.executable, "-c", make], cwd=folder, check=True)
@@ -399,6 +400,8 @@ def package_here(
         ("nets:Net", ["--set", "batchSize=" + "[" * 2000], "the value is no YAML"),
         ("nets:Net", ["--set", "handler..crop=5"], "accepted is KEY=VALUE"),
         ("nets:Net", ["--set", "=5"], "accepted is KEY=VALUE"),
+        ("nets:Net", ["--set", "handler.preproces.crop=5"], "did you mean 'preprocess'"),
+        ("nets:Net", ["--weights", "whole.pth"], r"no state dict .*model\.state_dict\(\)"),
         ("nets:Net", ["--set", "handler.preprocess.mean=[123.7,116.3,103.5]"], "divided by 255"),
         ("nets:Net", ["--arch-kwargs", "[" * 100_000], "accepted is a JSON object"),
         ("nets:Net", ["--store", "file"], "File exists: 'file'"),
