@@ -33,7 +33,7 @@ sys.path.insert(0, str(HANDLER))
 
 from camserve.errors import SettingsError, in_words, shown, unknown
 from camserve.layers import default_layer
-from camserve.network import build, set_eval
+from camserve.network import build, check_is_classifier, set_eval
 from camserve.network_checks import run
 from camserve.settings import Preprocess, Settings
 from camserve.targets import Labels
@@ -151,6 +151,9 @@ class _Source:
 
 
 def _weights(arch: str, source: str | None) -> _Source:
+    if ":" not in arch:
+        # Before weights of something else are downloaded.
+        check_is_classifier(arch)
     if source and Path(source).suffix in (".pth", ".pt", ".safetensors"):
         file = Path(source)
         state = pretrained.read(file)

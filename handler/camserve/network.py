@@ -138,7 +138,7 @@ def build(arch: str, kwargs: Mapping[str, Any], classes: int) -> nn.Module:
     module_name, colon, attribute = arch.partition(":")
     try:
         if not colon:
-            _check_is_classifier(arch)
+            check_is_classifier(arch)
             network = models.get_model(arch, weights=None, **{"num_classes": classes, **kwargs})
         else:
             constructor: Any = importlib.import_module(module_name)
@@ -165,7 +165,7 @@ def set_eval(network: nn.Module) -> None:
             module.training = False
 
 
-def _check_is_classifier(arch: str) -> None:
+def check_is_classifier(arch: str) -> None:
     """Refuse a name that torchvision has no image classifier of, before anything is built.
 
     Its detection and segmentation networks would download a backbone while they are built.

@@ -373,6 +373,8 @@ def package_here(
         (":build", [], "arch ':build'"),
         ("torch.nn:Flatten", [], "no module of the network gives a grid"),
         ("fcn_resnet50", [], "torchvision's segmentation networks"),
+        ("fcn_resnet50", ["--weights", "DEFAULT"], "torchvision's segmentation networks"),
+        ("resnet51", ["--weights", "DEFAULT"], "nearest names: .*resnet50"),
         ("fasterrcnn_resnet50_fpn", [], "torchvision's detection networks"),
         ("nets:Net", ["--set", "handler.preprocess.crop=[256,128]"], r"crop: \[256, 128\] is not"),
         ("nets:Net", ["--set", "handler.preprocess.crop=abc"], "crop: 'abc' is not accepted"),
