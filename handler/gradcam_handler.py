@@ -16,7 +16,8 @@ import torch
 
 # isort: off
 # First, since it says what of OpenVINO TorchServe's base handler is to leave alone.
-from camserve import journal, pipeline, requests, wire
+from camserve import request_log, pipeline
+from camserve.protocols import parsing, schema
 
 from ts.metrics.dimension import Dimension
 from ts.metrics.metric_type_enum import MetricTypes
@@ -52,13 +53,13 @@ class GradCamHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untype
         # All that is loaded stays: the collector need not walk through it between requests.
         gc.freeze()
         # TorchServe's own lines for each request, which this handler's say better.
-        logging.getLogger().addFilter(journal.is_no_chatter)
+        logging.getLogger().addFilter(request_log.is_no_chatter)
         for handler in logging.getLogger().handlers:
             # Loading is over: what fails from now on, fails on somebody's request.
-            handler.addFilter(journal.hide_exception_message)
+            handler.addFilter(request_log.hide_exception_message)
         self.initialized = True
 
-    def preprocess(self, data: list[requests.Row]) -> pipeline.Batch:
+    def preprocess(self, data: list[parsing.Row]) -> pipeline.Batch:
         """Requests -> photos and what is asked of them."""
         return self.pipeline.preprocess(data)
 
@@ -66,7 +67,7 @@ class GradCamHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untype
         """One forward pass for the batch, the head on the tape."""
         return self.pipeline.inference(data)
 
-    def postprocess(self, data: pipeline.Scored) -> list[wire.Reply]:
+    def postprocess(self, data: pipeline.Scored) -> list[schema.Reply]:
         """One backward for the predicted or requested class of every request, then the replies."""
         return self.pipeline.postprocess(data)
 
@@ -75,7 +76,7 @@ class GradCamHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untype
         start = perf_counter()
         headers = [self._http(context.get_all_request_header(n)) for n in range(len(data))]
         rows = [
-            requests.Row(
+            parsing.Row(
                 fields,
                 sent,
                 path=sent.get("url_path", ""),
@@ -102,10 +103,10 @@ class GradCamHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untype
         """Tell the log and the server's metrics what became of a batch."""
         model = self.pipeline.model
         for entry in batch.journal:
-            line = journal.line(entry, model, len(batch.requests), seconds)
+            line = request_log.line(entry, model, len(batch.requests), seconds)
             logger.log(entry.level, "%s", line)
         metrics.add_time("HandlerTime", seconds * 1000, None, "ms")
-        for sample in journal.samples(batch.journal, batch.watch.seconds):
+        for sample in request_log.samples(batch.journal, batch.watch.seconds):
             labels = {"ModelName": model["name"], **sample.labels, "Level": "Model"}
             dimensions = [Dimension(name, value) for name, value in labels.items()]
             kind = MetricTypes.COUNTER if sample.counts else MetricTypes.HISTOGRAM

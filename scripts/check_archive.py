@@ -72,8 +72,8 @@ def explain_here() -> dict[str, Any]:
     from PIL import Image
 
     from camserve.pipeline import Pipeline
-    from camserve.requests import Row
-    from camserve.wire import ModelBody
+    from camserve.protocols.parsing import Row
+    from camserve.protocols.schema import ModelBody
 
     manifest = json.loads(Path("MAR-INF/MANIFEST.json").read_text())["model"]
     config = yaml.safe_load(Path(manifest["configFile"]).read_text())

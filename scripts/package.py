@@ -32,11 +32,11 @@ from check_archive import ArchiveError
 sys.path.insert(0, str(HANDLER))
 
 from camserve.errors import SettingsError, in_words, shown, unknown
-from camserve.layers import default_layer
-from camserve.network import build, check_is_classifier, set_eval
-from camserve.network_checks import run
+from camserve.explain.targets import Labels
+from camserve.networks.checks import run
+from camserve.networks.classifier import build, check_is_classifier, set_eval
+from camserve.networks.layers import default_layer
 from camserve.settings import Preprocess, Settings
-from camserve.targets import Labels
 
 #: The exit status that tells a script that the weights' server cannot be reached.
 UNREACHABLE = 3

@@ -17,8 +17,8 @@ from running import ROOT
 sys.path.insert(0, str(ROOT / "handler"))
 
 from camserve.options import Options
-from camserve.requests import JSON_IMAGES
-from camserve.wire import Body
+from camserve.protocols.parsing import JSON_IMAGES
+from camserve.protocols.schema import Body
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _REFERENCE = "#/$defs/{model}"

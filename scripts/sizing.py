@@ -24,7 +24,7 @@ from running import ROOT, Server, ServerError
 
 sys.path.insert(0, str(ROOT / "handler"))
 
-from camserve.cores import usable_cores
+from camserve.runtime.cores import usable_cores
 
 AUTO = "auto"
 #: The most workers of a model that --workers takes.

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-import constructed
-from client import Client
-from harness import COLOURS, free_ports, script
+from tests.support import color_resnet
+from tests.support.scripts import COLOURS, free_ports, script
+from tests.support.server_client import Client
 
 
 def pytest_configure() -> None:
@@ -23,7 +23,7 @@ def pytest_configure() -> None:
 @pytest.fixture(scope="session")
 def colour_inputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The constructed ResNet50's weights and labels, as files."""
-    return constructed.write_archive_inputs(tmp_path_factory.mktemp("inputs"))
+    return color_resnet.write_archive_inputs(tmp_path_factory.mktemp("inputs"))
 
 
 @pytest.fixture(scope="session")

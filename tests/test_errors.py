@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from camserve.errors import STATUS_OF
-from harness import ROOT
+from tests.support.scripts import ROOT
 
 DOCUMENT = (ROOT / "docs" / "errors.md").read_text()
 

@@ -14,9 +14,9 @@ import pytest
 from camserve.errors import STATUS_OF
 from camserve.options import Options
 from camserve.settings import Settings
-from client import Client
-from harness import IMAGENET, ROOT, run
 from quickstart_calls import sample
+from tests.support.scripts import IMAGENET, ROOT, run
+from tests.support.server_client import Client
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(bash|python)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)

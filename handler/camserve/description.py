@@ -8,16 +8,17 @@ from typing import Any, get_args
 
 import torch
 
-from camserve import __version__, compiled
-from camserve.loaded import Loaded
-from camserve.methods import METHODS
+from camserve import __version__
+from camserve.explain.methods import METHODS
+from camserve.images.decode import FORMATS
+from camserve.model import Loaded
+from camserve.networks import openvino_backend
 from camserve.options import Options, Output
-from camserve.pictures import FORMATS
-from camserve.wire import ModelBody
+from camserve.protocols.schema import ModelBody
 
 #: The packages whose versions an answer depends on.
 _PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "pillow")
-_COMPILER = () if compiled.missing() else ("openvino",)
+_COMPILER = () if openvino_backend.missing() else ("openvino",)
 
 
 def describe(model: ModelBody, loaded: Loaded) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, Literal, get_args
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, ValidationError
 
 from camserve.errors import RequestError, shown, unknown
-from camserve.values import Number, Values, Whole, not_bool
+from camserve.validation import Number, Values, Whole, not_bool
 
 Method = Literal[
     "gradcam", "gradcam++", "hirescam", "xgradcam", "layercam", "gradcam_elementwise",

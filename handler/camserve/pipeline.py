@@ -16,16 +16,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from camserve import description, explain, gradcam, isolation, jobs, requests, wire
-from camserve.answers import Answers, Seen
-from camserve.crew import Crew
+from camserve import description, photo_preparation
 from camserve.errors import RequestError
-from camserve.jobs import SMALLER, Job, Plan, Purse
-from camserve.journal import Entry
-from camserve.loaded import Loaded
-from camserve.requests import Instance, Row
-from camserve.stages import Stopwatch
-from camserve.wire import Envelope, ModelBody, Outcome, Reply
+from camserve.explain import explanations, hooks
+from camserve.model import Loaded
+from camserve.photo_preparation import SMALLER, Job, Plan, Purse
+from camserve.protocols import parsing, schema
+from camserve.protocols.parsing import Instance, Row
+from camserve.protocols.schema import Envelope, ModelBody, Outcome, Reply
+from camserve.reply_builder import Answers, Seen
+from camserve.request_log import Entry
+from camserve.runtime import failures
+from camserve.runtime.stage_timer import Stopwatch
+from camserve.runtime.thread_pool import Crew
 
 
 @dataclass(frozen=True)
@@ -68,9 +71,9 @@ Photos = Sequence[tuple[int, Job]]
 class Pass:
     """One forward pass over some of a batch's photos."""
 
-    way: gradcam.TargetLayers
+    way: hooks.TargetLayers
     photos: Photos
-    scores: gradcam.Scores
+    scores: hooks.Scores
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,7 @@ class Pipeline:
             asked = tuple(self._read(row, plans) for row in rows)
         with watch.stage("decode"):
             ready = self._crew.each(
-                partial(jobs.ready, plan, self.settings.preprocess) for plan in plans
+                partial(photo_preparation.ready, plan, self.settings.preprocess) for plan in plans
             )
         return Batch(asked, tuple(ready), watch, [])
 
@@ -139,7 +142,7 @@ class Pipeline:
                 ]
                 for start in range(0, len(alive), self.batch_size):
                     chunk = alive[start : start + self.batch_size]
-                    for photos, scores in isolation.together(partial(self._forward, way), chunk):
+                    for photos, scores in failures.together(partial(self._forward, way), chunk):
                         if isinstance(scores, RequestError):
                             failed.update((place, scores) for place, _ in photos)
                         else:
@@ -167,7 +170,7 @@ class Pipeline:
                 outcomes[place] = (
                     drawings
                     if isinstance(drawings, RequestError)
-                    else isolation.attempt(self._answers.answer, seen, drawings)
+                    else failures.attempt(self._answers.answer, seen, drawings)
                 )
             return [
                 self._reply(request, batch, outcomes) if isinstance(request, Asked) else request
@@ -176,22 +179,24 @@ class Pipeline:
 
     def describe(self) -> Reply:
         """What the model can do, for whoever asks before calling it."""
-        return wire.written(description.describe(self.model, self.loaded))
+        return schema.written(description.describe(self.model, self.loaded))
 
     def _read(self, row: Row, plans: list[Plan]) -> Asked | Reply:
         """A request read; its photos' plans are added to the batch's."""
         if row.describe:
             return self.describe()
-        request = isolation.attempt(requests.read, row, self.settings)
+        request = failures.attempt(parsing.read, row, self.settings)
         if isinstance(request, RequestError):
-            return Asked(row, requests.envelope(row), refusal=request)
+            return Asked(row, parsing.envelope(row), refusal=request)
         if isinstance(request.instances, RequestError):
             return Asked(row, request.envelope, refusal=request.instances)
         purse = Purse(self.settings.limits)
         photos: list[int | RequestError] = []
         for instance in request.instances:
             plan = (
-                isolation.attempt(jobs.plan, instance, self.settings, self.network.labels, purse)
+                failures.attempt(
+                    photo_preparation.plan, instance, self.settings, self.network.labels, purse
+                )
                 if isinstance(instance, Instance)
                 else instance
             )
@@ -202,29 +207,29 @@ class Pipeline:
                 photos.append(plan)
         return Asked(row, request.envelope, tuple(photos))
 
-    def _forward(self, way: gradcam.TargetLayers, photos: Photos) -> gradcam.Scores:
+    def _forward(self, way: hooks.TargetLayers, photos: Photos) -> hooks.Scores:
         """One forward pass."""
         inputs = self.network.normalise(np.stack([job.crop for _, job in photos]))
-        return way.forward(inputs, explain.layers_of(job.wish for _, job in photos))
+        return way.forward(inputs, explanations.layers_of(job.wish for _, job in photos))
 
-    def _explain(self, one: Pass, photos: Photos) -> explain.Results:
+    def _explain(self, one: Pass, photos: Photos) -> explanations.Results:
         """What a pass says of its photos; of some of them alone, after a pass of their own."""
         scores = one.scores if photos is one.photos else self._forward(one.way, photos)
-        return explain.explain(scores, [job.wish for _, job in photos])
+        return explanations.explain(scores, [job.wish for _, job in photos])
 
     def _seen(self, scored: Scored) -> Iterator[tuple[int, Seen | RequestError]]:
         """What was seen in each photo that went through the network, by its place."""
         for one in scored.passes:
-            for photos, results in isolation.together(partial(self._explain, one), one.photos):
+            for photos, results in failures.together(partial(self._explain, one), one.photos):
                 for n, (place, job) in enumerate(photos):
                     if isinstance(results, RequestError):
                         yield place, results
                     else:
-                        yield place, isolation.attempt(self._answers.see, job, n, results)
+                        yield place, failures.attempt(self._answers.see, job, n, results)
 
-    def _way(self, job: Job) -> gradcam.TargetLayers:
+    def _way(self, job: Job) -> hooks.TargetLayers:
         """The fastest way through the network that can explain what is asked of a photo."""
-        layers = set(explain.layers_of([job.wish]))
+        layers = set(explanations.layers_of([job.wish]))
         return next(way for way in self.ways if layers <= way.shapes.keys())
 
     def _reply(self, request: Asked, batch: Batch, outcomes: Mapping[int, Outcome]) -> Reply:
@@ -240,7 +245,7 @@ class Pipeline:
             and not isinstance(outcome, RequestError)
         ]
         written = (
-            isolation.attempt(self._written, envelope, of_request)
+            failures.attempt(self._written, envelope, of_request)
             if request.refusal is None
             else request.refusal
         )

@@ -20,7 +20,7 @@ from pydantic import (
 from camserve import PHOTO_PIXELS, PHOTO_SIDE
 from camserve.errors import RequestError, SettingsError, shown, unknown
 from camserve.options import Options
-from camserve.values import Number, Share, ShareAbove0, Values, Whole
+from camserve.validation import Number, Share, ShareAbove0, Values, Whole
 
 
 def _switch(value: Any) -> Any:

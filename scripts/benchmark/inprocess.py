@@ -21,12 +21,13 @@ from torchvision.models import ResNet50_Weights
 from benchmark.figures import Result, Summary, Target, compared
 from benchmark.networks import BATCH_SIZE
 from benchmark.timing import Step, alternate
-from camserve import explain, render
 from camserve.errors import RequestError
-from camserve.geometry import Frame
-from camserve.layers import find_layer
+from camserve.explain import explanations as explain_module
+from camserve.images import render
+from camserve.images.geometry import Frame
+from camserve.networks.layers import find_layer
 from camserve.pipeline import Batch, Pipeline
-from camserve.requests import Row
+from camserve.protocols.parsing import Row
 
 T5 = Target("T5", "predictions and maps of 8, pytorch-grad-cam / ours", ">=", 15)
 T5_FLOAT32 = Target("T5", "the same, ours in float32 eager", ">=", 3)
@@ -82,7 +83,7 @@ def scored(pipeline: Pipeline, batch: Batch, *, enlarge: bool = False) -> list[A
     frame = Frame.whole(side, side)
     found: list[Any] = []
     for one in pipeline.inference(batch).passes:
-        results = explain.explain(one.scores, [job.wish for _, job in one.photos])
+        results = explain_module.explain(one.scores, [job.wish for _, job in one.photos])
         found.append(results)
         if enlarge:
             scores = (score for of_photo in results.explained for score in of_photo)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import httpx
 
 from benchmark.rig import EXPLAINED, Rig
-from camserve.stages import STAGES
+from camserve.runtime.stage_timer import STAGES
 
 #: What neither the handler nor the queue accounts for.
 REST = "TorchServe, and the way there and back"

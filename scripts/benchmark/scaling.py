@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmark import memory, photos, servers
 from benchmark.figures import Result, Target, compared
 from benchmark.rig import Journal, Plan, Rig
-from camserve.cores import usable_cores
+from camserve.runtime.cores import usable_cores
 from sizing import in_words
 
 ONE, SEVERAL = "one worker", "a worker for each core"

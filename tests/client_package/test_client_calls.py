@@ -20,7 +20,7 @@ from camserve_client import (
     TokenRefusedError,
     UnavailableError,
 )
-from stub import (
+from tests.support.stub_server import (
     BROKEN_OFF,
     CLIENTS,
     CONNECTING,

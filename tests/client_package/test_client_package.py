@@ -6,7 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from harness import ROOT, run
+from tests.support.scripts import ROOT, run
 
 
 def test_it_needs_no_torch_and_nothing_of_the_server() -> None:

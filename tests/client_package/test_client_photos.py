@@ -15,7 +15,7 @@ from PIL import Image
 
 from camserve.settings import Limits
 from camserve_client.photos import encoded
-from decoding import decode
+from tests.support.images import decode_photo
 
 LIMITS = Limits()
 GENERATOR = np.random.default_rng(0)
@@ -30,7 +30,7 @@ ORIENTATION = 0x0112
 
 
 def decoded(data: bytes) -> NDArray[Any]:
-    return decode(data, LIMITS, LIMITS.pixels).upright.astype(int)
+    return decode_photo(data, LIMITS, LIMITS.pixels).upright.astype(int)
 
 
 def grey(levels: NDArray[Any]) -> NDArray[Any]:

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import constructed
 from camserve_client import (
     Box,
     Explanation,
@@ -24,9 +23,10 @@ from camserve_client import (
     ReplyError,
 )
 from camserve_client.photos import encoded
-from stub import PREDICTION, REPLY
+from tests.support import color_resnet
+from tests.support.stub_server import PREDICTION, REPLY
 
-PIXELS = constructed.photo(("red", (20, 10), 8), width=40, height=30)
+PIXELS = color_resnet.photo(("red", (20, 10), 8), width=40, height=30)
 GREY = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
 ORIENTATION = 0x0112
 

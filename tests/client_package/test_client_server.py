@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import constructed
 from camserve_client import RefusedError, TokenRefusedError, UnavailableError
-from client import Client
-from harness import COLOURS, free_ports
-from stub import CLIENTS, WAYS, explain
+from tests.support import color_resnet
+from tests.support.scripts import COLOURS, free_ports
+from tests.support.server_client import Client
+from tests.support.stub_server import CLIENTS, WAYS, explain
 
-PIXELS = constructed.photo(("red", (100, 120), 50), ("blue", (230, 120), 30))
-PHOTO = constructed.png(PIXELS)
+PIXELS = color_resnet.photo(("red", (100, 120), 50), ("blue", (230, 120), 30))
+PHOTO = color_resnet.png(PIXELS)
 each_way = pytest.mark.parametrize("way", WAYS)
 
 
@@ -154,10 +154,10 @@ def test_the_server_refuses_a_token_until_it_is_renewed(server: Client, way: str
 @each_way
 def test_many_at_once(server: Client, way: str) -> None:
     photos = [
-        constructed.png(constructed.photo((name, (160, 120), 60))) for name in constructed.LABELS
+        color_resnet.png(color_resnet.photo((name, (160, 120), 60))) for name in color_resnet.LABELS
     ]
     replies = ask(server, way, *photos, explain=False)
-    assert [reply.predictions[0].label for reply in replies] == constructed.LABELS
+    assert [reply.predictions[0].label for reply in replies] == color_resnet.LABELS
 
 
 @each_way

@@ -26,15 +26,15 @@ import psutil
 import pytest
 
 import certificate
-import constructed
-from client import Client, infer_request, v2_json
-from contract import inputs_of
 from edge import EdgeError, filled, settings
-from faulty import until
-from harness import COLOURS, ROOT, free_ports, run, script
+from tests.support import color_resnet
+from tests.support.contract import inputs_of
+from tests.support.fault_server import until
+from tests.support.scripts import COLOURS, ROOT, free_ports, run, script
+from tests.support.server_client import Client, infer_request, v2_json
 from tls import Certificate
 
-PHOTO = constructed.png(constructed.photo(("cyan", (160, 120), 60), ("red", (60, 60), 30)))
+PHOTO = color_resnet.png(color_resnet.photo(("cyan", (160, 120), 60), ("red", (60, 60), 30)))
 SOURCE = (ROOT / "deploy" / "envoy.yaml").read_text()
 #: So long may a machine under load take for what the settings bound in a second or two.
 PATIENCE = 30

@@ -13,14 +13,14 @@ import httpx
 import inference_pb2
 from google.protobuf.message import Message
 
-import transports
-from client import Client, infer_request
-from golden.photos import OTHER, PHOTO
-from golden.records import Api, GrpcRequest, HttpRequest, Request
-from golden.server import MODEL
-from harness import COLOURS
-from transports import b64
-from wild import Options
+from tests.golden.photos import OTHER, PHOTO
+from tests.golden.records import Api, GrpcRequest, HttpRequest, Request
+from tests.golden.server import MODEL
+from tests.support import transport_matrix
+from tests.support.option_strategies import Options
+from tests.support.scripts import COLOURS
+from tests.support.server_client import Client, infer_request
+from tests.support.transport_matrix import b64
 
 # The calls of `transports` are to this model, by its name.
 assert COLOURS == MODEL
@@ -79,7 +79,7 @@ _NOWHERE = Client(
 )
 
 
-def sent_by(way: transports.Way, options: Options, method: str = "POST") -> Request:
+def sent_by(way: transport_matrix.Way, options: Options, method: str = "POST") -> Request:
     try:
         way(_NOWHERE, PHOTO, options, method)
     except _SentError as sent:

@@ -14,9 +14,7 @@ import inference_pb2
 import management_pb2
 import open_inference_grpc_pb2 as oip
 
-import transports
-from contract import inputs_of, tensor
-from golden.builders import (
+from tests.golden.builders import (
     EXPLAIN,
     INFERENCE,
     JUNK64,
@@ -36,21 +34,23 @@ from golden.builders import (
     v1,
     v2,
 )
-from golden.error_cases import of_errors
-from golden.photos import FILES, OTHER, PHOTO, RED
-from golden.server import MODEL
-from transports import b64
-from wild import Options
+from tests.golden.error_cases import of_errors
+from tests.golden.photos import FILES, OTHER, PHOTO, RED
+from tests.golden.server import MODEL
+from tests.support import transport_matrix
+from tests.support.contract import inputs_of, tensor
+from tests.support.option_strategies import Options
+from tests.support.transport_matrix import b64
 
 
 def by_transport() -> Cases:
     """One photo by every way that there is, explained and not; defaults by each protocol."""
     some: Options = {"target": "blue", "top_k": 2, "outputs": ["map", "boxes"]}
     found: Cases = {}
-    for name, way in transports.WAYS.items():
+    for name, way in transport_matrix.WAYS.items():
         found[f"{name}; explained"] = sent_by(way, some)
         found[f"{name}; explain false"] = sent_by(way, {"explain": False, "top_k": 2})
-    for name, way in transports.HTTP_WAYS.items():
+    for name, way in transport_matrix.HTTP_WAYS.items():
         # TorchServe has no PUT of /invocations.
         if not name.startswith("invocations"):
             found[f"{name}; PUT"] = sent_by(way, some, "PUT")

@@ -30,7 +30,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from golden.records import Reply
+from tests.golden.records import Reply
 
 ANY: Final = "$any"
 

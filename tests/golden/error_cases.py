@@ -7,8 +7,7 @@ from typing import Any
 
 import inference_pb2
 
-from contract import inputs_of, tensor
-from golden.builders import (
+from tests.golden.builders import (
     EXPLAIN,
     INFERENCE,
     JUNK64,
@@ -26,8 +25,9 @@ from golden.builders import (
     v1,
     v2,
 )
-from golden.photos import FILES, PHOTO, claiming
-from golden.server import MODEL
+from tests.golden.photos import FILES, PHOTO, claiming
+from tests.golden.server import MODEL
+from tests.support.contract import inputs_of, tensor
 
 
 def of_errors() -> Cases:

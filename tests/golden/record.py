@@ -1,8 +1,8 @@
 """Record requests of ``cases`` that have no record yet, by servers that it starts for that.
 
     \b
-    PYTHONPATH=tests:scripts:handler python -m golden.record
-    PYTHONPATH=tests:scripts:handler python -m golden.record --replace NAME --replace NAME
+    PYTHONPATH=scripts:handler:client python -m tests.golden.record
+    PYTHONPATH=scripts:handler:client python -m tests.golden.record --replace NAME --replace NAME
 
 A record that exists stays as it is, unless it is named: then its request is sent again, byte for
 byte, and its reply replaced. A reply that hangs on rounding is refused, since another machine would
@@ -19,11 +19,11 @@ from typing import Annotated, Any
 
 import typer
 
-from golden.cases import CASES
-from golden.compare import ANY, differences, is_tensor, type_name
-from golden.records import FOLDER, Record, Reply, Request, load, load_all, save
-from golden.replay import Wire
-from golden.server import serving
+from tests.golden.cases import CASES
+from tests.golden.compare import ANY, differences, is_tensor, type_name
+from tests.golden.records import FOLDER, Record, Reply, Request, load, load_all, save
+from tests.golden.replay import Wire
+from tests.golden.server import serving
 
 #: The keys of a model's description whose values depend on versions, machine or moment, or are text
 #: for people.

@@ -16,8 +16,8 @@ import open_inference_grpc_pb2 as oip
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
-from client import v2_json
-from golden.records import Api, GrpcRequest, HttpRequest, Reply, Request
+from tests.golden.records import Api, GrpcRequest, HttpRequest, Reply, Request
+from tests.support.server_client import v2_json
 
 _TIMEOUT = 120.0
 _INFERENCE = "/org.pytorch.serve.grpc.inference.InferenceAPIsService"

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import constructed
-from golden.replay import Wire
-from harness import free_ports, script
+from tests.golden.replay import Wire
+from tests.support import color_resnet
+from tests.support.scripts import free_ports, script
 
 #: It stands in the recorded requests, so it never changes.
 MODEL = "colours"
@@ -31,7 +31,7 @@ def serving(folder: Path, *settings: str) -> Iterator[Wire]:
         folder: for the archive and the server's files.
         settings: KEY=VALUE of model-config.yaml, over those of the golden archive.
     """
-    weights, labels = constructed.write_archive_inputs(folder)
+    weights, labels = color_resnet.write_archive_inputs(folder)
     given = [
         word
         for setting in (*_SETTINGS, "handler.precision=float32", *settings)

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from golden.compare import ANY, differences
-from golden.records import Reply
+from tests.golden.compare import ANY, differences
+from tests.golden.records import Reply
 
 Change = Callable[[Any], object]
 

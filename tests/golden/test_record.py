@@ -10,11 +10,20 @@ from typing import Any, cast
 import pytest
 from jsonschema import Draft202012Validator
 
-from golden.compare import ANY
-from golden.record import complete, masked, unstable
-from golden.records import GrpcRequest, HttpRequest, Record, Reply, Request, load, load_all, save
-from golden.replay import Wire
-from harness import ROOT
+from tests.golden.compare import ANY
+from tests.golden.record import complete, masked, unstable
+from tests.golden.records import (
+    GrpcRequest,
+    HttpRequest,
+    Record,
+    Reply,
+    Request,
+    load,
+    load_all,
+    save,
+)
+from tests.golden.replay import Wire
+from tests.support.scripts import ROOT
 
 BINARY = HttpRequest("PUT", "/predictions/m/1.0/a=%2C", {"X-Explain": "{}"}, b"\xff\x00\n")
 TEXT = HttpRequest("GET", "/models/m", {}, b'{"a": 1}\n', "management", token=False)

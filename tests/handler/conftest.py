@@ -12,10 +12,10 @@ import torch
 import yaml
 from torch import nn
 
-import constructed
 import pretrained
-from camserve.network import build
+from camserve.networks.classifier import build
 from camserve.pipeline import Pipeline
+from tests.support import color_resnet
 
 CONFIG = Path(__file__).parents[2] / "handler" / "model-config.yaml"
 
@@ -27,9 +27,9 @@ Archive = tuple[dict[str, Any], Path]
 def make_archive(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Archive]:
     """Unpack an archive of the constructed ResNet50; keywords go over its ``handler:`` section."""
 
-    def make(labels: list[str] = constructed.LABELS, **section: Any) -> Archive:
+    def make(labels: list[str] = color_resnet.LABELS, **section: Any) -> Archive:
         directory = tmp_path_factory.mktemp("archive")
-        weights, names = constructed.write_archive_inputs(directory)
+        weights, names = color_resnet.write_archive_inputs(directory)
         names.write_text(json.dumps(labels))
         config = yaml.safe_load(CONFIG.read_text())
         config["handler"] |= {"weights": weights.name, "labels": names.name, **section}

@@ -16,12 +16,12 @@ import yaml
 from jsonschema import Draft202012Validator
 from packaging.version import Version
 
-from camserve.methods import METHODS
+from camserve.explain.methods import METHODS
 from camserve.options import Method, Options, Output
 from camserve.pipeline import Pipeline
-from constructed import COLOURS, LABELS, photo, png
-from contract import assert_alike
-from rows import answer, codes, jsoned
+from tests.support.color_resnet import COLOURS, LABELS, photo, png
+from tests.support.contract import assert_alike
+from tests.support.request_builders import answer, codes, jsoned
 
 CONFIG = Path(__file__).parents[2] / "handler" / "model-config.yaml"
 DEFAULTS = {"alpha": 0.75, "top_k": 9, "target": ["top:2", "red"], "layer": ["layer3.5"]}

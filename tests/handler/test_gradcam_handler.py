@@ -15,18 +15,17 @@ import pytest
 import torch
 from torch import nn
 
-import constructed
-import contract
 from camserve.errors import SettingsError
-from camserve.requests import Row
-from contract import inputs_of
+from camserve.protocols.parsing import Row
+from tests.support import color_resnet, contract
+from tests.support.contract import inputs_of
 
 # TorchServe reads its version and its metrics' configuration without closing the files.
 pytestmark = pytest.mark.filterwarnings(
     r"ignore:unclosed file .*ts/(version\.txt|configs/metrics\.yaml):ResourceWarning"
 )
 
-PHOTO = constructed.png(constructed.photo(("red", (90, 120), 40), ("blue", (230, 120), 30)))
+PHOTO = color_resnet.png(color_resnet.photo(("red", (90, 120), 40), ("blue", (230, 120), 30)))
 FIELDS = {"data": bytearray(PHOTO)}
 B64 = base64.b64encode(PHOTO).decode()
 INSTANCES = {"body": {"instances": [B64, {"image": B64, "target": "blue"}]}}
@@ -272,7 +271,7 @@ def test_a_call_for_the_description_is_answered_with_it(
     )
     assert described.status == 200
     assert described.content["model"]["version"] == "2.1"
-    assert described.content["classes"] == constructed.LABELS
+    assert described.content["classes"] == color_resnet.LABELS
     assert before.explained == ["red"]
     assert contract.arrays(after.content)["explained_label"].tolist() == [["red"]]
 
@@ -323,7 +322,7 @@ def test_only_grpc_answers_end_a_stream(service: Any) -> None:
 
 
 def test_status_phrase_and_content_type_are_each_requests_own(service: Any) -> None:
-    wide = constructed.png(constructed.photo(width=2100, height=100))
+    wide = color_resnet.png(color_resnet.photo(width=2100, height=100))
     requests: list[dict[str, Any]] = [
         FIELDS,
         {"data": b"no photo"},

@@ -14,16 +14,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import contract
-import rows
-from camserve import render
 from camserve.errors import SettingsError
+from camserve.images import render
 from camserve.pipeline import Pipeline
-from camserve.requests import Row
-from constructed import COLOURS, LABELS, photo, png
-from contract import assert_alike, decoded
-from networks import hooked
-from rows import HTTP, answer, grpc, v1, v2
+from camserve.protocols.parsing import Row
+from tests.support import contract, request_builders
+from tests.support.color_resnet import COLOURS, LABELS, photo, png
+from tests.support.contract import assert_alike, decoded
+from tests.support.request_builders import HTTP, answer, grpc, v1, v2
+from tests.support.small_networks import hooked
 
 DISCS = png(photo(("red", (90, 120), 40), ("blue", (230, 120), 30)))
 TALL = png(photo(("cyan", (100, 150), 50), ("yellow", (100, 260), 30), width=200, height=400))
@@ -38,15 +37,15 @@ def colours(load: Callable[..., Pipeline]) -> Pipeline:
 
 
 def form(image: bytes = DISCS, **options: str) -> Row:
-    return rows.form(image, **options)
+    return request_builders.form(image, **options)
 
 
 def raw(image: bytes = DISCS, options: str = "{}", path: str = "") -> Row:
-    return rows.raw(image, options, path)
+    return request_builders.raw(image, options, path)
 
 
 def jsoned(image: bytes = DISCS, **options: Any) -> Row:
-    return rows.jsoned(image, **options)
+    return request_builders.jsoned(image, **options)
 
 
 # Alone and together
@@ -398,8 +397,16 @@ def test_a_callers_top_k_is_refused_above_the_classes(
 @pytest.mark.parametrize(
     ("labels", "section", "message"),
     [
-        (LABELS[:5], {"arch": "constructed:colour_resnet50"}, r"6 classes, but .* names 5"),
-        ([*LABELS, "grey"], {"arch": "constructed:colour_resnet50"}, r"6 classes, but .* names 7"),
+        (
+            LABELS[:5],
+            {"arch": "tests.support.color_resnet:colour_resnet50"},
+            r"6 classes, but .* names 5",
+        ),
+        (
+            [*LABELS, "grey"],
+            {"arch": "tests.support.color_resnet:colour_resnet50"},
+            r"6 classes, but .* names 7",
+        ),
         (LABELS[:5], {}, r"do not fit resnet50 with 5 classes"),
         (LABELS, {"layer": "layer4.3"}, r"no layer 'layer4.3'.*layer4.2"),
         (LABELS, {"layer": "fc"}, r"'fc' must give activations"),

@@ -39,11 +39,11 @@ from benchmark.report import Report, number
 from benchmark.rig import Journal
 from benchmark.through import Candidate, Point, fastest
 from benchmark.timing import alternate
-from camserve import compiled
-from camserve.cores import usable_cores
-from camserve.stages import STAGES
-from harness import ROOT, interruptible, run, two_cores
+from camserve.networks import openvino_backend
+from camserve.runtime.cores import usable_cores
+from camserve.runtime.stage_timer import STAGES
 from sizing import in_words
+from tests.support.scripts import ROOT, interruptible, run, two_cores
 
 BENCH = (sys.executable, ROOT / "scripts" / "bench.py")
 
@@ -139,7 +139,7 @@ def test_how_the_server_runs_is_told(smoke: Smoke) -> None:
     served = smoke.content["served"]
     assert served["arch"] == smoke.content["options"]["arch"]
     assert served["precision"] in ("float32", "bfloat16")
-    assert served["compiled"] is (not compiled.missing())
+    assert served["compiled"] is (not openvino_backend.missing())
     cores = usable_cores()
     assert served["workers"] == cores
     # The tests' environment lets each compute in one.

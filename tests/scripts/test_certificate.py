@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 import certificate
-from harness import ROOT, free_ports, run, script
+from tests.support.scripts import ROOT, free_ports, run, script
 from tls import Certificate, CertificateError
 
 

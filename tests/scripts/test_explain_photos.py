@@ -22,12 +22,12 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 
-import constructed
 from camserve_client import TimedOutError
-from client import Client
 from explain import explain_all
 from explained import Photo, Results, find_photos
-from harness import COLOURS, ROOT, free_ports, interruptible, run
+from tests.support import color_resnet
+from tests.support.scripts import COLOURS, ROOT, free_ports, interruptible, run
+from tests.support.server_client import Client
 
 EXPLAIN = (sys.executable, ROOT / "scripts" / "explain.py")
 ORIENTATION = 0x0112
@@ -36,7 +36,7 @@ ORIENTATION = 0x0112
 def photo(path: Path, colour: str, **options: Any) -> None:
     """Write a photo of one disc."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = constructed.photo((colour, (160, 120), 60))
+    pixels = color_resnet.photo((colour, (160, 120), 60))
     Image.fromarray(pixels).save(path, **options)
 
 
@@ -181,8 +181,8 @@ def test_one_photo_and_the_classes_asked_for(server: Client, photos: Path, tmp_p
     )
     seen = (overlay - 0.3 * heatmap) / 0.7
     # In the middle is the disc, in the corner is grey.
-    assert np.abs(seen[112, 112] - constructed.COLOURS["blue"]).max() < 3
-    assert np.abs(seen[2, 2] - constructed.GREY).max() < 3
+    assert np.abs(seen[112, 112] - color_resnet.COLOURS["blue"]).max() < 3
+    assert np.abs(seen[2, 2] - color_resnet.GREY).max() < 3
 
 
 @pytest.mark.parametrize("transport", ["http", "grpc"])

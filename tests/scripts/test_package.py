@@ -18,9 +18,9 @@ from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 from torchvision import models
 
-from camserve.network import Network
+from camserve.networks.classifier import Network
 from camserve.settings import Settings
-from harness import ROOT, run
+from tests.support.scripts import ROOT, run
 
 PACKAGE = ROOT / "scripts" / "package.py"
 

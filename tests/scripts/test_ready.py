@@ -14,8 +14,8 @@ import httpx
 import psutil
 import pytest
 
-from faulty import Faulty, fault, misbehaving_archive, serving, until
-from harness import COLOURS, ROOT, free_ports, run
+from tests.support.fault_server import Faulty, fault, misbehaving_archive, serving, until
+from tests.support.scripts import COLOURS, ROOT, free_ports, run
 
 #: A model whose worker is not started again for longer than this, in seconds.
 FRAIL, RETRIES = "frail", 3

@@ -12,9 +12,9 @@ import psutil
 import pytest
 import yaml
 
-from client import Client
-from harness import COLOURS, IMAGENET, ROOT, free_ports, run, script, two_cores
 from sizing import in_words
+from tests.support.scripts import COLOURS, IMAGENET, ROOT, free_ports, run, script, two_cores
+from tests.support.server_client import Client
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import ROOT
+from tests.support.scripts import ROOT
 
 SUPPORTED = ["3.11", "3.12", "3.13"]
 

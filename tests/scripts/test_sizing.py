@@ -15,9 +15,9 @@ import pytest
 import yaml
 
 import sizing
-from harness import ROOT
 from running import ServerError
 from sizing import Sizing, choose, in_words, parse
+from tests.support.scripts import ROOT
 
 GB = 10**9
 #: Of an archive; a worker is taken to need 600 MB and three times that.
@@ -30,7 +30,7 @@ THREADS = {"minWorkers": 1, "maxWorkers": 1, "handler": {"threads": 3}}
 @pytest.fixture(autouse=True)
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Eight cores, 100 GB of memory, no container and no GPU."""
-    monkeypatch.setattr("camserve.cores.QUOTA", tmp_path / "none")
+    monkeypatch.setattr("camserve.runtime.cores.QUOTA", tmp_path / "none")
     monkeypatch.setattr(sizing, "CGROUP", tmp_path / "cgroup")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)

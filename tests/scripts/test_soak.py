@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 import soak
-from harness import COLOURS, ROOT, run
 from soaking.report import Report
 from soaking.traffic import Tally
 from soaking.vitals import Sample, growth, java_growth
+from tests.support.scripts import COLOURS, ROOT, run
 
 SOAK = (sys.executable, ROOT / "scripts" / "soak.py")
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-import constructed
-from client import Client, peak_in_photo
-from harness import COLOURS
-from transports import WAYS, Answered, together
-from wild import Options
+from tests.support import color_resnet
+from tests.support.option_strategies import Options
+from tests.support.scripts import COLOURS
+from tests.support.server_client import Client, peak_in_photo
+from tests.support.transport_matrix import WAYS, Answered, together
 
 
 def test_each_requested_colour_peaks_on_its_own_disc_in_a_mixed_batch(server: Client) -> None:
@@ -22,13 +22,13 @@ def test_each_requested_colour_peaks_on_its_own_disc_in_a_mixed_batch(server: Cl
     calls: list[Callable[[], Any]] = []
     places = []
     for n in range(16):
-        first, second = random.choice(constructed.LABELS, 2, replace=False)
+        first, second = random.choice(color_resnet.LABELS, 2, replace=False)
         discs = {
             str(first): (int(random.integers(90, 130)), int(random.integers(70, 170))),
             str(second): (int(random.integers(190, 230)), int(random.integers(70, 170))),
         }
-        photo = constructed.png(
-            constructed.photo(*((colour, centre, 32) for colour, centre in discs.items()))
+        photo = color_resnet.png(
+            color_resnet.photo(*((colour, centre, 32) for colour, centre in discs.items()))
         )
         target = str(second if n % 3 else first)
         places.append((target, discs[target]))
@@ -55,7 +55,7 @@ def test_each_requested_colour_peaks_on_its_own_disc_in_a_mixed_batch(server: Cl
 
 
 def test_bad_requests_in_a_batch_get_their_own_errors(server: Client) -> None:
-    photo = constructed.png(constructed.photo(("green", (160, 120), 60)))
+    photo = color_resnet.png(color_resnet.photo(("green", (160, 120), 60)))
     path = f"/predictions/{COLOURS}"
     before = server.batches(COLOURS)
     good: Callable[[], Any] = lambda: server.http.post(path, content=photo)  # noqa: E731
@@ -98,9 +98,9 @@ def test_every_protocol_in_one_batch_good_and_bad(server: Client, turn: int) -> 
         # Every way is asked for something good in one turn and for something bad in the other.
         choices = [name for name, (_, code) in ASKED.items() if (code is None) is (n % 2 == turn)]
         name = choices[n % len(choices)]
-        colour = constructed.LABELS[n % len(constructed.LABELS)]
+        colour = color_resnet.LABELS[n % len(color_resnet.LABELS)]
         asked.append((way, name, colour))
-        photo = constructed.png(constructed.photo((colour, (160, 120), 60)))
+        photo = color_resnet.png(color_resnet.photo((colour, (160, 120), 60)))
         image = b"junk" if name == "junk" else photo
         calls.append(partial(call, server, image, ASKED[name][0]))
     for (way, name, colour), answered in zip(asked, together(calls), strict=True):

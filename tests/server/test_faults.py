@@ -23,9 +23,9 @@ import numpy as np
 import psutil
 import pytest
 
-from faulty import Faulty, fault, misbehaving_archive, serving, until
-from harness import COLOURS, two_cores
-from traffic import ANSWERED, FULL, LOST, Photo, Traffic, over_grpc, over_http
+from tests.support.fault_server import Faulty, fault, misbehaving_archive, serving, until
+from tests.support.load_clients import ANSWERED, FULL, LOST, Photo, Traffic, over_grpc, over_http
+from tests.support.scripts import COLOURS, two_cores
 
 logger = logging.getLogger(__name__)
 

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from client import Client
-from harness import COLOURS
 from soaking.calls import Call
 from soaking.cases import PREDICTIONS, call
 from soaking.photos import digest_of, good, whole
@@ -16,6 +14,8 @@ from soaking.target import Answer, Target
 from soaking.traffic import Tally, drive
 from soaking.verdict import judge
 from soaking.vitals import Watch
+from tests.support.scripts import COLOURS
+from tests.support.server_client import Client
 
 SEED, REQUESTS = 6, 400
 

@@ -12,9 +12,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from golden.compare import differences
-from golden.records import Reply, load_all
-from golden.server import serving
+from tests.golden.compare import differences
+from tests.golden.records import Reply, load_all
+from tests.golden.server import serving
 
 RECORDS = load_all()
 

@@ -10,12 +10,12 @@ import inference_pb2
 import psutil
 import pytest
 
-import constructed
-from client import Client, infer_request
-from contract import inputs_of
-from harness import COLOURS, script
+from tests.support import color_resnet
+from tests.support.contract import inputs_of
+from tests.support.scripts import COLOURS, script
+from tests.support.server_client import Client, infer_request
 
-PHOTO = constructed.png(constructed.photo(("cyan", (160, 120), 60)))
+PHOTO = color_resnet.png(color_resnet.photo(("cyan", (160, 120), 60)))
 
 
 def test_nothing_listens_beyond_loopback(server: Client) -> None:

@@ -21,17 +21,17 @@ import psutil
 import pytest
 from PIL import Image
 
-import constructed
-from client import Client
-from harness import COLOURS
 from soaking.photos import resized_header
 from soaking.vitals import workers
+from tests.support import color_resnet
+from tests.support.scripts import COLOURS
+from tests.support.server_client import Client
 
 #: Seconds; on a loaded machine the processor is shared with whoever else computes.
 DEADLINE = 5.0
 GROWTH_MB = 200
-PHOTO = constructed.photo(("red", (160, 120), 60))
-PNG = constructed.png(PHOTO)
+PHOTO = color_resnet.photo(("red", (160, 120), 60))
+PNG = color_resnet.png(PHOTO)
 INVALID, TOO_LARGE = (400, "invalid_image"), (413, "image_too_large")
 UNSUPPORTED, ANSWERED = (415, "unsupported_format"), (200, "red")
 

@@ -13,15 +13,14 @@ import httpx
 import open_inference_grpc_pb2 as oip
 import pytest
 
-import constructed
-import contract
-from client import Client, infer_request
-from contract import inputs_of, tensor
-from harness import COLOURS
-from transports import together
+from tests.support import color_resnet, contract
+from tests.support.contract import inputs_of, tensor
+from tests.support.scripts import COLOURS
+from tests.support.server_client import Client, infer_request
+from tests.support.transport_matrix import together
 
-RED = constructed.png(constructed.photo(("red", (160, 120), 60)))
-BLUE = constructed.png(constructed.photo(("blue", (160, 120), 60)))
+RED = color_resnet.png(color_resnet.photo(("red", (160, 120), 60)))
+BLUE = color_resnet.png(color_resnet.photo(("blue", (160, 120), 60)))
 RED64, BLUE64 = base64.b64encode(RED).decode(), base64.b64encode(BLUE).decode()
 PREDICT, EXPLAIN = f"/v1/models/{COLOURS}:predict", f"/v1/models/{COLOURS}:explain"
 INFER = f"/v2/models/{COLOURS}/infer"

@@ -11,14 +11,14 @@ from typing import Any
 import grpc
 import httpx
 
-import constructed
-from client import Client, infer_request
-from contract import inputs_of
-from harness import COLOURS
-from rows import b64
 from soaking import photos
+from tests.support import color_resnet
+from tests.support.contract import inputs_of
+from tests.support.request_builders import b64
+from tests.support.scripts import COLOURS
+from tests.support.server_client import Client, infer_request
 
-PHOTO = constructed.png(constructed.photo(("red", (160, 120), 60)))
+PHOTO = color_resnet.png(color_resnet.photo(("red", (160, 120), 60)))
 PATH = f"/predictions/{COLOURS}"
 #: What no line may hold: the beginning of the photo, in any of the forms that it is sent in.
 IMAGE = ("PNG\\r", "iVBORw0KGgo", PHOTO[:16].hex())

@@ -10,18 +10,20 @@ from typing import Any, get_args
 import pytest
 import yaml
 
-import constructed
 from camserve.errors import STATUS_OF
-from camserve.journal import NONE, Ending
+from camserve.explain.targets import Kind
 from camserve.options import Method
-from camserve.stages import STAGES
-from camserve.targets import Kind
-from client import Client
-from harness import COLOURS, ROOT
-from rows import b64
+from camserve.request_log import NONE, Ending
+from camserve.runtime.stage_timer import STAGES
+from tests.support import color_resnet
+from tests.support.request_builders import b64
+from tests.support.scripts import COLOURS, ROOT
+from tests.support.server_client import Client
 
 SIZE = 320, 240
-PHOTO = constructed.png(constructed.photo(("cyan", (160, 120), 60), width=SIZE[0], height=SIZE[1]))
+PHOTO = color_resnet.png(
+    color_resnet.photo(("cyan", (160, 120), 60), width=SIZE[0], height=SIZE[1])
+)
 PATH = f"/predictions/{COLOURS}"
 
 

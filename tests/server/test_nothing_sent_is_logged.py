@@ -18,12 +18,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-import marked_requests as marked
-from client import Client
-from harness import COLOURS, ROOT, script
 from soaking.behind import edge
 from soaking.calls import Call
 from soaking.target import Answer, Target
+from tests.support import marked_requests as marked
+from tests.support.scripts import COLOURS, ROOT, script
+from tests.support.server_client import Client
 
 #: What no line of a log may exceed, in bytes.
 LONGEST = 8192

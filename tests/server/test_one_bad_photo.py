@@ -15,10 +15,10 @@ import inference_pb2_grpc
 import numpy as np
 import pytest
 
-from faulty import Faulty, fault, misbehaving_archive, serving
-from harness import COLOURS
-from traffic import ANSWERED, OPTIONS, Photo
-from transports import together
+from tests.support.fault_server import Faulty, fault, misbehaving_archive, serving
+from tests.support.load_clients import ANSWERED, OPTIONS, Photo
+from tests.support.scripts import COLOURS
+from tests.support.transport_matrix import together
 
 BATCH = 8
 PHOTOS = [Photo.draw(np.random.default_rng(seed)) for seed in range(BATCH - 1)]

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from client import Client, heat
-from harness import IMAGENET
 from quickstart_calls import sample
+from tests.support.scripts import IMAGENET
+from tests.support.server_client import Client, heat
 
 CATS = {"tabby", "tiger cat", "Persian cat", "Siamese cat", "Egyptian cat"}
 FORM = {"colormap": "bone", "outputs": "heatmap"}

@@ -12,9 +12,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from client import Client, picture
-from constructed import photo
-from harness import COLOURS
+from tests.support.color_resnet import photo
+from tests.support.scripts import COLOURS
+from tests.support.server_client import Client, picture
 
 ORIENTATION = 0x0112
 OPTIONS = {"target": "red", "outputs": ["mask", "boxes", "overlay"]}

@@ -12,18 +12,17 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-import constructed
-import wild
 from camserve.options import Options as Accepted
-from client import Client
-from contract import as_v2_has_it, assert_alike
-from harness import COLOURS, IMAGENET
 from quickstart_calls import sample
-from transports import WAYS, Answered, in_tensors, together
-from wild import Options
+from tests.support import color_resnet, option_strategies
+from tests.support.contract import as_v2_has_it, assert_alike
+from tests.support.option_strategies import Options
+from tests.support.scripts import COLOURS, IMAGENET
+from tests.support.server_client import Client
+from tests.support.transport_matrix import WAYS, Answered, in_tensors, together
 
-PHOTO = constructed.png(
-    constructed.photo(("red", (45, 50), 30), ("blue", (20, 15), 12), width=96, height=80)
+PHOTO = color_resnet.png(
+    color_resnet.photo(("red", (45, 50), 30), ("blue", (20, 15), 12), width=96, height=80)
 )
 IMAGE = {"Content-Type": "image/png"}
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -151,7 +150,7 @@ examples = settings(
 
 
 @settings(examples, max_examples=2)
-@given(st.lists(st.tuples(wild.right, ways), min_size=16, max_size=16))
+@given(st.lists(st.tuples(option_strategies.right, ways), min_size=16, max_size=16))
 def test_right_options_are_answered_by_whatever_way(
     server: Client, asked: list[tuple[Options, str]]
 ) -> None:
@@ -165,7 +164,7 @@ def test_right_options_are_answered_by_whatever_way(
 
 
 @settings(examples, max_examples=6)
-@given(st.lists(st.tuples(wild.wrong, ways), min_size=16, max_size=16))
+@given(st.lists(st.tuples(option_strategies.wrong, ways), min_size=16, max_size=16))
 def test_wrong_options_are_refused_as_the_callers_own(
     server: Client, asked: list[tuple[Options, str]]
 ) -> None:
@@ -182,8 +181,11 @@ def test_the_model_describes_itself_over_the_management_api(server: Client) -> N
     described = by_http["customizedMetadata"]
     assert by_grpc["customizedMetadata"] == described
     assert described["model"]["name"] == COLOURS
-    assert described["classes"] == constructed.LABELS
-    assert [layer["name"] for layer in described["layers"]] == ["layer4.2", *wild.LAYERS]
+    assert described["classes"] == color_resnet.LABELS
+    assert [layer["name"] for layer in described["layers"]] == [
+        "layer4.2",
+        *option_strategies.LAYERS,
+    ]
     assert [layer["shape"] for layer in described["layers"]] == [
         [2048, 7, 7], [1024, 14, 14], [2048, 7, 7],
     ]  # fmt: skip

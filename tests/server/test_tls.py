@@ -21,12 +21,12 @@ import management_pb2_grpc
 import pytest
 
 import certificate
-import constructed
 from camserve_client import AsyncClient, AsyncGrpcClient, Client, GrpcClient, UnavailableError
-from harness import COLOURS, ROOT, free_ports, run, script
+from tests.support import color_resnet
+from tests.support.scripts import COLOURS, ROOT, free_ports, run, script
 from tls import Trust
 
-PHOTO = constructed.png(constructed.photo(("cyan", (160, 120), 60)))
+PHOTO = color_resnet.png(color_resnet.photo(("cyan", (160, 120), 60)))
 #: No address of loopback: what a certificate for the public names.
 HOST = "cam.example"
 

@@ -11,14 +11,21 @@ import httpx
 import numpy as np
 import pytest
 
-import constructed
-from client import Client, peak_in_photo, picture
-from contract import as_v2_has_it, assert_alike
-from harness import COLOURS
-from transports import GRPC_WAYS, HTTP_WAYS, WAYS, Answered, in_tensors, together
-from wild import Options
+from tests.support import color_resnet
+from tests.support.contract import as_v2_has_it, assert_alike
+from tests.support.option_strategies import Options
+from tests.support.scripts import COLOURS
+from tests.support.server_client import Client, peak_in_photo, picture
+from tests.support.transport_matrix import (
+    GRPC_WAYS,
+    HTTP_WAYS,
+    WAYS,
+    Answered,
+    in_tensors,
+    together,
+)
 
-PHOTO = constructed.png(constructed.photo(("red", (100, 120), 50), ("blue", (230, 120), 30)))
+PHOTO = color_resnet.png(color_resnet.photo(("red", (100, 120), 50), ("blue", (230, 120), 30)))
 B64 = base64.b64encode(PHOTO).decode()
 PREDICT, EXPLAIN = f"/predictions/{COLOURS}", f"/explanations/{COLOURS}"
 ASKED: dict[str, Options] = {

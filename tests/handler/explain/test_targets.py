@@ -1,0 +1,365 @@
+"""Labels from their files, and what a request's target comes to among them."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torchvision.models import ResNet50_Weights
+
+from camserve.errors import RequestError, SettingsError
+from camserve.explain.targets import Labels, Rank, Target
+from camserve.options import Words
+
+IMAGENET = Labels(tuple(ResNet50_Weights.IMAGENET1K_V2.meta["categories"]))
+MOST = 16
+
+
+def single(*classes: int) -> tuple[Target, ...]:
+    return tuple(Target(index) for index in classes)
+
+
+def top(count: int) -> tuple[Target, ...]:
+    return tuple(Target(Rank(place)) for place in range(count))
+
+
+def refused(labels: Labels, target: Words, at_most: int = MOST) -> RequestError:
+    with pytest.raises(RequestError) as error:
+        labels.resolve(target, at_most)
+    return error.value
+
+
+# Files
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        ["cat", "dog", "kite"],
+        {"0": "cat", "1": "dog", "2": "kite"},
+        {"2": "kite", "0": "cat", "1": "dog"},
+        {"0": ["n01", "cat"], "1": ["n02", "dog"], "2": ["n03", "kite"]},
+        {"0": ["n01", "cat"], "1": "dog", "2": ["kite"]},
+    ],
+)
+def test_labels_load_from_either_form(content: object, tmp_path: Path) -> None:
+    path = tmp_path / "labels.json"
+    path.write_text(json.dumps(content))
+    labels = Labels.load(path)
+    assert labels.names == ("cat", "dog", "kite")
+    assert len(labels) == 3
+    assert [labels[n] for n in range(3)] == ["cat", "dog", "kite"]
+
+
+def test_labels_keep_their_letters(tmp_path: Path) -> None:
+    path = tmp_path / "labels.json"
+    path.write_text(json.dumps(["Bär", "猫"], ensure_ascii=False), "utf-8")
+    assert Labels.load(path).resolve("猫", MOST) == single(1)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"0": "cat", "2": "dog"}', "keys must be 0 to 1"),
+        ('{"1": "cat", "2": "dog"}', "keys must be 0 to 1"),
+        ('{"cat": 0, "dog": 1}', "keys must be 0 to 1"),
+        ('{"0": "cat", "1": 7}', "accepted are a JSON list of names"),
+        ('{"0": "cat", "1": []}', "accepted are a JSON list of names"),
+        ('["cat", 7]', "accepted are a JSON list of names"),
+        ('"cat"', "accepted are a JSON list of names"),
+        ("null", "accepted are a JSON list of names"),
+        ("[]", "no label in it"),
+        ("{}", "no label in it"),
+        ("cat\ndog\n", "Expecting value"),
+        (b"\xff\xfe", "utf-8"),
+    ],
+)
+def test_labels_of_another_form_are_refused(
+    content: str | bytes, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "labels.json"
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(SettingsError, match=f"labels.json: .*{message}"):
+        Labels.load(path)
+
+
+def test_missing_labels_are_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"labels\.json: .*No such file"):
+        Labels.load(tmp_path / "labels.json")
+
+
+# One target and several
+
+
+@pytest.mark.parametrize(
+    ("target", "targets"),
+    [
+        ("predicted", top(1)),
+        (0, single(0)),
+        (999, single(999)),
+        ("0", single(0)),
+        ("999", single(999)),
+        ("007", single(7)),
+        ("tench", single(0)),
+        ("tabby", single(281)),
+        ("crane bird", single(134)),
+        ("crane", single(517)),
+        ("toilet tissue", single(999)),
+        ("jack-o'-lantern", single(607)),
+        ("top:1", top(1)),
+        ("top:3", top(3)),
+        ("top:16", top(16)),
+        ((281,), single(281)),
+        ((281, "tench", "999"), single(281, 0, 999)),
+        ((7, 3, 7, "7"), single(7, 3, 7, 7)),
+        (("top:2", 5, "predicted", "top:1"), (*top(2), *single(5), *top(1), *top(1))),
+        (("predicted",), top(1)),
+        (tuple(range(16)), single(*range(16))),
+        ("281,285", single(281, 285)),
+        ("tabby , tench,3", single(281, 0, 3)),
+        ("3,1,3", single(3, 1, 3)),
+        ("predicted, top:2,tabby", (*top(1), *top(2), *single(281))),
+        ("jack-o'-lantern,hen-of-the-woods", single(607, 996)),
+    ],
+)
+def test_a_target_is_one_score_or_several_in_their_order(
+    target: Words, targets: tuple[Target, ...]
+) -> None:
+    assert IMAGENET.resolve(target, MOST) == targets
+
+
+@pytest.mark.parametrize(
+    ("target", "targets"),
+    [
+        ("tabby-tench", [(281, 0)]),
+        ("281-285", [(281, 285)]),
+        ("0-1", [(0, 1)]),
+        ("1-0", [(1, 0)]),
+        ("281 - tench", [(281, 0)]),
+        ("7-7", [(7, 7)]),
+        ("predicted-285", [(Rank(0), 285)]),
+        ("tabby-predicted", [(281, Rank(0))]),
+        ("predicted-predicted", [(Rank(0), Rank(0))]),
+        ("Shih-Tzu-go-kart", [(155, 573)]),
+        ("go-kart-0", [(573, 0)]),
+        ("0-go-kart", [(0, 573)]),
+        ("hen-of-the-woods-bicycle-built-for-two", [(996, 444)]),
+        ("wire-haired fox terrier - three-toed sloth", [(188, 364)]),
+        (("tabby-tench", 5), [(281, 0), (5, None)]),
+        ("tabby-tench, 5 - 6,tabby", [(281, 0), (5, 6), (281, None)]),
+        ("Shih-Tzu", [(155, None)]),
+    ],
+)
+def test_two_classes_with_a_hyphen_between_are_a_contrast(
+    target: Words, targets: list[tuple[Any, Any]]
+) -> None:
+    expected = tuple(Target(toward, against) for toward, against in targets)
+    assert IMAGENET.resolve(target, MOST) == expected
+
+
+# What else they could be read as
+
+WORDS = ("a", "b", "a, b", "a-b", "7", "predicted", "top:2", "1-0", "c,d", "[0]", " e ", "0,1", "")
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_a_label_comes_before_whatever_else_it_could_be_read_as(name: str) -> None:
+    labels = Labels(WORDS)
+    assert labels.resolve(name, MOST) == single(WORDS.index(name))
+    assert labels.resolve((name, 0), MOST) == single(WORDS.index(name), 0)
+
+
+@pytest.mark.parametrize(
+    ("target", "targets"),
+    [
+        # A label of that name is class 4's; the class 7 has the index for it.
+        ("7-0", [(4, 0)]),
+        (7, [(7, None)]),
+        # A label of that name is class 5's.
+        ("predicted,a", [(5, None), (0, None)]),
+        ("predicted-a", [(5, 0)]),
+        ("top:2-a", [(6, 0)]),
+        # A contrast comes before a list.
+        ("a-a, b", [(0, 2)]),
+        ("c,d-a, b", [(8, 2)]),
+        (("c,d-a, b",), [(8, 2)]),
+        ("a-b,b", [(3, None), (1, None)]),
+        ("a - b", [(0, 1)]),
+        ("a,b", [(0, None), (1, None)]),
+    ],
+)
+def test_a_part_is_read_as_a_label_too_before_all_else(
+    target: Words, targets: list[tuple[int, int | None]]
+) -> None:
+    expected = tuple(Target(toward, against) for toward, against in targets)
+    assert Labels(WORDS).resolve(target, MOST) == expected
+
+
+def test_a_contrast_that_can_be_parted_in_two_ways_is_refused() -> None:
+    labels = Labels(("a", "b-c", "a-b", "c", "c-d"))
+    assert labels.resolve("a-b-c-d", MOST) == (Target(2, 4),)
+    error = refused(labels, "a-b-c")
+    assert error.code == "unknown_class"
+    assert "'a-b-c' can be parted into two classes in 2 ways" in error.message
+    assert "indices" in error.message
+    assert labels.resolve("0-1,2-3", MOST) == (Target(0, 1), Target(2, 3))
+
+
+# Beginnings of labels that are no class by themselves, or one of several.
+BEGINNINGS = ("18-wheeler", "car", "crane", "crane", "crane-fly")
+
+
+@pytest.mark.parametrize(
+    ("target", "toward", "against"),
+    [("18-wheeler-car", 0, 1), ("crane-fly-car", 4, 1), ("crane-fly - 18-wheeler", 4, 0)],
+)
+def test_a_label_may_begin_as_an_index_or_as_a_label_that_is_not_unique(
+    target: str, toward: int, against: int
+) -> None:
+    assert Labels(BEGINNINGS).resolve(target, MOST) == (Target(toward, against),)
+
+
+@pytest.mark.parametrize(("target", "toward", "against"), [("car-18-wheeler", 1, 0)])
+def test_a_label_may_end_so(target: str, toward: int, against: int) -> None:
+    assert Labels(BEGINNINGS).resolve(target, MOST) == (Target(toward, against),)
+
+
+@pytest.mark.parametrize(
+    ("target", "near"), [("18-wheelr", "18-wheeler"), ("crane-flie", "crane-fly")]
+)
+def test_a_near_label_is_named_however_it_begins(target: str, near: str) -> None:
+    assert f"did you mean {near!r}" in refused(Labels(BEGINNINGS), target).message
+
+
+# Torchvision's labels are distinct; in other lists, as that of TorchServe's example, the bird and
+# the machine are both a crane.
+CRANES = Labels((*IMAGENET.names[:134], "crane", *IMAGENET.names[135:]))
+
+
+@pytest.mark.parametrize(
+    "target", ["crane", ("tabby", "crane"), "crane,tabby", "crane-tabby", "tabby-crane"]
+)
+def test_a_label_of_two_classes_is_answered_with_both(target: Words) -> None:
+    error = refused(CRANES, target)
+    assert error.code == "unknown_class"
+    assert "'crane' stands for the classes 134, 517" in error.message
+
+
+def test_a_class_of_a_label_that_it_shares_has_its_index() -> None:
+    assert CRANES.resolve((134, 517), MOST) == single(134, 517)
+    assert CRANES.resolve("134-517", MOST) == (Target(134, 517),)
+
+
+# Refused
+
+
+@pytest.mark.parametrize(
+    ("target", "parts"),
+    [
+        (1000, ["1000", "0 to 999"]),
+        ("1000", ["1000", "0 to 999"]),
+        ("3,1000", ["1000", "0 to 999"]),
+        ((3, 1000), ["1000", "0 to 999"]),
+        ("1000-3", ["1000", "0 to 999"]),
+        ("3-1000", ["1000", "0 to 999"]),
+        ("tabbi", ["'tabbi'", "did you mean 'tabby'", "0 to 999", "'predicted'"]),
+        ("Tabby", ["'Tabby'", "'tabby'"]),
+        ("tabby ", ["'tabby '", "'tabby'"]),
+        (("tench", " tabby"), ["' tabby'", "'tabby'"]),
+        ("tench,tabbi", ["'tabbi'", "'tabby'"]),
+        ("go-cart", ["'go-cart'", "'go-kart'"]),
+        ("zzzzzz", ["'zzzzzz' is no label; accepted", "an exact label", "'top:k'", "'A-B'"]),
+        ("Predicted", ["'Predicted'", "'predicted'"]),
+        ("top:", ["'top:'", "'top:k'"]),
+        ("top:-1", ["'top:-1'", "'top:k'"]),
+        ("top: 3", ["'top: 3'", "'top:k'"]),
+        ("Top:3", ["'Top:3'", "'top:k'"]),
+        ("top:2-3", ["'top:2-3'", "'A-B'"]),
+        ("-5", ["'-5'", "0 to 999"]),
+        ("+5", ["'+5'", "0 to 999"]),
+        ("5.0", ["'5.0'", "0 to 999"]),
+        ("²", ["'²'", "0 to 999"]),
+        ("٣", ["'٣'", "0 to 999"]),
+        ("tabby-", ["'tabby-'", "'tabby'"]),
+        ("-tabby", ["'-tabby'", "'tabby'"]),
+        ("1-2-3", ["'1-2-3'", "'A-B'"]),
+        ("", ["''", "an exact label"]),
+        (",", ["''", "an exact label"]),
+        ("tabby,", ["''", "an exact label"]),
+        ("-", ["'-'", "an exact label"]),
+        ("x" * 5000, ["x" * 20, "an exact label"]),
+        (10**4000, ["1" + "0" * 20, "0 to 999"]),
+        ("1" * 1000, ["1" * 20, "an exact label"]),
+        ("-" * 1000, ["-" * 20, "an exact label"]),
+        ("tabby-" * 160, ["tabby-tabby", "an exact label"]),
+        ("top:" + "9" * 500, ["top:999", "'top:k'"]),
+        ("tabby\ud800", ["'tabby\\ud800'", "'tabby'"]),
+    ],
+)
+def test_another_target_is_an_unknown_class(target: Words, parts: list[str]) -> None:
+    error = refused(IMAGENET, target)
+    assert (error.code, error.status) == ("unknown_class", 400)
+    assert [part for part in parts if part not in error.message] == []
+    assert len(error.message) < 350
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("top:0", "'top:0' is not accepted; accepted: top:1 to top:16"),
+        ("top:999999999", "'top:999999999' is not accepted; accepted: top:1 to top:16"),
+        (("tabby", "top:0"), "'top:0' is not accepted; accepted: top:1 to top:16"),
+    ],
+)
+def test_a_rank_that_there_is_not_is_refused(target: Words, message: str) -> None:
+    error = refused(IMAGENET, target)
+    assert (error.code, error.status) == ("invalid_option", 400)
+    assert message in error.message
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (tuple(range(17)), "names 17 scores; accepted: 1 to 16"),
+        (",".join(map(str, range(17))), "names 17 scores; accepted: 1 to 16"),
+        ("," * 999, "names 1000 scores; accepted: 1 to 16"),
+        (("nothing",) * 100, "names 100 scores; accepted: 1 to 16"),
+        (("top:10", "top:7"), "names 17 scores; accepted: 1 to 16"),
+        ("top:16,predicted", "names 17 scores; accepted: 1 to 16"),
+        ("top:17", "'top:17' is not accepted; accepted: top:1 to top:16"),
+    ],
+)
+def test_too_many_scores_are_refused(target: Words, message: str) -> None:
+    error = refused(IMAGENET, target)
+    assert (error.code, error.status) == ("too_many_targets", 413)
+    assert error.message.startswith("option 'target'")
+    assert message in error.message
+
+
+@pytest.mark.parametrize(("classes", "at_most", "most"), [(3, 16, 3), (20, 4, 4), (4, 4, 4)])
+def test_no_more_classes_are_ranked_than_there_are(classes: int, at_most: int, most: int) -> None:
+    labels = Labels(tuple(f"class {n}" for n in range(classes)))
+    assert labels.resolve(f"top:{most}", at_most) == top(most)
+    error = refused(labels, f"top:{most + 1}", at_most)
+    assert error.code == ("too_many_targets" if most < classes else "invalid_option")
+    assert f"accepted: top:1 to top:{most}" in error.message
+
+
+def test_near_labels_are_sought_for_no_more_than_a_label_can_have(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sought: list[str] = []
+    plain = difflib.get_close_matches
+
+    def counted(word: str, *args: Any, **kwargs: Any) -> list[str]:
+        sought.append(word)
+        return plain(word, *args, **kwargs)
+
+    monkeypatch.setattr(difflib, "get_close_matches", counted)
+    refused(IMAGENET, ("tabby " * 160,) * 16)
+    # The first that is wrong ends it, and a text that long is cut.
+    assert len(sought) == 1
+    assert len(sought[0]) == 100

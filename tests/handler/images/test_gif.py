@@ -1,0 +1,240 @@
+"""A GIF's first frame as a browser shows it first: pixel by pixel, and next to Pillow's."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import struct
+import time
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from camserve.errors import RequestError
+from camserve.images import gif
+from camserve.settings import Limits
+from tests.support.images import decode_photo
+
+LIMITS = Limits()
+SCREEN = (6, 9)
+RED, GREEN, BLUE, GOLD = (255, 0, 0), (0, 128, 0), (0, 0, 255), (200, 150, 0)
+Table = tuple[tuple[int, int, int], ...]
+GLOBAL: Table = (RED, GREEN, BLUE, GOLD)
+LOCAL: Table = (GOLD, BLUE, RED, GREEN)
+GREYS: Table = tuple((level, level, level) for level in range(256))
+LOOP = b"!\xff\x0bNETSCAPE2.0\x03\x01\0\0\0"
+# An image and the end of the file, as far as bytes go.
+COMMENT = b"!\xfe\x06,;!\xf9\x04\x01\0"
+PLAIN_TEXT = b"!\x01\x0c" + bytes(12) + b"\x02,;\0"
+#: Indices of colours: a row of all four, each row beginning with another.
+INDICES = np.add.outer(np.arange(SCREEN[1]), np.arange(SCREEN[0])) % 4
+
+
+def control(transparent: int | None = None, disposal: int = 0) -> bytes:
+    """A graphic control extension."""
+    flags = disposal << 2 | (transparent is not None)
+    return b"!\xf9" + struct.pack("<BBHBB", 4, flags, 0, transparent or 0, 0)
+
+
+def table_flags(table: Table) -> int:
+    return 0x80 | len(table).bit_length() - 2 if table else 0
+
+
+def packed(indices: NDArray[Any], block: int = 255) -> bytes:
+    """Indices of 8 bits as LZW codes of 9, each behind a clear code, in blocks."""
+    codes = [code for index in indices.flat for code in (256, int(index))] + [257]
+    bits = sum(code << 9 * place for place, code in enumerate(codes))
+    data = bits.to_bytes((9 * len(codes) + 7) // 8, "little")
+    blocks = (data[at : at + block] for at in range(0, len(data), block))
+    return b"\x08" + b"".join(bytes((len(one),)) + one for one in blocks) + b"\0"
+
+
+def image(
+    indices: NDArray[Any],
+    corner: tuple[int, int] = (0, 0),
+    table: Table = (),
+    interlaced: bool = False,
+    block: int = 255,
+) -> bytes:
+    height, width = indices.shape
+    if interlaced:
+        indices = np.concatenate([indices[0::8], indices[4::8], indices[2::4], indices[1::2]])
+    flags = table_flags(table) | interlaced << 6
+    head = b"," + struct.pack("<HHHHB", *corner, width, height, flags)
+    return head + np.array(table, np.uint8).tobytes() + packed(indices, block)
+
+
+def animation(
+    *blocks: bytes,
+    table: Table = GLOBAL,
+    screen: tuple[int, int] = SCREEN,
+    background: int = 0,
+    end: bytes = b";",
+) -> bytes:
+    head = b"GIF89a" + struct.pack("<HHBBB", *screen, table_flags(table), background, 0)
+    return head + np.array(table, np.uint8).tobytes() + b"".join(blocks) + end
+
+
+def shown(data: bytes | bytearray) -> NDArray[Any]:
+    return decode_photo(data, LIMITS, LIMITS.pixels).upright
+
+
+def by_pillow(data: bytes) -> NDArray[Any]:
+    """The first frame on white, as Pillow has it."""
+    first = Image.open(io.BytesIO(data)).convert("RGBA")
+    white = Image.new("RGBA", first.size, "white")
+    return np.asarray(Image.alpha_composite(white, first).convert("RGB"))
+
+
+def painted(
+    indices: NDArray[Any],
+    table: Table,
+    transparent: int | None = None,
+    corner: tuple[int, int] = (0, 0),
+    screen: tuple[int, int] = SCREEN,
+) -> NDArray[Any]:
+    """What a browser shows: the frame's colours, white where it is transparent and beside it."""
+    colours = np.zeros((256, 3), np.uint8)
+    colours[: len(table)] = table
+    if transparent is not None:
+        colours[transparent] = 255
+    page = np.full((screen[1], screen[0], 3), 255, np.uint8)
+    left, top = corner
+    page[top : top + len(indices), left : left + len(indices[0])] = colours[indices]
+    return page
+
+
+FIRST, LATER = (None, 1), (None, 1, 2)
+TABLES = ((GLOBAL, ()), ((), LOCAL), (GLOBAL, LOCAL), ((), ()))
+CORNERS = ((0, 0), (2, 3))
+
+
+@pytest.mark.parametrize("disposal", range(4))
+@pytest.mark.parametrize("last", LATER, ids="last-transparent-{}".format)
+@pytest.mark.parametrize("first", FIRST, ids="first-transparent-{}".format)
+def test_first_frame_is_transparent_as_it_says_itself(
+    first: int | None, last: int | None, disposal: int
+) -> None:
+    for (table, local), corner, interlaced in itertools.product(TABLES, CORNERS, (False, True)):
+        indices = INDICES[corner[1] :, corner[0] :]
+        later = image(np.flipud(INDICES), table=local) + control(last) + image(INDICES, table=LOCAL)
+        data = animation(
+            LOOP,
+            control(first, disposal),
+            image(indices, corner, local, interlaced),
+            control(last, disposal),
+            later,
+            table=table,
+        )
+        got = shown(data)
+        assert np.array_equal(got, painted(indices, local or table or GREYS, first, corner))
+        # Pillow fills what the frame leaves free with its first colour where none is transparent.
+        filled = np.s_[:] if first is not None else np.s_[corner[1] :, corner[0] :]
+        assert np.array_equal(got[filled], by_pillow(data)[filled])
+
+
+@pytest.mark.parametrize(
+    ("data", "transparent"),
+    [
+        pytest.param(animation(image(INDICES)), None, id="no-control"),
+        pytest.param(animation(image(INDICES), control(1)), None, id="control-behind-the-last"),
+        pytest.param(
+            animation(image(INDICES), control(1), image(INDICES)), None, id="control-behind"
+        ),
+        pytest.param(animation(control(1), image(INDICES), image(INDICES)), 1, id="only-first"),
+        pytest.param(animation(control(2), control(1), image(INDICES)), 1, id="two-controls"),
+        pytest.param(animation(control(1), control(), image(INDICES)), 1, id="second-without"),
+        pytest.param(animation(control(1), COMMENT, image(INDICES)), 1, id="comment-between"),
+        pytest.param(animation(COMMENT, image(INDICES), COMMENT), None, id="comments"),
+        pytest.param(animation(control(1), PLAIN_TEXT, image(INDICES)), 1, id="text-between"),
+        pytest.param(animation(control(200), image(INDICES)), None, id="index-not-in-the-table"),
+        pytest.param(animation(control(1), b"\0\0", image(INDICES)), 1, id="zeros-between"),
+        pytest.param(animation(control(1), image(INDICES, block=1)), 1, id="blocks-of-one-byte"),
+        pytest.param(animation(image(INDICES), background=200), None, id="background-out-of-range"),
+        pytest.param(animation(control(1), image(INDICES), end=b""), 1, id="no-end"),
+        pytest.param(animation(image(INDICES), image(INDICES)[:30], end=b""), None, id="cut-later"),
+        pytest.param(animation(image(INDICES), b"\xff" * 99), None, id="junk-behind"),
+        pytest.param(
+            animation(image(INDICES), image(INDICES, (60_000, 60_000))), None, id="later-outside"
+        ),
+        pytest.param(b"GIF87a" + animation(image(INDICES))[6:], None, id="gif87a"),
+    ],
+)
+def test_extensions_count_that_stand_before_the_first_frame(
+    data: bytes, transparent: int | None
+) -> None:
+    got = shown(data)
+    assert np.array_equal(got, painted(INDICES, GLOBAL, transparent))
+    assert np.array_equal(got, by_pillow(data))
+    assert np.array_equal(got, shown(bytearray(data)))
+
+
+@pytest.mark.parametrize("transparent", [None, 1, 200])
+def test_an_index_beyond_the_table_is_black(transparent: int | None) -> None:
+    indices = INDICES * 50
+    data = animation(control(transparent), image(indices))
+    assert np.array_equal(shown(data), painted(indices, GLOBAL, transparent))
+    assert np.array_equal(shown(data), by_pillow(data))
+
+
+@pytest.mark.parametrize("transparent", [None, 1])
+def test_a_first_frame_larger_than_the_screen_makes_it_larger(transparent: int | None) -> None:
+    data = animation(control(transparent), image(INDICES, (1, 2)), screen=(3, 4))
+    expected = painted(INDICES, GLOBAL, transparent, (1, 2), screen=(7, 11))
+    assert np.array_equal(shown(data), expected)
+
+
+@pytest.mark.parametrize("options", [{}, {"disposal": 2}, {"interlace": 0}, {"optimize": True}])
+@pytest.mark.parametrize(("first", "last"), [*itertools.product(("RGB", "RGBA"), repeat=2)])
+def test_animations_that_pillow_writes(first: str, last: str, options: dict[str, Any]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 20, 30, 4), np.uint8)
+    frames = [
+        Image.fromarray(some).convert(mode)
+        for some, mode in zip(pixels, (first, last), strict=True)
+    ]
+    file = io.BytesIO()
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], **options)
+    assert np.array_equal(shown(file.getvalue()), by_pillow(file.getvalue()))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(animation(image(INDICES)[:40], end=b""), id="cut-inside-the-first-frame"),
+        pytest.param(animation(image(INDICES)[:-1], end=b""), id="blocks-without-an-end"),
+        pytest.param(animation(), id="no-image"),
+        pytest.param(animation(control(1)), id="only-a-control"),
+        pytest.param(animation(image(INDICES[:0])), id="no-rows"),
+        pytest.param(animation(image(INDICES)[:11] + b"\0;"), id="no-pixels"),
+        pytest.param(animation()[:13], id="only-a-header"),
+    ],
+)
+def test_a_gif_without_a_whole_first_frame_is_refused(data: bytes) -> None:
+    with pytest.raises(RequestError) as refusal:
+        shown(data)
+    assert refusal.value.code == "invalid_image"
+
+
+@pytest.mark.parametrize(
+    "blocks",
+    [
+        pytest.param(image(INDICES, block=1)[:-1] + b"\1\0" * 1_700_000 + b"\0", id="tiny-blocks"),
+        pytest.param(image(INDICES) + image(INDICES[:1, :1]) * 200_000, id="frames"),
+        pytest.param(b"!\x01" + b"\1\0" * 1_700_000 + b"\0" + image(INDICES), id="long-extension"),
+        pytest.param(b"!\xfe\0" * 1_100_000 + image(INDICES), id="tiny-extensions"),
+        pytest.param(bytes(3_400_000) + image(INDICES), id="junk"),
+    ],
+)
+def test_the_first_frame_is_cut_out_quickly_whatever_the_file(blocks: bytes) -> None:
+    data = animation(blocks)
+    took = []
+    for _ in range(3):
+        start = time.thread_time()
+        with suppress(ValueError):
+            gif.first_frame(data)
+        took.append(time.thread_time() - start)
+    assert min(took) < 0.15

@@ -1,0 +1,340 @@
+"""Large JPEGs decoded at a part of their size: when, and that nobody can tell."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from camserve import photo_preparation
+from camserve.errors import RequestError
+from camserve.images import decode
+from camserve.images.decode import Header, reduction
+from camserve.images.geometry import ORIENTATIONS
+from camserve.options import Size
+from camserve.pipeline import Pipeline
+from camserve.settings import Limits, Preprocess
+from quickstart_calls import sample
+from tests.support import request_builders
+from tests.support.contract import decoded
+
+Pixels = NDArray[np.uint8]
+ORIENTATION = 0x0112
+PRESET = Preprocess()  # the shorter side to 232, 224 cut out: 696 pixels are kept at least
+STRETCH = Preprocess(fit="stretch")  # 672
+PAD = Preprocess(fit="pad")  # 672
+FINE = Preprocess(resize=512, crop=448)  # 1536
+
+
+# When
+
+
+@pytest.mark.parametrize(
+    ("preprocess", "width", "height", "size", "expected"),
+    [
+        # By the shorter side, on each side of each step.
+        (PRESET, 696, 696, "model", 1),
+        (PRESET, 1391, 1391, "model", 1),
+        (PRESET, 1392, 1392, "model", 2),
+        (PRESET, 2783, 2783, "model", 2),
+        (PRESET, 2784, 2784, "model", 4),
+        (PRESET, 5567, 5567, "model", 4),
+        (PRESET, 5568, 5568, "model", 8),
+        (PRESET, 9000, 9000, "model", 8),
+        (PRESET, 9000, 1391, "model", 1),
+        (PRESET, 1391, 9000, "model", 1),
+        (PRESET, 9000, 1392, "model", 2),
+        (PRESET, 1392, 9000, "model", 2),
+        (PRESET, 4000, 3000, "model", 4),
+        (STRETCH, 1343, 3000, "model", 1),
+        (STRETCH, 1344, 1344, "model", 2),
+        (STRETCH, 2688, 2688, "model", 4),
+        (STRETCH, 5376, 5376, "model", 8),
+        (STRETCH, 5375, 5376, "model", 4),
+        (PAD, 1343, 1343, "model", 1),
+        (PAD, 1344, 1344, "model", 2),
+        (PAD, 5376, 5376, "model", 8),
+        (FINE, 3071, 3071, "model", 1),
+        (FINE, 3072, 3072, "model", 2),
+        (FINE, 12288, 12288, "model", 8),
+        (Preprocess(resize=4096, crop=4096), 24575, 24575, "model", 1),
+        # Pictures as large as the photo need all of it.
+        (PRESET, 9000, 9000, "original", 1),
+        # Pictures of a size need that of the longer side too.
+        (PRESET, 4000, 3000, 1, 4),
+        (PRESET, 4000, 3000, 1000, 4),
+        (PRESET, 4000, 3000, 1001, 2),
+        (PRESET, 4000, 3000, 2000, 2),
+        (PRESET, 4000, 3000, 2001, 1),
+        (PRESET, 4000, 3000, 8192, 1),
+        (PRESET, 3000, 4000, 1000, 4),
+        (PRESET, 3000, 4000, 1001, 2),
+        (PRESET, 5568, 5568, 696, 8),
+        (PRESET, 5568, 5568, 697, 4),
+        (PRESET, 5567, 5567, 1, 4),
+        (PRESET, 8000, 1392, 8000, 1),
+    ],
+)
+def test_a_jpeg_is_reduced_as_far_as_leaves_three_times_what_is_needed(
+    preprocess: Preprocess, width: int, height: int, size: Size, expected: int
+) -> None:
+    for orientation in ORIENTATIONS:
+        header = Header("JPEG", width, height, orientation, False, False)
+        assert reduction(header, preprocess, size) == expected
+
+
+@pytest.mark.parametrize("format", ["PNG", "WEBP", "GIF", "BMP", "TIFF"])
+def test_no_other_format_is_reduced(format: str) -> None:
+    assert reduction(Header(format, 8000, 8000, 1, False, False), PRESET, "model") == 1
+
+
+@pytest.mark.parametrize("preprocess", [PRESET, STRETCH, PAD, FINE, Preprocess(resize=1, crop=1)])
+def test_never_less_is_left_than_network_and_pictures_need(preprocess: Preprocess) -> None:
+    rng = np.random.default_rng(0)
+    for width, height, size in rng.integers(1, 14000, (3000, 3)).tolist():
+        reduced = reduction(Header("JPEG", width, height, 1, False, False), preprocess, size)
+        shorter, longer = sorted((width // reduced, height // reduced))
+        if reduced > 1:
+            assert longer >= size
+            resized = preprocess.resize if preprocess.fit == "crop" else preprocess.crop
+            assert shorter >= 3 * resized
+        # And what is left is not more than it has to be.
+        if reduced < 8:
+            further = 2 * reduced
+            needed = 3 * (preprocess.resize if preprocess.fit == "crop" else preprocess.crop)
+            assert min(width, height) < further * needed or max(width, height) < further * size
+
+
+# What comes of it
+
+
+@cache
+def scene(width: int, height: int) -> Pixels:
+    """A photo of that size, (height, width, 3) RGB, with as fine a detail as cameras have."""
+    coffee = cv2.imread(str(sample("coffee.png")), cv2.IMREAD_COLOR_RGB)
+    # No mirrored half is like the other, nor the upper like the lower.
+    large = cv2.resize(coffee, (width, height), interpolation=cv2.INTER_CUBIC)
+    grain = np.random.default_rng(0).normal(0, 4, (height, width, 1))
+    return np.clip(large + grain, 0, 255).astype(np.uint8)
+
+
+def jpeg(pixels: Pixels, orientation: int = 1, mode: str = "RGB", **options: Any) -> bytes:
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    file = io.BytesIO()
+    image = Image.fromarray(pixels).convert(mode)
+    image.save(file, "JPEG", **{"quality": 90, "exif": exif, **options})
+    return file.getvalue()
+
+
+SMALL = Preprocess(resize=48, crop=44)  # 144 are kept: 288, 576 and 1152 for steps 2, 4 and 8
+FITS = {
+    "crop": SMALL,
+    "stretch": Preprocess(fit="stretch", crop=48),
+    "pad": Preprocess(fit="pad", crop=48),
+    "bicubic": Preprocess(resize=48, crop=44, interpolation="bicubic"),
+}
+FILES: dict[str, tuple[tuple[int, int], dict[str, Any]]] = {
+    "of whole blocks": ((640, 480), {}),
+    "a pixel over": ((641, 481), {}),
+    "a pixel short": ((655, 495), {}),
+    "odd": ((701, 309), {}),
+    "tall": ((301, 635), {}),
+    "by 4": ((1001, 581), {}),
+    "by 8": ((1161, 1155), {}),
+    "by 8, tall": ((1153, 1447), {}),
+    "grey": ((645, 483), {"mode": "L"}),
+    "CMYK": ((645, 483), {"mode": "CMYK"}),
+    "progressive": ((645, 483), {"progressive": True}),
+    "no subsampling": ((645, 483), {"subsampling": 0}),
+    "coarse": ((645, 483), {"quality": 50}),
+    **{f"turned, {n}": ((645, 487), {"orientation": n}) for n in sorted(ORIENTATIONS)},
+    **{f"turned, {n}, by 8": ((1161, 1159), {"orientation": n}) for n in (3, 6, 8)},
+}
+
+
+@cache
+def file(name: str) -> bytes:
+    size, options = FILES[name]
+    return jpeg(scene(*size), **options)
+
+
+def made(
+    data: bytes, preprocess: Preprocess, size: Size, reduced: int | None
+) -> photo_preparation.Job:
+    """A photo made ready; decoded at the part of its size that is said, or as it is wanted."""
+    header = decode.inspect(data, Limits(), 10**8)
+    if reduced is None:
+        reduced = reduction(header, preprocess, size)
+        assert reduced > 1
+    photo = decode.decode(data, header, reduced)
+    crop, frame = decode.fit(photo, preprocess)
+    shown = decode.shown(frame, preprocess, size)
+    view = decode.view(photo, crop, shown, size)
+    return photo_preparation.Job(crop, frame, view, None, None, 0)  # type: ignore[arg-type]
+
+
+def differences(found: Pixels, exact: Pixels) -> NDArray[np.int64]:
+    assert found.shape == exact.shape
+    assert found.dtype == np.uint8
+    return np.abs(found.astype(np.int64) - exact)
+
+
+@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize("name", FILES)
+def test_what_the_network_sees_is_nearly_the_same(name: str, fit: str) -> None:
+    found = made(file(name), FITS[fit], "model", None)
+    exact = made(file(name), FITS[fit], "model", 1)
+    apart = differences(found.crop, exact.crop)
+    # Two filters, one after the other, are not quite the one that both are to be: where an edge is
+    # sharp, some levels. A shift by a fourth of the network's pixels would be a mean of 1 and more.
+    assert apart.mean() < 0.8
+    assert np.quantile(apart, 0.99) <= 6
+    assert apart.max() <= 24
+    assert found.frame == exact.frame
+
+
+@pytest.mark.parametrize("orientation", sorted(ORIENTATIONS))
+@pytest.mark.parametrize("reduced", [2, 4, 8])
+def test_the_crop_lies_where_it_lay(reduced: int, orientation: int) -> None:
+    """A ramp tells of a shift what a scene does not: so many levels, everywhere."""
+    # One pixel over a whole number of blocks: of the last reduced pixel, there is 1 of 8.
+    width, height = 1153 + 8 * 6, 1153
+    y, x = np.mgrid[:height, :width]
+    ramp = np.stack([x * 255 / (width - 1), y * 255 / (height - 1), 0 * x], -1)
+    data = jpeg(np.rint(ramp).astype(np.uint8), orientation, quality=98, subsampling=0)
+    exact, found = (made(data, SMALL, "model", step).crop.astype(float) for step in (1, reduced))
+    # A pixel of the network's has 255 / 48 = 5.3 levels. The ramps are even, so their means say
+    # where the crop lies: to a twentieth of a pixel.
+    shift = (found - exact)[..., :2].mean((0, 1)) / (255 / 48)
+    assert np.abs(shift).max() < 0.05
+
+
+@pytest.mark.parametrize("size", [100, 240, "original"])
+@pytest.mark.parametrize("name", ["a pixel over", "tall", "grey", "turned, 3", "turned, 6", "by 8"])
+def test_pictures_have_the_size_asked_for_and_show_the_same(name: str, size: Size) -> None:
+    header = decode.inspect(file(name), Limits(), 10**8)
+    reduced = reduction(header, SMALL, size)
+    assert (reduced > 1) is (size != "original")
+    found = made(file(name), SMALL, size, reduced)
+    exact = made(file(name), SMALL, size, 1)
+    assert found.view.frame == exact.view.frame
+    height, width = found.view.pixels.shape[:2]
+    assert (width, height) == (found.view.frame.width, found.view.frame.height)
+    if size != "original":
+        assert max(width, height) == size
+    apart = differences(found.view.pixels, exact.view.pixels)
+    # A picture may have the reduced photo's own pixels, where the exact one was averaged over
+    # others: grain and edges show that. That it lies where it lay is the next test's.
+    assert apart.mean() < 5
+    assert np.quantile(apart, 0.99) <= 32
+
+
+@pytest.mark.parametrize("orientation", sorted(ORIENTATIONS))
+def test_pictures_lie_where_they_lay(orientation: int) -> None:
+    width, height = 1153 + 8 * 6, 1153
+    y, x = np.mgrid[:height, :width]
+    ramp = np.stack([x * 255 / (width - 1), y * 255 / (height - 1), 0 * x], -1)
+    data = jpeg(np.rint(ramp).astype(np.uint8), orientation, quality=98, subsampling=0)
+    exact, found = (made(data, SMALL, 150, step).view.pixels.astype(float) for step in (1, 8))
+    # 255 / 150 levels a pixel.
+    shift = np.abs((found - exact)[..., :2].mean((0, 1)) / (255 / 150))
+    assert shift.max() < 0.1
+
+
+@pytest.mark.parametrize("reduced", [1, 2, 4, 8])
+@pytest.mark.parametrize("orientation", sorted(ORIENTATIONS))
+def test_a_reduced_photo_remembers_its_size(reduced: int, orientation: int) -> None:
+    width, height = 645, 487
+    data = file(f"turned, {orientation}")
+    photo = decode.decode(data, decode.inspect(data, Limits(), 10**8), reduced)
+    turned = orientation >= 5
+    assert photo.whole == ((height, width) if turned else (width, height))
+    # Of what is left over at the edges, a pixel too.
+    wide, high = -(-width // reduced), -(-height // reduced)
+    assert photo.upright.shape == ((wide, high, 3) if turned else (high, wide, 3))
+
+
+@pytest.mark.parametrize("end", [200, 5000, -2000, -2])
+def test_a_file_that_is_cut_off_is_refused_at_any_size(end: int) -> None:
+    header = decode.inspect(file("by 8"), Limits(), 10**8)
+    for reduced in (1, 2, 8):
+        with pytest.raises(RequestError) as caught:
+            decode.decode(file("by 8")[:end], header, reduced)
+        assert caught.value.code == "invalid_image"
+
+
+# A reply
+
+
+@pytest.fixture(scope="module")
+def pipeline(load: Callable[..., Pipeline]) -> Pipeline:
+    return load(preprocess={"resize": 48, "crop": 44}, precision="float32")
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """By how much each photo is reduced."""
+    found: list[int] = []
+    original = decode.reduction
+
+    def note(*arguments: Any) -> int:
+        found.append(original(*arguments))
+        return found[-1]
+
+    monkeypatch.setattr(decode, "reduction", note)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("options", "step"),
+    [
+        ({}, 4),
+        ({"outputs": "heatmap,mask"}, 4),
+        ({"size": "160"}, 4),
+        ({"size": "161"}, 2),
+        ({"size": "323"}, 1),
+        ({"size": "original"}, 1),
+        # Without a picture, what size it would have is all the same.
+        ({"size": "original", "outputs": "map,boxes"}, 4),
+        ({"size": "original", "explain": "false"}, 4),
+        ({"size": "8000", "outputs": "boxes"}, 4),
+    ],
+)
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_reply_tells_nothing_of_how_its_photo_was_decoded(
+    orientation: int,
+    options: dict[str, str],
+    step: int,
+    pipeline: Pipeline,
+    steps: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = jpeg(scene(641, 579), orientation)
+    (found,) = request_builders.answer(pipeline, request_builders.form(data, **options))
+    assert steps == [step]
+    monkeypatch.setattr(decode, "reduction", lambda *arguments: 1)
+    (exact,) = request_builders.answer(pipeline, request_builders.form(data, **options))
+
+    assert found["image"] == exact["image"]
+    assert (found["image"]["width"], found["image"]["height"]) == (641, 579)
+    assert found["image"]["orientation"] == orientation
+    scores = [[one["score"] for one in reply["predictions"]] for reply in (found, exact)]
+    assert scores[0] == pytest.approx(scores[1], abs=2e-3)
+    for one, other in zip(found["explanations"], exact["explanations"], strict=True):
+        assert one.keys() == other.keys()
+        for name in ("heatmap", "overlay", "mask"):
+            if name in one:
+                assert (one[name]["width"], one[name]["height"]) == (
+                    other[name]["width"], other[name]["height"],
+                )  # fmt: skip
+                assert decoded(one[name]).shape == decoded(other[name]).shape
+    assert json.dumps(found)

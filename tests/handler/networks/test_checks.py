@@ -1,0 +1,213 @@
+"""Networks that would be served without an error and explained wrongly are refused, in words."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from camserve.errors import SettingsError
+from camserve.networks.checks import check_network
+from tests.support.small_networks import pictures
+
+
+class Small(nn.Module):
+    """A seeded CNN of three classes; ``end`` is what becomes of its scores."""
+
+    def __init__(self, end: Callable[[Tensor], Any] = lambda scores: scores) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 8, 3, 2), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, 2), nn.ReLU()
+        )
+        self.fc = nn.Linear(8, 3)
+        self.end = end
+        self.eval()
+
+    def forward(self, photos: Tensor) -> Any:
+        return self.end(self.fc(self.body(photos).mean((2, 3))))
+
+
+def check(network: nn.Module, batch_size: int = 8) -> None:
+    check_network(network, ["body"], *pictures(64), batch_size)
+
+
+def cosine(network: Small) -> Small:
+    """Scores from -1 to 1, however strong the activations are."""
+    network.fc = nn.Sequential()
+    direction = torch.randn(8, 3)
+    network.end = lambda scores: F.normalize(scores) @ F.normalize(direction, dim=0)
+    return network
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        pytest.param(Small(), id="logits"),
+        pytest.param(Small(lambda scores: scores[:, :2]), id="two-classes"),
+        pytest.param(Small(F.relu), id="never-negative"),
+        pytest.param(Small(lambda scores: -F.relu(scores)), id="never-positive"),
+        # As an untrained network's may be: only stronger activations show that they are logits.
+        pytest.param(Small(lambda scores: 0.01 * scores + 0.4), id="between-0-and-1"),
+        pytest.param(Small(lambda scores: 1000 * scores), id="large"),
+        pytest.param(Small(lambda scores: 0 * scores), id="always-0"),
+        pytest.param(Small(lambda scores: (0 * scores).softmax(1)), id="always-a-third"),
+        # With a root or a logarithm, what is stronger than any activation gives no number.
+        pytest.param(Small(lambda scores: 0.1 * (scores + 2).sqrt()), id="a-root"),
+        pytest.param(cosine(Small()), id="cosines"),
+        pytest.param(Small(lambda scores: scores.double()), id="float64"),
+    ],
+)
+def test_logits_of_any_size_are_accepted(network: nn.Module) -> None:
+    check(network)
+
+
+@pytest.mark.parametrize(
+    ("end", "message"),
+    [
+        pytest.param(lambda scores: scores.softmax(1), "ends in a softmax", id="softmax"),
+        pytest.param(
+            lambda scores: scores.exp() / scores.exp().sum(1, keepdim=True),
+            "ends in a softmax", id="softmax-by-hand",
+        ),
+        pytest.param(
+            lambda scores: scores.softmax(0), "softmax over the batch", id="softmax-dim-0"
+        ),
+        pytest.param(torch.sigmoid, "ends in a sigmoid", id="sigmoid"),
+        pytest.param(
+            lambda scores: 1 / (1 + (-scores).exp()), "ends in a sigmoid", id="sigmoid-by-hand"
+        ),
+        pytest.param(F.hardsigmoid, "ends in a sigmoid or the like", id="hardsigmoid"),
+        pytest.param(lambda scores: scores.clamp(0, 1), "a sigmoid or the like", id="clamp"),
+        pytest.param(
+            lambda scores: scores.log_softmax(1), "ends in a log-softmax", id="log-softmax"
+        ),
+        pytest.param(lambda scores: scores[:, :1], "a single class is always 1", id="one-logit"),
+        pytest.param(F.dropout, "otherwise when it is asked again", id="dropout"),
+        pytest.param(
+            lambda scores: scores + 0.1 * torch.randn_like(scores),
+            "otherwise when it is asked again", id="noise",
+        ),
+        pytest.param(
+            lambda scores: scores - scores.mean(0), "otherwise in a batch: .*batchSize=1",
+            id="mean-of-the-batch",
+        ),
+        pytest.param(
+            lambda scores: scores - scores.cumsum(0) + scores, "otherwise in a batch", id="one-way"
+        ),
+        pytest.param(lambda scores: scores * float("nan"), "no finite numbers", id="nan"),
+        pytest.param(lambda scores: scores / 0, "no finite numbers", id="infinity"),
+        pytest.param(lambda scores: None, "gives: NoneType", id="nothing"),
+        pytest.param(lambda scores: scores.argmax(1), r"gives: int64 tensor \(1,\)", id="a-class"),
+        pytest.param(
+            lambda scores: scores[:, :, None, None], r"tensor \(1, 3, 1, 1\)", id="four-axes"
+        ),
+        pytest.param(
+            lambda scores: (scores, scores[:, :2]),
+            r"gives: tuple of 2 \(float32 tensor \(1, 3\), float32 tensor \(1, 2\)\)", id="tuple",
+        ),
+        pytest.param(
+            lambda scores: {"out": scores, "aux": [scores]},
+            r"gives: dict of 2 \(out: float32 tensor \(1, 3\), aux: list of 1", id="dict",
+        ),
+        pytest.param(lambda scores: scores.no_such, "AttributeError: .*'no_such'", id="raises"),
+        pytest.param(lambda scores: sys.exit(0), "SystemExit: 0", id="exits"),
+        pytest.param(
+            lambda scores: scores.view(1, 3), r"batch of shape \(6, 3, 64, 64\).*batchSize=1",
+            id="one-photo-at-a-time",
+        ),
+    ],
+)  # fmt: skip
+def test_a_network_that_would_be_explained_wrongly_is_refused(
+    end: Callable[[Tensor], Any], message: str
+) -> None:
+    with pytest.raises(SettingsError, match=f"(?s){message}"):
+        check(Small(end))
+
+
+def test_batch_statistics_are_refused() -> None:
+    network = Small()
+    network.body[1] = nn.BatchNorm2d(8, track_running_stats=False).eval()
+    with pytest.raises(SettingsError, match=r"otherwise in a batch: .* running statistics"):
+        check(network)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        pytest.param(lambda scores: scores - scores.mean(0) + scores[:1], id="mixes"),
+        pytest.param(lambda scores: scores.view(1, 3), id="one-photo-at-a-time"),
+    ],
+)
+def test_what_is_wrong_in_a_batch_alone_is_accepted_where_there_are_none(
+    end: Callable[[Tensor], Tensor],
+) -> None:
+    check(Small(end), batch_size=1)
+
+
+def test_a_softmax_over_a_batch_of_one_is_refused() -> None:
+    with pytest.raises(SettingsError, match="softmax over the batch"):
+        check(Small(lambda scores: scores.softmax(0)), batch_size=1)
+
+
+class OneChannel(Small):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body[0] = nn.Conv2d(1, 8, 3, 2)
+
+
+class TwoInputs(Small):
+    def forward(self, photos: Tensor, more: Tensor) -> Any:
+        return super().forward(photos + more)
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (OneChannel(), r"shape \(1, 3, 64, 64\): RuntimeError: .*1 channels.*but got 3"),
+        (TwoInputs(), r"TypeError: .*missing 1 required positional argument: 'more'"),
+    ],
+)
+def test_a_network_that_takes_no_photo_is_refused(network: nn.Module, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        check(network)
+
+
+class Twins(Small):
+    """It looks at each photo twice, as test-time augmentation does."""
+
+    def forward(self, photos: Tensor) -> Any:
+        both = self.body(torch.cat([photos, photos.flip(3)])).mean((2, 3))
+        return self.fc(both[: len(photos)] + both[len(photos) :])
+
+
+def test_a_layer_with_more_rows_than_photos_is_refused() -> None:
+    with pytest.raises(SettingsError, match="'body' gives 12 rows for 6 photos"):
+        check(Twins())
+
+
+def test_where_a_forward_fails_is_told() -> None:
+    with pytest.raises(SettingsError, match=r"\(test_network_checks\.py, line \d+\)"):
+        check(Small(lambda scores: scores.no_such))
+
+
+@pytest.mark.parametrize("inplace", ["input", "activations"])
+def test_what_changes_its_input_in_place_is_judged_by_its_own_answers(inplace: str) -> None:
+    network = Small()
+    if inplace == "input":
+        network.body = nn.Sequential(nn.ReLU(inplace=True), *network.body)
+    else:
+        network.body[2] = nn.ReLU(inplace=True)
+    check(network)
+
+
+def test_hooks_are_taken_off() -> None:
+    network = Small(torch.sigmoid)
+    with pytest.raises(SettingsError, match="sigmoid"):
+        check(network)
+    assert sum(len(module._forward_hooks) for module in network.modules()) == 0

@@ -1,0 +1,211 @@
+"""Architectures, weights, preprocessing: what fits loads, what does not says why."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torch.testing import assert_close
+
+from camserve.errors import SettingsError
+from camserve.networks.classifier import Network, build
+from camserve.pipeline import Pipeline
+from camserve.settings import Settings
+from tests.support import color_resnet
+
+CPU = torch.device("cpu")
+
+
+# Architectures
+
+
+@pytest.mark.parametrize(
+    ("arch", "kwargs", "classes"),
+    [
+        ("mobilenet_v3_small", {}, 3),
+        ("mobilenet_v3_small", {"dropout": 0.5}, 3),
+        ("torchvision.models:mobilenet_v3_small", {"num_classes": 4}, 4),
+        ("torchvision:models.mobilenet_v3_small", {"num_classes": 4}, 4),
+        (
+            "efficientnet_lite_pytorch:EfficientNet.from_name",
+            {"model_name": "efficientnet-lite0"},
+            1000,
+        ),
+    ],
+)
+def test_an_architecture_is_a_torchvision_name_or_an_import_path(
+    arch: str, kwargs: dict[str, Any], classes: int
+) -> None:
+    network = build(arch, kwargs, 3).eval()
+    with torch.no_grad():
+        assert network(torch.zeros(1, 3, 32, 32)).shape == (1, classes)
+
+
+def test_the_constructors_arguments_reach_it() -> None:
+    network = build("mobilenet_v3_small", {"dropout": 0.5}, 3)
+    assert [module.p for module in network.modules() if isinstance(module, nn.Dropout)] == [0.5]
+
+
+@pytest.mark.parametrize(
+    ("arch", "kwargs", "message"),
+    [
+        ("resnet49", {}, "no classifier of that name; .* nearest names: .*resnet"),
+        ("ResNet49", {}, "nearest names: .*resnet"),
+        ("fcn_resnet50", {}, "torchvision's segmentation networks; .* an image classifier"),
+        ("fasterrcnn_resnet50_fpn", {}, "torchvision's detection networks"),
+        ("r3d_18", {}, "torchvision's video networks"),
+        ("raft_small", {}, "torchvision's optical_flow networks"),
+        ("quantized_resnet50", {}, "torchvision's quantization networks"),
+        ("", {}, "cannot be built"),
+        ("resnet18", {"depth": 3}, "depth"),
+        ("resnet18", {"num_classes": "two"}, "cannot be built"),
+        ("resnet18", {"num_classes": -2}, "negative dimension"),
+        ("resnet18", {"replace_stride_with_dilation": [True]}, "replace_stride_with_dilation"),
+        ("no.such.module:Net", {}, "No module named 'no'"),
+        ("torchvision.models:resnet49", {}, "resnet49"),
+        ("torchvision.models:", {}, "cannot be built"),
+        (":resnet18", {}, "cannot be built"),
+        ("torchvision.models:resnet18", {"depth": 3}, "depth"),
+        ("builtins:str", {}, "gives str, not a torch module"),
+        ("torch.nn:Linear", {}, "in_features"),
+        ("efficientnet_lite_pytorch:EfficientNet.from_name", {"model_name": "lite9"}, "lite0"),
+    ],
+)
+def test_what_cannot_be_built_says_why(arch: str, kwargs: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=f"(?s)arch '{arch}'.*{message}"):
+        build(arch, kwargs, 2)
+
+
+# Weights
+
+MOBILENET = {"arch": "mobilenet_v3_small", "layer": "features.12"}
+
+
+def archive(directory: Path, classes: int = 3, labels: int = 3) -> Settings:
+    save_file(build("mobilenet_v3_small", {}, classes).state_dict(), directory / "w.safetensors")
+    (directory / "labels.json").write_text(json.dumps([f"class {n}" for n in range(labels)]))
+    return Settings.from_yaml({"handler": {**MOBILENET, "weights": "w.safetensors"}})
+
+
+def test_a_network_loads_ready_to_serve(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    settings = archive(tmp_path)
+    torch.manual_seed(3)
+    expected = build("mobilenet_v3_small", {}, 3).eval()
+    torch.manual_seed(4)
+    network = Network.load(settings, tmp_path, CPU)
+    assert not network.module.training
+    assert network.labels.names == ("class 0", "class 1", "class 2")
+    assert network.device == CPU
+    assert network.sha256 == hashlib.sha256((tmp_path / "w.safetensors").read_bytes()).hexdigest()
+    inputs = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        assert_close(network.module(inputs), expected(inputs))
+
+
+def test_weights_are_held_to_the_hash_that_was_packed(tmp_path: Path) -> None:
+    settings = archive(tmp_path)
+    found = Network.load(settings, tmp_path, CPU).sha256
+    packed = settings.model_copy(update={"weights_sha256": found})
+    assert Network.load(packed, tmp_path, CPU).sha256 == found
+    file = tmp_path / "w.safetensors"
+    data = bytearray(file.read_bytes())
+    # One bit of one number: it would load, and answer a little differently.
+    data[-1] ^= 1
+    file.write_bytes(data)
+    Network.load(settings, tmp_path, CPU)
+    with pytest.raises(SettingsError, match=rf"not those that were packed: .* {found}$"):
+        Network.load(packed, tmp_path, CPU)
+
+
+def missing(directory: Path) -> None:
+    (directory / "w.safetensors").unlink()
+
+
+def a_pickle(directory: Path) -> None:
+    torch.save({"a": torch.zeros(1)}, directory / "w.safetensors")
+
+
+def empty(directory: Path) -> None:
+    (directory / "w.safetensors").write_bytes(b"")
+
+
+def cut_off(directory: Path) -> None:
+    path = directory / "w.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def of_another_arch(directory: Path) -> None:
+    save_file(build("shufflenet_v2_x0_5", {}, 3).state_dict(), directory / "w.safetensors")
+
+
+def with_one_too_many(directory: Path) -> None:
+    state = build("mobilenet_v3_small", {}, 3).state_dict()
+    save_file({**state, "extra": torch.zeros(1)}, directory / "w.safetensors")
+
+
+def with_one_too_few(directory: Path) -> None:
+    state = build("mobilenet_v3_small", {}, 3).state_dict()
+    del state["classifier.3.bias"]
+    save_file(state, directory / "w.safetensors")
+
+
+def of_another_shape(directory: Path) -> None:
+    state = build("mobilenet_v3_small", {}, 3).state_dict()
+    save_file({**state, "features.0.0.weight": torch.zeros(1, 3)}, directory / "w.safetensors")
+
+
+def for_more_classes(directory: Path) -> None:
+    save_file(build("mobilenet_v3_small", {}, 7).state_dict(), directory / "w.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (missing, "No such file"),
+        (a_pickle, "header"),
+        (empty, "header"),
+        (cut_off, "incomplete|metadata"),
+        (of_another_arch, "Missing key"),
+        (with_one_too_many, 'Unexpected key.*"extra"'),
+        (with_one_too_few, 'Missing key.*"classifier.3.bias"'),
+        (of_another_shape, 'size mismatch for "features.0.0.weight"'),
+        (for_more_classes, 'size mismatch for "classifier.3'),
+    ],
+)
+def test_weights_that_do_not_fit_stop_the_load(
+    spoil: Callable[[Path], None], message: str, tmp_path: Path
+) -> None:
+    settings = archive(tmp_path)
+    spoil(tmp_path)
+    what = "weights w.safetensors do not fit mobilenet_v3_small with 3 classes"
+    with pytest.raises(SettingsError, match=f"(?s){what}: .*({message})"):
+        Network.load(settings, tmp_path, CPU)
+
+
+# Preprocessing
+
+
+def test_pixels_are_normalised_as_the_weights_want_them(colours: Pipeline) -> None:
+    crops = np.zeros((2, 4, 5, 3), np.uint8)
+    crops[0, 1, 2] = 255, 51, 102
+    crops[1] = 128, 128, 128
+    values = colours.network.normalise(crops)
+
+    assert values.shape == (2, 3, 4, 5)
+    assert values.dtype == torch.float32
+    expected = ((crops / 255 - color_resnet.MEAN.numpy()) / color_resnet.STD.numpy()).transpose(
+        0, 3, 1, 2
+    )
+    assert_close(values, torch.from_numpy(expected).float(), rtol=0, atol=1e-6)
+    # By hand: (1 - 0.485) / 0.229, (0.2 - 0.456) / 0.224, (0.4 - 0.406) / 0.225.
+    by_hand = torch.tensor([2.248908, -1.142857, -0.026667])
+    assert_close(values[0, :, 1, 2], by_hand, rtol=0, atol=1e-6)

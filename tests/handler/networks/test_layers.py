@@ -1,0 +1,157 @@
+"""Which module is explained, and whether what it gives is a grid over the photo."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torchvision import models
+
+from camserve.errors import SettingsError
+from camserve.networks.classifier import build
+from camserve.networks.layers import check_grid, default_layer, find_layer, halves_changed
+from tests.support.small_networks import GRIDS, hooks_of, pictures
+
+
+def outputs_of(network: nn.Module, layer: str, side: int) -> Tensor:
+    """What a layer gives for the five photos that :func:`check_grid` judges by."""
+    kept: list[Tensor] = []
+    hook = find_layer(network, layer).register_forward_hook(lambda *call: kept.append(call[2]))
+    with torch.no_grad():
+        network(halves_changed(*pictures(side)))
+    hook.remove()
+    (outputs,) = kept
+    return outputs
+
+
+# By name
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [("layer4.9", "layer4.1"), ("layer_4.1", "layer4.1"), ("layer4[-1]", "layer4.1")],
+)
+def test_a_wrong_name_is_answered_with_near_ones(name: str, nearest: str) -> None:
+    network = build("resnet18", {}, 5).eval()
+    with pytest.raises(SettingsError) as error:
+        find_layer(network, name)
+    listed = str(error.value).split("nearest names: ")[1].split(", ")
+    assert nearest in listed
+    assert all(network.get_submodule(near) for near in listed)
+
+
+# The default
+
+
+def test_a_network_without_a_grid_has_no_default_layer() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 3)).double()
+    with pytest.raises(SettingsError, match=r"no module .* grid"):
+        default_layer(network, GRIDS)
+    assert hooks_of(network) == 0
+
+
+def test_a_swin_has_the_grid_that_it_makes_of_its_last_norm() -> None:
+    network = build("swin_t", {}, 3).eval()
+    assert default_layer(network, pictures(64)[0]) == "permute"
+
+
+def test_a_vision_transformer_has_no_default_layer() -> None:
+    network = models.vit_b_16(weights=None, num_classes=3, image_size=64).eval()
+    with pytest.raises(SettingsError, match=r"tokens \('encoder': \(1, 17, 768\)\).*--layer"):
+        default_layer(network, pictures(64)[0])
+    assert hooks_of(network) == 0
+
+
+# A grid
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    ("arch", "layer", "side"),
+    [
+        ("resnet18", "layer4.1", 96),
+        ("resnet18", "layer1.0", 96),
+        ("mobilenet_v3_small", "features.12", 96),
+        ("efficientnet_v2_s", "features.7", 96),
+        ("regnet_x_400mf", "trunk_output.block4", 96),
+        ("swin_t", "permute", 96),
+        # It mixes all places of the photo.
+        ("maxvit_t", "blocks.3", 224),
+        ("vit_b_16", "conv_proj", 224),
+    ],
+)
+def test_what_lies_over_the_photo_is_a_grid(arch: str, layer: str, side: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    network = build(arch, {}, 3).eval()
+    check_grid(layer, outputs_of(network, layer, side))
+
+
+def patches(side: int = 128) -> Tensor:
+    """(5, 48, 8, 8): the five photos in patches."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        return nn.Conv2d(3, 48, 16, 16)(halves_changed(*pictures(side)))
+
+
+def attention(grid: Tensor) -> Tensor:
+    """(5, 48, h, w) -> (5, 3, 1 + h * w, 16): heads, a class token before the others, features."""
+    tokens = grid.flatten(2).transpose(1, 2)
+    heads = tokens.unflatten(2, (3, 16)).transpose(1, 2)
+    return torch.cat([torch.ones_like(heads[:, :, :1]), heads], dim=2)
+
+
+NO_GRIDS = {
+    "channels last": (lambda grid: grid.permute(0, 2, 3, 1), "channels last"),
+    "attention": (attention, "does not move along its last two axes"),
+    "attention, features first": (
+        lambda grid: attention(grid).transpose(2, 3), "does not move along its last two axes"
+    ),
+    "columns first": (lambda grid: grid.transpose(2, 3), "does not move along its last two axes"),
+    "rows in disorder": (
+        lambda grid: grid[:, :, [3, 0, 6, 4, 1, 7, 2, 5]], "does not move along its last two axes"
+    ),
+    "tokens": (lambda grid: grid.flatten(2).transpose(1, 2), "tokens"),
+    "a single cell": (lambda grid: grid.mean((2, 3), keepdim=True), "a single cell"),
+    "a single cell, channels last": (
+        lambda grid: grid.mean((2, 3))[:, None, None], "does not move along its last two axes"
+    ),
+    "a vector": (lambda grid: grid.mean((2, 3)), "no rows and columns"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", NO_GRIDS)
+def test_what_does_not_lie_over_the_photo_is_refused(kind: str) -> None:
+    make, message = NO_GRIDS[kind]
+    outputs = make(patches())
+    shape = str((1, *outputs.shape[1:])).replace("(", r"\(").replace(")", r"\)")
+    with pytest.raises(SettingsError, match=rf"'stem' must give .*, not {shape}: .*{message}"):
+        check_grid("stem", outputs)
+
+
+def test_what_somebody_says_to_be_a_grid_is_held_to_its_shape_alone() -> None:
+    grid = patches()
+    check_grid("stem", grid.transpose(2, 3), layout="grid")
+    with pytest.raises(SettingsError, match=r"--set handler\.layout=grid says so"):
+        check_grid("stem", grid.transpose(2, 3))
+    for outputs in (grid.flatten(2), grid.mean((2, 3), keepdim=True)):
+        with pytest.raises(SettingsError, match="must give activations"):
+            check_grid("stem", outputs, layout="grid")
+
+
+def test_what_lies_over_the_photo_is_a_grid_in_any_shape() -> None:
+    grid = patches()
+    check_grid("stem", grid)
+    check_grid("stem", grid[..., :5])
+    check_grid("stem", grid[:, :1])
+    # A single row, and a single column.
+    check_grid("stem", grid.mean(2, keepdim=True))
+    check_grid("stem", grid.mean(3, keepdim=True))
+    check_grid("stem", 1e6 * grid)
+    check_grid("stem", 1e-6 * grid)
+
+
+def test_of_what_never_changes_the_shape_alone_tells() -> None:
+    check_grid("stem", torch.zeros(5, 4, 3, 3))
+    check_grid("stem", torch.zeros(5, 4, 3, 9), aspect=1 / 3)
+    with pytest.raises(SettingsError, match="does not move"):
+        check_grid("stem", torch.zeros(5, 3, 65, 16))

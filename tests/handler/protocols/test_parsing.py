@@ -1,0 +1,395 @@
+"""Every way in which a request carries its photo and options, and every way to get it wrong."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from camserve.errors import RequestError
+from camserve.options import Options
+from camserve.protocols.parsing import FORM_IMAGES, JSON_IMAGES, Instance, Request, Row, read
+from camserve.protocols.schema import Plain
+from camserve.settings import Settings
+
+SETTINGS = Settings()
+PHOTO = b"\xff\xd8\xff photo"
+B64 = base64.b64encode(PHOTO).decode()
+JSON = {"content-type": "application/json"}
+URLENCODED = {"content-type": "application/x-www-form-urlencoded; charset=UTF-8"}
+
+
+def explain(text):
+    return {"x-explain": text}
+
+
+def one(row, settings=SETTINGS):
+    """The one photo of a plain request, or the error that refuses it."""
+    request = read(row, settings)
+    assert isinstance(request.envelope, Plain)
+    if isinstance(request.instances, RequestError):
+        return request.instances
+    (instance,) = request.instances
+    return instance
+
+
+# What is understood
+
+
+@pytest.mark.parametrize(
+    ("row", "options"),
+    [
+        pytest.param(Row({"body": bytearray(PHOTO)}, {"content-type": "image/jpeg"}), {}, id="raw"),
+        pytest.param(Row({"body": PHOTO}, {}), {}, id="raw-untyped"),
+        pytest.param(Row({"data": PHOTO}, {}), {}, id="form-data"),
+        pytest.param(Row({"body": PHOTO, "top_k": b"3"}, {}), {"top_k": 3}, id="form-body"),
+        pytest.param(Row({"image": PHOTO}, {}), {}, id="form-image"),
+        pytest.param(
+            Row({"data": PHOTO, "target": b"285", "outputs": b"overlay", "explain": b"false"}, {}),
+            {"target": 285, "outputs": ("overlay",), "explain": False},
+            id="form-fields",
+        ),
+        pytest.param(
+            Row({"data": PHOTO, "target": "Häher".encode()}, {}),
+            {"target": "Häher"},
+            id="form-label",
+        ),
+        pytest.param(
+            Row({"data": PHOTO, "options": b'{"target": 285, "alpha": 0.5}'}, {}),
+            {"target": 285, "alpha": 0.5},
+            id="form-options",
+        ),
+        pytest.param(
+            Row({"data": PHOTO, "options": {"alpha": 0.5}}, {}),
+            {"alpha": 0.5},
+            id="form-options-parsed-by-the-server",
+        ),
+        pytest.param(
+            Row({"data": PHOTO, "options": b'{"target": 285}', "alpha": b"0.5"}, {}),
+            {"target": 285, "alpha": 0.5},
+            id="form-options-and-field",
+        ),
+        pytest.param(
+            Row({"data": B64.encode(), "target": b"285"}, URLENCODED),
+            {"target": 285},
+            id="urlencoded",
+        ),
+        pytest.param(
+            Row({"body": {"image": {"b64": B64}, "target": 285}}, JSON),
+            {"target": 285},
+            id="json-image-object",
+        ),
+        pytest.param(Row({"body": {"image": B64}}, JSON), {}, id="json-image"),
+        pytest.param(Row({"body": {"data": B64}}, JSON), {}, id="json-data"),
+        pytest.param(Row({"body": {"data": {"b64": B64}}}, JSON), {}, id="json-data-object"),
+        pytest.param(Row({"body": {"b64": B64}}, JSON), {}, id="json-b64"),
+        pytest.param(
+            Row({"body": {"b64": B64, "outputs": ["overlay"], "explain": False}}, JSON),
+            {"outputs": ("overlay",), "explain": False},
+            id="json-typed-options",
+        ),
+        pytest.param(
+            Row({"body": {"b64": B64, "target": ["red", 1, "top:2"], "size": 512}}, JSON),
+            {"target": ("red", 1, "top:2"), "size": 512},
+            id="json-list-of-targets",
+        ),
+        pytest.param(
+            Row({"data": PHOTO, "target": b'["red", 1]', "size": b"512", "threshold": b"0"}, {}),
+            {"target": ("red", 1), "size": 512, "threshold": 0},
+            id="form-list-of-targets",
+        ),
+        pytest.param(
+            Row({"data": PHOTO, "method": b"gradcam  ", "layer": b"layer4.2,layer4.2"}, {}),
+            {"method": "gradcam++", "layer": ("layer4.2",)},
+            id="form-whose-pluses-were-not-escaped",
+        ),
+        pytest.param(
+            Row({"data": PHOTO, "target": b"Egyptian cat", "top_k": b"1"}, {}),
+            {"target": "Egyptian cat", "top_k": 1},
+            id="grpc",
+        ),
+        pytest.param(
+            Row({"body": PHOTO, "model_name": b"m", "model_version": b"1.0", "top_k": b"2"}, {}),
+            {"top_k": 2},
+            id="invocations",
+        ),
+        pytest.param(
+            Row({"body": {"image": B64, "alpha": 0.5}, "model_name": b"m", "top_k": b"2"}, JSON),
+            {"top_k": 2, "alpha": 0.5},
+            id="invocations-json",
+        ),
+        pytest.param(
+            Row({"body": PHOTO}, {}, "target=285,outputs=heatmap,overlay"),
+            {"target": 285, "outputs": ("heatmap", "overlay")},
+            id="path-list",
+        ),
+        pytest.param(
+            Row({"body": PHOTO}, {}, "target=red,blue-red,top:2,size=original"),
+            {"target": "red,blue-red,top:2", "size": "original"},
+            id="path-list-of-targets",
+        ),
+        pytest.param(
+            Row({"body": PHOTO}, {}, "/target=tiger, tabby, alpha=0.5/"),
+            {"target": "tiger, tabby", "alpha": 0.5},
+            id="path-label-with-a-comma",
+        ),
+        pytest.param(
+            Row({"body": PHOTO}, explain('{"target": 285, "outputs": ["overlay"]}')),
+            {"target": 285, "outputs": ("overlay",)},
+            id="header",
+        ),
+        pytest.param(
+            Row({"data": PHOTO, "top_k": b"2"}, explain('{"alpha": 0.5}'), "target=285"),
+            {"top_k": 2, "alpha": 0.5, "target": 285},
+            id="several-sources",
+        ),
+        pytest.param(
+            Row({"data": PHOTO, "target": b"285"}, {}, "target=285"),
+            {"target": 285},
+            id="two-sources-agree",
+        ),
+    ],
+)
+def test_photo_and_options_are_found(row, options):
+    assert one(row) == Instance(PHOTO, Options(**{"layer": (SETTINGS.layer,), **options}))
+
+
+@pytest.mark.parametrize(
+    ("path", "must_explain", "expected"),
+    [
+        pytest.param("", False, False, id="as-the-operator-says"),
+        pytest.param("explain=true", False, True, id="as-asked"),
+        pytest.param("", True, True, id="call-for-explanations"),
+        pytest.param("explain=true", True, True, id="call-for-explanations-says-so"),
+    ],
+)
+def test_explain_where_the_operator_defaults_to_none(path, must_explain, expected):
+    operator = Settings(defaults=Options(explain=False))
+    row = Row({"body": PHOTO}, {}, path, must_explain)
+    assert one(row, operator).options.explain is expected
+
+
+def test_a_header_may_hold_utf_8_which_http_reads_as_latin_1():
+    header = json.dumps({"target": "grün"}, ensure_ascii=False).encode().decode("latin-1")
+    row = Row({"body": b"photo"}, {"content-type": "image/png", "x-explain": header})
+    assert one(row).options.target == "grün"
+    # Latin-1 that is no UTF-8 is read as it is.
+    row = Row({"body": b"photo"}, {"content-type": "image/png", "x-explain": '{"target": "grün"}'})
+    assert one(row).options.target == "grün"
+
+
+def test_a_form_need_not_escape_the_plus_of_base64():
+    photo = b"\xfb\xef\xbe photo"
+    form = {"data": base64.b64encode(photo).decode().replace("+", " ").encode()}
+    assert b"+" in base64.b64encode(photo)
+    assert one(Row(form, {"content-type": "application/x-www-form-urlencoded"})).image == photo
+
+
+def test_call_for_explanations_refuses_to_go_without():
+    refusal = one(Row({"body": PHOTO}, {}, "explain=false", must_explain=True))
+    assert refusal.code == "conflicting_options"
+    assert "explain" in refusal.message
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("row", "code"),
+    [
+        pytest.param(Row({}, {}), "missing_image", id="nothing"),
+        pytest.param(Row({"target": b"285"}, {}), "missing_image", id="options-only"),
+        pytest.param(Row({"body": {"target": 285}}, JSON), "missing_image", id="json-options-only"),
+        pytest.param(Row({"body": {}}, JSON), "missing_image", id="json-nothing"),
+        pytest.param(Row({"body": b""}, {}), "missing_image", id="empty"),
+        pytest.param(Row({"body": {"b64": ""}}, JSON), "missing_image", id="json-empty"),
+        pytest.param(Row({"data": PHOTO, "image": PHOTO}, {}), "invalid_request", id="two-photos"),
+        pytest.param(
+            Row({"body": {"image": B64, "b64": B64}}, JSON), "invalid_request", id="json-two-photos"
+        ),
+        pytest.param(Row({"body": {"image": 1}}, JSON), "invalid_request", id="photo-number"),
+        pytest.param(Row({"body": {"image": None}}, JSON), "invalid_request", id="photo-null"),
+        pytest.param(Row({"body": {"image": [B64]}}, JSON), "invalid_request", id="photo-list"),
+        pytest.param(
+            Row({"body": {"image": {"b64": None}}}, JSON), "invalid_request", id="photo-b64-null"
+        ),
+        pytest.param(
+            Row({"body": {"image": {"b64": B64, "url": "x"}}}, JSON),
+            "invalid_request",
+            id="photo-with-more-keys",
+        ),
+        pytest.param(Row({"body": {"b64": "a"}}, JSON), "invalid_base64", id="base64-cut"),
+        pytest.param(Row({"body": {"b64": "é" + B64}}, JSON), "invalid_base64", id="base64-accent"),
+        pytest.param(Row({"body": {"b64": B64[:-1]}}, JSON), "invalid_base64", id="base64-padding"),
+        pytest.param(
+            Row({"body": {"b64": f"{B64[:8]}\n{B64[8:]}"}}, JSON),
+            "invalid_base64",
+            id="base64-line-break",
+        ),
+        pytest.param(
+            Row({"body": {"b64": f"data:image/jpeg;base64,{B64}"}}, JSON),
+            "invalid_base64",
+            id="base64-data-url",
+        ),
+        pytest.param(
+            Row({"data": b"not base64"}, URLENCODED), "invalid_base64", id="urlencoded-no-base64"
+        ),
+        # TorchServe hands on as bytes what it could not parse.
+        pytest.param(Row({"body": b'{"b64": '}, JSON), "invalid_json", id="json-broken"),
+        pytest.param(Row({"body": None}, JSON), "invalid_request", id="json-null"),
+        pytest.param(Row({"body": True}, JSON), "invalid_request", id="json-boolean"),
+        pytest.param(Row({"body": 7}, JSON), "invalid_request", id="json-number"),
+        pytest.param(Row({"body": float("nan")}, JSON), "invalid_request", id="json-nan"),
+        pytest.param(Row({"body": B64}, JSON), "invalid_request", id="json-string"),
+        pytest.param(Row({"body": [{"b64": B64}]}, JSON), "invalid_request", id="json-list"),
+        pytest.param(Row({"data": PHOTO, "traget": b"1"}, {}), "unknown_option", id="field"),
+        pytest.param(
+            Row({"body": {"b64": B64, "traget": 1}}, JSON), "unknown_option", id="json-key"
+        ),
+        pytest.param(Row({"body": PHOTO}, {}, "285"), "unknown_option", id="path-no-pair"),
+        pytest.param(Row({"body": PHOTO}, {}, "=285"), "unknown_option", id="path-no-name"),
+        pytest.param(Row({"data": PHOTO, "target": b"\xff"}, {}), "invalid_option", id="not-utf-8"),
+        pytest.param(Row({"data": PHOTO, "alpha": b"2"}, {}), "invalid_option", id="out-of-range"),
+        pytest.param(Row({"data": PHOTO, "options": b"{"}, {}), "invalid_json", id="options"),
+        pytest.param(
+            Row({"data": PHOTO, "options": b"\xff"}, {}), "invalid_json", id="options-not-utf-8"
+        ),
+        pytest.param(
+            Row({"data": PHOTO, "options": b"[285]"}, {}), "invalid_json", id="options-list"
+        ),
+        pytest.param(Row({"body": PHOTO}, explain("")), "invalid_json", id="header-empty"),
+        pytest.param(Row({"body": PHOTO}, explain("target=285")), "invalid_json", id="header-text"),
+        pytest.param(Row({"body": PHOTO}, explain("null")), "invalid_json", id="header-null"),
+        pytest.param(
+            Row({"body": PHOTO}, explain('{"target":' + "[" * 60_000)),
+            "invalid_json",
+            id="header-bottomless",
+        ),
+        pytest.param(
+            Row({"body": PHOTO}, {}, "target=285,target=286"),
+            "conflicting_options",
+            id="path-twice",
+        ),
+        pytest.param(
+            Row({"data": PHOTO, "target": b"285"}, {}, "target=286"),
+            "conflicting_options",
+            id="path-and-field",
+        ),
+        pytest.param(
+            Row({"body": PHOTO}, explain('{"alpha": 0.5}'), "alpha=0.4"),
+            "conflicting_options",
+            id="path-and-header",
+        ),
+        pytest.param(
+            Row({"data": PHOTO, "options": b'{"top_k": 1}', "top_k": b"2"}, {}),
+            "conflicting_options",
+            id="options-and-field",
+        ),
+        pytest.param(
+            Row({"body": {"b64": B64, "top_k": 1}, "top_k": b"2"}, JSON),
+            "conflicting_options",
+            id="json-and-query",
+        ),
+    ],
+)
+def test_bad_request_is_refused_with_its_code(row, code):
+    assert one(row).code == code
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        (B64[:-1], "cut short"),
+        (B64[:8] + "==" + B64[8:], "padded amiss"),
+        (f"{B64[:8]}\n{B64[8:]}", r"holds '\n'"),
+        (f"data:image/jpeg;base64,{B64}", "holds ':'"),
+        ("é" + B64, "holds 'é'"),
+    ],
+)
+def test_broken_base64_is_said_to_be_broken_where_it_is(text, wrong):
+    assert wrong in one(Row({"body": {"b64": text}}, JSON)).message
+
+
+LONG = "x" * 1_000_000
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        pytest.param(Row({LONG: b"1"}, {}), id="field-without-photo"),
+        pytest.param(Row({"data": PHOTO, LONG: b"\xff"}, {}), id="field-not-utf-8"),
+        pytest.param(Row({"body": {"b64": B64, LONG: 1}, LONG: b"2"}, JSON), id="given-twice"),
+        pytest.param(Row({"data": PHOTO, "alpha": LONG.encode()}, {}), id="value"),
+        pytest.param(Row({"body": {"b64": B64, "alpha": LONG}, "alpha": b"1"}, JSON), id="values"),
+    ],
+)
+def test_message_stays_short_for_a_huge_request(row):
+    assert len(one(row).message) < 500
+
+
+def test_message_is_utf_8_whatever_a_json_body_escapes():
+    # A reply that cannot be encoded would fail the whole batch.
+    assert one(Row({"body": json.loads(r'{"\ud800": 1}')}, JSON)).message.encode()
+
+
+texts = st.text(st.characters(), max_size=12)
+options = st.sampled_from([*Options.model_fields, "options", "model_name"])
+photos = st.sampled_from([PHOTO, B64.encode(), B64, b"", {"b64": B64}, {"b64": None}])
+values = st.sampled_from(["285", "heatmap,overlay", "true", "0.5", "jet", "png", "{}"])
+leaves = st.none() | st.booleans() | st.integers() | st.floats() | texts | values
+json_values = st.recursive(
+    leaves, lambda inner: st.lists(inner) | st.dictionaries(options | texts, inner), max_leaves=6
+)
+json_objects = st.builds(
+    lambda photo, beside: photo | beside,
+    st.dictionaries(st.sampled_from(JSON_IMAGES), st.just(B64) | json_values, max_size=1),
+    st.dictionaries(options | texts, json_values, max_size=2),
+)
+elements = st.lists(json_objects | json_values | st.just(B64), max_size=3)
+tensors = st.fixed_dictionaries(
+    {},
+    optional={
+        "name": st.just("image") | options | json_values,
+        "datatype": st.sampled_from(["BYTES", "FP32"]) | json_values,
+        "shape": st.just([1]) | json_values,
+        "data": st.just([B64]) | json_values,
+        "parameters": json_objects | json_values,
+    },
+)
+more = {"parameters": json_objects | json_values, "id": texts | json_values, "x": leaves}
+kserve_bodies = st.fixed_dictionaries(
+    {"instances": elements | json_values}, optional=more
+) | st.fixed_dictionaries(
+    {"inputs": st.lists(tensors, max_size=3) | json_values},
+    optional={**more, "outputs": st.lists(tensors, max_size=2) | json_values},
+)
+form_fields = st.builds(
+    lambda photo, beside: photo | beside,
+    st.dictionaries(st.sampled_from(FORM_IMAGES), photos, max_size=1),
+    st.dictionaries(options | texts, values.map(str.encode) | st.binary() | leaves, max_size=2),
+)
+field_dicts = form_fields | st.fixed_dictionaries(
+    {"body": json_objects | json_values | kserve_bodies},
+    optional={"top_k": st.just(b"2"), "alpha": st.binary()},
+)
+header_dicts = st.fixed_dictionaries(
+    {},
+    optional={
+        "x-explain": texts | json_objects.map(json.dumps),
+        "content-type": st.sampled_from(["image/png", *JSON.values(), *URLENCODED.values()]),
+    },
+)
+paths = st.just("") | texts | st.lists(st.tuples(options, values).map("=".join)).map(",".join)
+
+
+@settings(deadline=None, derandomize=True, max_examples=300)
+@given(st.builds(Row, field_dicts, header_dicts, paths, st.booleans()))
+def test_any_row_gives_photos_or_a_request_error(row):
+    request = read(row, SETTINGS)
+    assert isinstance(request, Request)
+    if not isinstance(request.instances, RequestError):
+        assert request.instances
+        assert all(isinstance(one, Instance | RequestError) for one in request.instances)

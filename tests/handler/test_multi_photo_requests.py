@@ -1,0 +1,356 @@
+"""Several photos in one request: passes, order, failing alone, and the limits that they share."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from camserve.images import decode, render
+from camserve.images.geometry import Pixels
+from camserve.pipeline import Pipeline
+from camserve.protocols import kserve, schema
+from camserve.protocols.parsing import Row
+from tests.support.color_resnet import LABELS, photo, png
+from tests.support.contract import as_v2_has_it, assert_alike, tensor
+from tests.support.request_builders import (
+    HTTP,
+    answer,
+    b64,
+    codes,
+    form,
+    grpc,
+    jsoned,
+    outcomes,
+    raw,
+    v1,
+    v2,
+)
+from tests.support.small_networks import hooked
+
+#: What each photo shows most of is its class: 96 x 96 pixels of it.
+PHOTOS = {colour: png(photo((colour, (40, 50), 30), width=96, height=96)) for colour in LABELS}
+RED, GREEN, BLUE, *_ = PHOTOS.values()
+PIXELS = 96 * 96
+SIDE = 64
+
+
+@pytest.fixture(scope="module")
+def small(load: Callable[..., Pipeline]) -> Pipeline:
+    """A network that sees 64 x 64 pixels, so that many photos cost little."""
+    return load(layers=["layer3.5"], preprocess={"resize": SIDE, "crop": SIDE})
+
+
+@pytest.fixture
+def passes(small: Pipeline) -> Iterator[list[int]]:
+    """The batch sizes of the network's forward passes."""
+    sizes: list[int] = []
+    with hooked(small, lambda module, args, output: sizes.append(len(output))):
+        yield sizes
+
+
+def mostly_green(pixels: Pixels) -> bool:
+    return int(pixels.mean((0, 1)).argmax()) == 1
+
+
+def limited(pipeline: Pipeline, **limits: int) -> Pipeline:
+    """The same archive with other limits."""
+    settings = pipeline.settings
+    changed = {"limits": settings.limits.model_copy(update=limits)}
+    loaded = replace(pipeline.loaded, settings=settings.model_copy(update=changed), threads=2)
+    return Pipeline(pipeline.model, loaded)
+
+
+def best(found: list[dict[str, Any]]) -> list[str]:
+    return [reply["predictions"][0]["label"] for reply in found]
+
+
+# Passes and order
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"), [(1, [1]), (8, [8]), (9, [8, 1]), (19, [8, 8, 3]), (32, [8] * 4)]
+)
+@pytest.mark.parametrize("protocol", [v1, v2])
+def test_more_than_a_batch_go_in_several_passes_and_come_in_order(
+    count: int,
+    expected: list[int],
+    protocol: Callable[..., Row],
+    small: Pipeline,
+    passes: list[int],
+) -> None:
+    asked = [LABELS[n % 5] for n in range(count)]
+    row = protocol(*(PHOTOS[colour] for colour in asked), outputs=["map"], top_k=1)
+    (found,) = outcomes(small, row)
+    assert passes == expected
+    assert best(found) == asked
+
+
+def test_each_instance_has_its_own_options(small: Pipeline) -> None:
+    instances = [
+        (
+            RED,
+            {"target": LABELS[n % 6], "top_k": 1 + n % 6, "outputs": ["map", "boxes"][: 1 + n % 2]},
+        )
+        for n in range(11)
+    ]
+    (together,) = outcomes(small, v1(*instances))
+    for (image, options), got in zip(instances, together, strict=True):
+        assert_alike(got, answer(small, jsoned(image, **options))[0])
+
+
+def test_each_element_has_its_own_options(small: Pipeline) -> None:
+    columns = [
+        tensor("target", "BYTES", ["blue", "top:2", '["red", "green-blue"]']),
+        tensor("top_k", "INT64", [1, 2, 3]),
+        tensor("outputs", "BYTES", ["map", "boxes,mask", "heatmap"]),
+        tensor("layer", "BYTES", ["layer3.5", "layer4.2", "layer3.5,layer4.2"]),
+    ]
+    (together,) = outcomes(small, v2(RED, GREEN, BLUE, columns=columns, size=32))
+    for n, image in enumerate((RED, GREEN, BLUE)):
+        options = {column["name"]: column["data"][n] for column in columns}
+        assert_alike(together[n], as_v2_has_it(answer(small, jsoned(image, size=32, **options))[0]))
+
+
+def test_requests_with_several_photos_share_passes_with_others(
+    small: Pipeline, passes: list[int]
+) -> None:
+    asked = [
+        raw(RED),
+        v1(GREEN, BLUE, RED, outputs="map"),
+        form(BLUE),
+        v2(BLUE, GREEN, outputs="map"),
+        form(b"junk"),
+        grpc(RED, BLUE),
+    ]
+    found = outcomes(small, *asked)
+    assert passes == [8, 1]
+    assert [best(one) for one in found if "error" not in one[0]] == [
+        ["red"], ["green", "blue", "red"], ["blue"], ["blue", "green"], ["red", "blue"],
+    ]  # fmt: skip
+    assert codes(found[4]) == ["unsupported_format"]
+
+
+# Failing alone
+
+
+@pytest.mark.parametrize("protocol", [v1, v2, grpc])
+def test_a_photo_that_fails_keeps_its_place(
+    protocol: Callable[..., Row], small: Pipeline, passes: list[int]
+) -> None:
+    (found,) = outcomes(small, protocol(RED, b"junk", GREEN, BLUE[:60], BLUE))
+    assert passes == [3]
+    assert codes(found) == [None, "unsupported_format", None, "invalid_image", None]
+    assert best(found[::2]) == ["red", "green", "blue"]
+
+
+def test_options_of_one_instance_fail_alone(small: Pipeline, passes: list[int]) -> None:
+    row = v1(RED, (GREEN, {"target": "pink"}), (GREEN, {"alpha": 3}), (GREEN, {"top_k": 7}), BLUE)
+    (found,) = outcomes(small, row)
+    assert passes == [2]
+    assert codes(found) == [None, "unknown_class", "invalid_option", "invalid_option", None]
+    assert best([found[0], found[4]]) == ["red", "blue"]
+
+
+@pytest.mark.parametrize("protocol", [v1, v2])
+def test_where_all_fail_nothing_runs(
+    protocol: Callable[..., Row], small: Pipeline, passes: list[int]
+) -> None:
+    (found,) = outcomes(small, protocol(b"junk", RED[:60], b"junk"))
+    assert passes == []
+    assert codes(found) == ["unsupported_format", "invalid_image", "unsupported_format"]
+
+
+@pytest.mark.parametrize(
+    ("failure", "code"),
+    [
+        (ZeroDivisionError("CUDA, a secret"), "internal_error"),
+        (MemoryError("CUDA, a secret"), "out_of_memory"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("module", "name", "is_green"),
+    [
+        (decode, "decode", lambda data, *_: data == GREEN),
+        (decode, "fit", lambda photo, _: mostly_green(photo.upright)),
+        (render, "draw", lambda heat, view, *_: mostly_green(view.pixels)),
+    ],
+)
+def test_an_unexpected_exception_fails_its_own_photo(
+    module: Any,
+    name: str,
+    is_green: Callable[..., bool],
+    failure: Exception,
+    code: str,
+    small: Pipeline,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    step = getattr(module, name)
+
+    # By what it shows, not by its turn: photos are worked on side by side, in any order.
+    def fail_green(*args: Any) -> Any:
+        if is_green(*args):
+            raise failure
+        return step(*args)
+
+    monkeypatch.setattr(module, name, fail_green)
+    first, second = outcomes(small, v1(RED, GREEN, BLUE), v2(BLUE, RED))
+    assert codes(first) == [None, code, None]
+    assert "secret" not in first[1]["error"]["message"]
+    assert best(first[::2]) == ["red", "blue"]
+    assert best(second) == ["blue", "red"]
+
+
+@pytest.mark.parametrize("protocol", [kserve.V1, kserve.V2, schema.Plain])
+def test_a_reply_that_cannot_be_written_fails_its_own_request(
+    protocol: Any, small: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, calls = protocol.reply, iter(range(9))
+
+    def fail_first(*args: Any) -> Any:
+        if next(calls) == 0:
+            raise TypeError("a secret")
+        return write(*args)
+
+    monkeypatch.setattr(protocol, "reply", fail_first)
+    asked = {kserve.V1: v1(RED, GREEN), kserve.V2: v2(RED, GREEN), schema.Plain: raw(RED)}
+    first, failed, last = outcomes(small, raw(GREEN, path="x=1"), asked[protocol], v1(BLUE))
+    assert codes(first) == ["unknown_option"]
+    assert codes(failed) == ["internal_error"]
+    assert "secret" not in failed[0]["error"]["message"]
+    assert best(last) == ["blue"]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_scores_that_are_not_finite_fail_their_own_photo(value: float, small: Pipeline) -> None:
+    def spoil(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        change = torch.zeros_like(output)
+        change[1, 3] = value
+        return output + change
+
+    with hooked(small, spoil):
+        (found,) = outcomes(small, v1(RED, (GREEN, {"method": "eigengradcam"}), BLUE))
+    assert codes(found) == [None, "non_finite_scores", None]
+    assert best(found[::2]) == ["red", "blue"]
+
+
+# Limits that a request's photos share
+
+
+def test_photos_share_the_pixels_of_a_request(small: Pipeline) -> None:
+    tiny = png(photo(("cyan", (5, 5), 5), width=10, height=10))
+    pipeline = limited(small, pixels=2 * PIXELS + 150)
+    third = v1(RED, GREEN, BLUE, tiny, tiny)
+    # Each request has its own purse, whatever shares its batch.
+    first, found, alone = outcomes(pipeline, v1(RED, GREEN), third, raw(BLUE))
+    assert codes(first) == [None, None]
+    assert codes(found) == [None, None, "image_too_large", None, "image_too_large"]
+    assert f"up to {2 * PIXELS + 150} in all" in found[2]["error"]["message"]
+    assert codes(alone) == [None]
+
+
+def test_a_photo_that_cannot_be_read_costs_no_pixels(small: Pipeline) -> None:
+    pipeline = limited(small, pixels=PIXELS)
+    (found,) = outcomes(pipeline, v1(RED[:60], (GREEN, {"target": "pink"}), BLUE, GREEN))
+    assert codes(found) == ["invalid_image", "unknown_class", None, "image_too_large"]
+
+
+@pytest.mark.parametrize(
+    ("options", "pictures"),
+    [
+        ({}, 2),
+        ({"outputs": "mask"}, 1),
+        ({"outputs": "mask,heatmap,overlay,map,boxes"}, 3),
+        ({"outputs": "map,boxes"}, 0),
+        ({"target": "top:3"}, 6),
+        ({"target": ["red", "green-blue"], "outputs": ["mask"]}, 2),
+        ({"explain": False}, 0),
+        ({"layer": ["layer3.5", "layer4.2"]}, 2),
+    ],
+)
+@pytest.mark.parametrize(("size", "area"), [("model", SIDE**2), ("original", PIXELS), (32, 32**2)])
+def test_pictures_share_the_drawn_pixels_of_a_reply(
+    options: dict[str, Any], pictures: int, size: str | int, area: int, small: Pipeline
+) -> None:
+    drawn = max(1, pictures * area)
+    row = jsoned(RED, size=size, **options)
+    assert codes(answer(limited(small, drawn_pixels=drawn), row)) == [None]
+    if pictures:
+        (refusal,) = answer(limited(small, drawn_pixels=drawn - 1), row)
+        assert refusal["error"]["code"] == "reply_too_large"
+        assert f"would have {drawn} pixels" in refusal["error"]["message"]
+
+
+def test_what_is_refused_leaves_its_pictures_to_others(small: Pipeline) -> None:
+    pipeline = limited(small, drawn_pixels=3 * SIDE**2)
+    instances = [
+        (RED, {}),
+        (RED, {"alpha": 3}),
+        (GREEN, {}),
+        (GREEN, {"outputs": "map"}),
+        (BLUE, {"outputs": "mask"}),
+        (BLUE, {"outputs": "mask"}),
+    ]
+    (found,) = outcomes(pipeline, v1(*instances))
+    assert codes(found) == [
+        None, "invalid_option", "reply_too_large", None, None, "reply_too_large",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("protocol", "key"), [(form, "plain"), (v1, "v1"), (v2, "v2"), (grpc, "v2")]
+)
+def test_a_reply_that_grew_too_large_is_refused_in_its_own_form(
+    protocol: Callable[..., Row], key: str, small: Pipeline
+) -> None:
+    pipeline = limited(small, reply_bytes=1000)
+    row = protocol(RED)
+    rows = [raw(GREEN, path="explain=false,top_k=1"), row, form(b"junk")]
+    replies = pipeline.postprocess(pipeline.inference(pipeline.preprocess(rows)))
+    assert [reply.status for reply in replies] == [200, 413, 415]
+    content = json.loads(replies[1].body)
+    assert len(replies[1].body) <= 1000
+    assert content["error"]["code"] == "reply_too_large"
+    assert content["error"]["status"] == 413
+    assert "accepted: up to 1000" in content["error"]["message"]
+    if key == "v2":
+        assert content["id"] == "seven"
+        assert [one["name"] for one in content["outputs"]] == ["error"]
+    else:
+        assert content.keys() == {"error"}
+
+
+def test_a_reply_of_just_the_limit_goes_out(small: Pipeline) -> None:
+    row = form(RED, explain="false")
+    (reply,) = small.postprocess(small.inference(small.preprocess([row])))
+    size = len(reply.body)
+    assert codes(answer(limited(small, reply_bytes=size), row)) == [None]
+    assert codes(answer(limited(small, reply_bytes=size - 1), row)) == ["reply_too_large"]
+
+
+def test_too_many_photos_are_refused_before_any_is_read(
+    small: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decode, "decode", None)
+    pipeline = limited(small, instances=2)
+    first, second = outcomes(pipeline, v1(RED, RED, RED), v2(RED, RED, RED))
+    assert codes(first) == codes(second) == ["too_many_instances"]
+
+
+@pytest.mark.parametrize("target", ["top:3", ["red", "top:2"], "red,green,blue"])
+def test_targets_are_counted_with_all_that_they_name(target: Any, small: Pipeline) -> None:
+    row = jsoned(RED, target=target, outputs="map")
+    assert codes(answer(limited(small, targets=3), row)) == [None]
+    assert codes(answer(limited(small, targets=2), row)) == ["too_many_targets"]
+
+
+def test_kserve_beside_a_query_of_invocations(small: Pipeline) -> None:
+    fields = {"body": {"instances": [b64(RED)]}, "model_name": b"colours", "target": b"blue"}
+    (found,) = outcomes(small, Row(fields, HTTP))
+    assert found[0]["explanations"][0]["label"] == "blue"

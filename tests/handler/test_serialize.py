@@ -1,0 +1,131 @@
+"""Results as they stand in a reply, as the contract has it."""
+
+from __future__ import annotations
+
+import base64
+
+import numpy as np
+import pytest
+
+from camserve.images.geometry import Box, Frame
+from camserve.images.render import Image, Region
+from camserve.serialize import Explanation, answer
+
+MODEL = {"name": "resnet50", "version": "1.0"}
+FRAME = Frame(451, 300, 1, Box(80.3505747, 5.1724138, 370.6494253, 294.8275862))
+TABBY = {"class_id": 281, "label": "tabby", "probability": 0.625, "score": 9.125}
+TIGER = {"class_id": 282, "label": "tiger cat", "probability": 0.25, "score": 8.5}
+
+
+def explanation(drawings, against=None, layers=("layer4.2",), evidence=True, peak=0.4375):
+    return Explanation(TABBY, against, "gradcam", layers, evidence, peak, drawings)
+
+
+def explained(*args, **kwargs):
+    """The one explanation of a reply."""
+    (body,) = answer(MODEL, FRAME, [TABBY], [explanation(*args, **kwargs)])["explanations"]
+    return body
+
+
+def test_reply_is_the_contracts_document():
+    drawings = {
+        "heatmap": Image(b"\x89PNG heatmap", "image/png", 224, 224),
+        "overlay": Image(b"\x89PNG overlay", "image/png", 451, 300),
+    }
+    reply = answer(MODEL, FRAME, [TABBY, TIGER], [explanation(drawings)])
+    assert reply == {
+        "model": {"name": "resnet50", "version": "1.0"},
+        "image": {
+            "width": 451,
+            "height": 300,
+            "orientation": 1,
+            "seen": [80.351, 5.172, 370.649, 294.828],
+        },
+        "predictions": [TABBY, TIGER],
+        "explanations": [
+            {
+                "class_id": 281,
+                "label": "tabby",
+                "probability": 0.625,
+                "score": 9.125,
+                "method": "gradcam",
+                "layer": "layer4.2",
+                "evidence": True,
+                "peak": 0.4375,
+                "heatmap": {
+                    "b64": "iVBORyBoZWF0bWFw",
+                    "media_type": "image/png",
+                    "width": 224,
+                    "height": 224,
+                },
+                "overlay": {
+                    "b64": "iVBORyBvdmVybGF5",
+                    "media_type": "image/png",
+                    "width": 451,
+                    "height": 300,
+                },
+            }
+        ],
+    }
+    assert list(reply) == ["model", "image", "predictions", "explanations"]
+
+
+def test_reply_without_an_explanation_has_an_empty_list():
+    assert answer(MODEL, FRAME, [TABBY], [])["explanations"] == []
+
+
+@pytest.mark.parametrize("name", ["heatmap", "overlay", "mask"])
+def test_base64_gives_the_pictures_bytes(name):
+    data = bytes(range(256))
+    text = explained({name: Image(data, "image/webp", 1, 1)})[name]["b64"]
+    assert base64.b64decode(text, validate=True) == data
+
+
+def test_map_is_its_shape_and_its_values_row_by_row():
+    map = np.array([[0, 0.25, 0.5], [0.75, 1, 0]], np.float32)
+    assert explained({"map": map})["map"] == {
+        "shape": [2, 3],
+        "values": [0.0, 0.25, 0.5, 0.75, 1.0, 0.0],
+    }
+
+
+def test_boxes_are_in_thousandths_of_a_pixel_with_their_share():
+    regions = (Region(Box(80.35057, 5.17241, 100, 20.00049), 0.75), Region(Box(-0.0, 0, 1, 1), 0.1))
+    boxes = explained({"boxes": regions})["boxes"]
+    assert boxes == [
+        {"box": [80.351, 5.172, 100.0, 20.0], "share": 0.75},
+        {"box": [0.0, 0.0, 1.0, 1.0], "share": 0.1},
+    ]
+    assert str(boxes[1]["box"][0]) == "0.0"
+
+
+def test_no_box_is_an_empty_list():
+    assert explained({"boxes": ()})["boxes"] == []
+
+
+def test_one_layer_is_a_name_and_several_are_a_list():
+    assert explained({})["layer"] == "layer4.2"
+    assert explained({}, layers=("layer4.2", "layer3.5"))["layer"] == ["layer4.2", "layer3.5"]
+
+
+def test_against_is_there_only_where_there_is_one():
+    assert "against" not in explained({})
+    assert explained({}, against=TIGER)["against"] == TIGER
+
+
+def test_outputs_stand_in_the_order_asked_for_and_no_others():
+    drawings = {"boxes": (), "map": np.zeros((1, 1), np.float32)}
+    assert list(explained(drawings))[-2:] == ["boxes", "map"]
+    assert not {"heatmap", "overlay", "mask"} & explained(drawings).keys()
+
+
+def test_orientation_and_what_was_seen_are_the_files():
+    # Stored on its side (6: transposed, then mirrored), 300 x 451 upright.
+    frame = Frame(451, 300, 6, Box(10, 20, 250, 260))
+    image = answer(MODEL, frame, [TABBY], [])["image"]
+    assert image == {
+        "width": 451,
+        "height": 300,
+        "orientation": 6,
+        "seen": [20.0, 50.0, 260.0, 290.0],
+    }

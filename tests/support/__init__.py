@@ -1,0 +1,1 @@
+"""What several of the tests share: networks, photos, servers, clients, and requests."""

@@ -1,0 +1,78 @@
+"""Running the project's scripts as a person would."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from camserve.runtime.cores import usable_cores
+from configuration import PORT_VARIABLES
+
+ROOT = Path(__file__).resolve().parents[2]
+COLOURS = "colours"
+IMAGENET = "efficientnet-lite0"
+
+
+def run(
+    *command: str | Path, cwd: Path = ROOT, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command as a person would, from the project's root, and keep what it says."""
+    return subprocess.run(
+        command,
+        cwd=cwd,
+        env={**os.environ, "VENV": sys.prefix, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def script(name: str, *arguments: str | Path, **environment: str) -> str:
+    """Run one of the scripts; what it prints. It must succeed."""
+    interpreter = "bash" if name.endswith(".sh") else sys.executable
+    done = run(interpreter, ROOT / "scripts" / name, *arguments, **environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def interruptible(command: Sequence[str | Path], **options: Any) -> subprocess.Popen[str]:
+    """Start a process that SIGINT interrupts, even where the tests themselves ignore SIGINT.
+
+    A signal that is ignored, as SIGINT is by ``nohup .. &``, stays ignored in whatever is started;
+    one that has a handler gets its default. Only in the main thread.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(command, text=True, **options)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def two_cores() -> Iterator[int]:
+    """Let what is started meanwhile use two cores, or the one that there is; how many."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(before)[:2])
+    try:
+        yield usable_cores()
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def free_ports() -> dict[str, str]:
+    """A free port for each of the server's addresses."""
+    names = PORT_VARIABLES.values()
+    sockets = [socket.socket() for _ in names]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = {name: str(one.getsockname()[1]) for name, one in zip(names, sockets, strict=True)}
+    for one in sockets:
+        one.close()
+    return ports
