@@ -16,8 +16,9 @@ import torch
 
 # isort: off
 # First, since it says what of OpenVINO TorchServe's base handler is to leave alone.
+from camserve.protocols import replies
 from camserve import request_log, pipeline
-from camserve.protocols import parsing, schema
+from camserve.protocols import parsing
 
 from ts.metrics.dimension import Dimension
 from ts.metrics.metric_type_enum import MetricTypes
@@ -53,21 +54,21 @@ class GradCamHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untype
         # All that is loaded stays: the collector need not walk through it between requests.
         gc.freeze()
         # TorchServe's own lines for each request, which this handler's say better.
-        logging.getLogger().addFilter(request_log.is_no_chatter)
+        logging.getLogger().addFilter(request_log.is_torchserve_request_noise)
         for handler in logging.getLogger().handlers:
             # Loading is over: what fails from now on, fails on somebody's request.
             handler.addFilter(request_log.hide_exception_message)
         self.initialized = True
 
-    def preprocess(self, data: list[parsing.Row]) -> pipeline.Batch:
+    def preprocess(self, data: list[parsing.IncomingRequest]) -> pipeline.Batch:
         """Requests -> photos and what is asked of them."""
         return self.pipeline.preprocess(data)
 
-    def inference(self, data: pipeline.Batch) -> pipeline.Scored:
+    def inference(self, data: pipeline.Batch) -> pipeline.ScoredBatch:
         """One forward pass for the batch, the head on the tape."""
         return self.pipeline.inference(data)
 
-    def postprocess(self, data: pipeline.Scored) -> list[schema.Reply]:
+    def postprocess(self, data: pipeline.ScoredBatch) -> list[replies.Reply]:
         """One backward for the predicted or requested class of every request, then the replies."""
         return self.pipeline.postprocess(data)
 
@@ -76,13 +77,13 @@ class GradCamHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untype
         start = perf_counter()
         headers = [self._http(context.get_all_request_header(n)) for n in range(len(data))]
         rows = [
-            parsing.Row(
+            parsing.IncomingRequest(
                 fields,
                 sent,
                 path=sent.get("url_path", ""),
-                must_explain=sent.get("explain") == "True",
+                force_explain=sent.get("explain") == "True",
                 # Asked through the management API, which sends nothing else.
-                describe=not fields and sent.get("describe") == "True",
+                is_describe_call=not fields and sent.get("describe") == "True",
                 id=context.get_request_id(n) or "",
             )
             for n, (fields, sent) in enumerate(zip(data, headers, strict=True))
@@ -102,11 +103,11 @@ class GradCamHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untype
     def _tell(self, batch: pipeline.Batch, seconds: float, metrics: Any) -> None:
         """Tell the log and the server's metrics what became of a batch."""
         model = self.pipeline.model
-        for entry in batch.journal:
+        for entry in batch.records:
             line = request_log.line(entry, model, len(batch.requests), seconds)
             logger.log(entry.level, "%s", line)
         metrics.add_time("HandlerTime", seconds * 1000, None, "ms")
-        for sample in request_log.samples(batch.journal, batch.watch.seconds):
+        for sample in request_log.samples(batch.records, batch.timer.seconds):
             labels = {"ModelName": model["name"], **sample.labels, "Level": "Model"}
             dimensions = [Dimension(name, value) for name, value in labels.items()]
             kind = MetricTypes.COUNTER if sample.counts else MetricTypes.HISTOGRAM

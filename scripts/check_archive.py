@@ -72,7 +72,7 @@ def explain_here() -> dict[str, Any]:
     from PIL import Image
 
     from camserve.pipeline import Pipeline
-    from camserve.protocols.parsing import Row
+    from camserve.protocols.parsing import IncomingRequest
     from camserve.protocols.schema import ModelBody
 
     manifest = json.loads(Path("MAR-INF/MANIFEST.json").read_text())["model"]
@@ -83,7 +83,7 @@ def explain_here() -> dict[str, Any]:
     photo = BytesIO()
     noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
     Image.fromarray(noise).save(photo, "PNG")
-    row = Row({"body": photo.getvalue()}, {}, must_explain=True)
+    row = IncomingRequest({"body": photo.getvalue()}, {}, force_explain=True)
     (answer,) = pipeline.postprocess(pipeline.inference(pipeline.preprocess([row])))
     reply = json.loads(answer.body)
     if "error" in reply:

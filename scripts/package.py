@@ -31,11 +31,11 @@ from check_archive import ArchiveError
 
 sys.path.insert(0, str(HANDLER))
 
-from camserve.errors import SettingsError, in_words, shown, unknown
-from camserve.explain.targets import Labels
+from camserve.errors import SettingsError, in_words, short_repr, unknown_name_message
 from camserve.networks.checks import run
 from camserve.networks.classifier import build, check_is_classifier, set_eval
-from camserve.networks.layers import default_layer
+from camserve.networks.labels import Labels
+from camserve.networks.layers import last_spatial_layer
 from camserve.settings import Preprocess, Settings
 
 #: The exit status that tells a script that the weights' server cannot be reached.
@@ -103,11 +103,12 @@ def package(
     name = name or arch.replace(":", ".")
     if not NAME.fullmatch(name):
         raise PackageError(
-            f"--name {shown(name)}: accepted are up to 100 letters, digits, '.', '_' and '-'"
+            f"--name {short_repr(name)}: accepted are up to 100 letters, digits, '.', '_' and '-'"
         )
     if not NAME.fullmatch(version):
         raise PackageError(
-            f"--version {shown(version)}: accepted are up to 100 letters, digits, '.', '_' and '-'"
+            f"--version {short_repr(version)}: accepted are up to 100 letters, digits, '.', '_' "
+            "and '-'"
         )
     source = _weights(section["arch"], weights)
     section["arch_kwargs"] = _arch_kwargs(section, source)
@@ -244,18 +245,20 @@ def _set(config: dict[str, Any], setting: str) -> None:
     section: Any = config
     for part in path:
         if isinstance(section, dict) and part and part not in section:
-            raise PackageError(f"--set {shown(setting)}: {unknown('section', part, section)}")
+            raise PackageError(
+                f"--set {short_repr(setting)}: {unknown_name_message('section', part, section)}"
+            )
         section = section.get(part) if isinstance(section, dict) else None
     if not equals or not all([*path, last]) or not isinstance(section, dict) or key == "handler":
         raise PackageError(
-            f"--set {shown(setting)}: accepted is KEY=VALUE, KEY as in {EXAMPLE_KEY}"
+            f"--set {short_repr(setting)}: accepted is KEY=VALUE, KEY as in {EXAMPLE_KEY}"
         )
     try:
         section[last] = yaml.safe_load(text)
     except Exception as failure:
         # Of its own classes, and whatever its making of a value of a named type raises.
         raise PackageError(
-            f"--set {shown(setting)}: the value is no YAML: {in_words(failure)}"
+            f"--set {short_repr(setting)}: the value is no YAML: {in_words(failure)}"
         ) from None
 
 
@@ -271,7 +274,7 @@ def _default_layer(settings: Settings, classes: int) -> str:
     example = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
     run(network, example)
     try:
-        return default_layer(network, example)
+        return last_spatial_layer(network, example)
     except SettingsError:
         raise
     except Exception as failure:
@@ -288,7 +291,7 @@ def _json_object(option: str, text: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        raise PackageError(f"{option} {shown(text)}: accepted is a JSON object")
+        raise PackageError(f"{option} {short_repr(text)}: accepted is a JSON object")
     return value
 
 

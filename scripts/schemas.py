@@ -17,7 +17,7 @@ from running import ROOT
 sys.path.insert(0, str(ROOT / "handler"))
 
 from camserve.options import Options
-from camserve.protocols.parsing import JSON_IMAGES
+from camserve.protocols.photo_fields import JSON_IMAGES
 from camserve.protocols.schema import Body
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"

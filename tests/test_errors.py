@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from camserve.errors import STATUS_OF
+from camserve.errors import HTTP_STATUS
 from tests.support.scripts import ROOT
 
 DOCUMENT = (ROOT / "docs" / "errors.md").read_text()
@@ -12,10 +12,10 @@ DOCUMENT = (ROOT / "docs" / "errors.md").read_text()
 
 def test_every_code_is_in_the_table_with_its_status() -> None:
     rows = re.findall(r"^\| `(\w+)` \| (\d+) \| (.+) \| (.+) \|$", DOCUMENT, re.MULTILINE)
-    assert [(code, int(status)) for code, status, *_ in rows] == list(STATUS_OF.items())
+    assert [(code, int(status)) for code, status, *_ in rows] == list(HTTP_STATUS.items())
 
 
 def test_every_code_of_the_table_is_raised_somewhere() -> None:
     sources = [path.read_text() for path in (ROOT / "handler" / "camserve").glob("*.py")]
-    for code in STATUS_OF:
+    for code in HTTP_STATUS:
         assert sum(f'"{code}"' in source for source in sources) > 1, code

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from camserve.errors import STATUS_OF
+from camserve.errors import HTTP_STATUS
 from camserve.options import Options
 from camserve.settings import Settings
 from quickstart_calls import sample
@@ -103,7 +103,7 @@ def test_the_options_and_settings_in_the_readme_are_the_codes() -> None:
             for key in field.annotation.model_fields:  # type: ignore[union-attr]
                 assert f".{key}`" in README
     for code in re.findall(r'"code": "(\w+)"', README):
-        assert code in STATUS_OF
+        assert code in HTTP_STATUS
 
 
 def test_what_the_readme_links_to_is_there() -> None:

@@ -10,18 +10,18 @@ import torch
 
 from camserve import __version__
 from camserve.explain.methods import METHODS
-from camserve.images.decode import FORMATS
-from camserve.model import Loaded
+from camserve.images.header import FORMATS
+from camserve.model import LoadedModel
 from camserve.networks import openvino_backend
 from camserve.options import Options, Output
 from camserve.protocols.schema import ModelBody
 
 #: The packages whose versions an answer depends on.
 _PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "pillow")
-_COMPILER = () if openvino_backend.missing() else ("openvino",)
+_COMPILER = () if openvino_backend.unavailable_reason() else ("openvino",)
 
 
-def describe(model: ModelBody, loaded: Loaded) -> dict[str, Any]:
+def describe(model: ModelBody, loaded: LoadedModel) -> dict[str, Any]:
     """The self-description, as it stands in JSON.
 
     ``precision`` and ``compiled`` say how the trunk runs, ``not_faster_because`` what kept it from

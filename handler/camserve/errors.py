@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 #: Every code a reply can carry, and the HTTP status it comes with.
-STATUS_OF: Final[dict[str, int]] = {
+HTTP_STATUS: Final[dict[str, int]] = {
     "missing_image": 400,
     "invalid_image": 400,
     "invalid_base64": 400,
@@ -37,18 +37,18 @@ class RequestError(Exception):
     """One request is refused, or failed; its neighbours in the batch are not touched.
 
     Args:
-        code: a key of :data:`STATUS_OF`.
+        code: a key of :data:`HTTP_STATUS`.
         message: what was wrong and what would be accepted, in one sentence for the caller.
-        place: for the log: where the server failed.
+        location: for the log: where the server failed.
     """
 
-    def __init__(self, code: str, message: str, place: str = "") -> None:
+    def __init__(self, code: str, message: str, location: str = "") -> None:
         # What a caller sent may stand in it, and JSON can hold half a surrogate pair; no reply can.
         self.message = message.encode("utf-8", "backslashreplace").decode("utf-8")
         super().__init__(self.message)
         self.code = code
-        self.status = STATUS_OF[code]
-        self.place = place
+        self.status = HTTP_STATUS[code]
+        self.location = location
 
 
 class SettingsError(ValueError):
@@ -64,17 +64,17 @@ _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = _repr.maxlong = 80
 
 
-def shown(value: Any) -> str:
+def short_repr(value: Any) -> str:
     """A value as a message may show it: a line at most, however large or deep it is."""
     return _repr.repr(value)
 
 
-def unknown(what: str, name: str, known: Iterable[str]) -> str:
+def unknown_name_message(what: str, name: str, known: Iterable[str]) -> str:
     """The message that there is no such option or key, with the nearest and all that there are."""
     names = sorted(known)
     nearest = difflib.get_close_matches(name[:100], names, n=1)
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-    return f"unknown {what} {shown(name)}; {hint}accepted: {', '.join(names)}"
+    return f"unknown {what} {short_repr(name)}; {hint}accepted: {', '.join(names)}"
 
 
 def in_words(failure: BaseException) -> str:

@@ -11,25 +11,27 @@ from typing import Any
 import torch
 
 from camserve.errors import RequestError, SettingsError
-from camserve.explain.hooks import TargetLayers
+from camserve.explain.hooks import HookedNetwork
+from camserve.explain.targets import resolve_targets
 from camserve.networks import acceleration
-from camserve.networks.acceleration import Fast
+from camserve.networks.acceleration import AccelerationResult
 from camserve.networks.checks import check_network
 from camserve.networks.classifier import Network
-from camserve.runtime import hardware
+from camserve.runtime import cores, memory
 from camserve.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedModel:
     """What answers a model's requests.
 
     Attributes:
         settings: of the operator.
         network: the classifier.
-        ways: through it, the fastest first, each with the hooks of the layers that it can explain.
+        forward_paths: through the network, the fastest first, each with the hooks of the layers
+            that it can explain.
         fast: how the first of them runs.
         batch_size: how many photos share a forward pass at most.
         threads: that a worker computes, and decodes and draws pictures in.
@@ -37,13 +39,13 @@ class Loaded:
 
     settings: Settings
     network: Network
-    ways: tuple[TargetLayers, ...]
-    fast: Fast
+    forward_paths: tuple[HookedNetwork, ...]
+    fast: AccelerationResult
     batch_size: int
     threads: int
 
     @classmethod
-    def load(cls, config: Mapping[str, Any], directory: Path, device: torch.device) -> Loaded:
+    def load(cls, config: Mapping[str, Any], directory: Path, device: torch.device) -> LoadedModel:
         """Load an unpacked archive, make its network fast and register the hooks.
 
         Every kernel that a batch of up to ``batchSize`` photos needs is built when it returns.
@@ -58,10 +60,10 @@ class Loaded:
         """
         settings = Settings.from_yaml(config)
         batch_size, workers = config.get("batchSize", 1), config.get("maxWorkers", 1)
-        threads = hardware.threads(settings.threads, workers)
+        threads = cores.worker_threads(settings.threads, workers)
         torch.set_num_threads(threads)
         network = Network.load(settings, directory, device)
-        hardware.release()
+        memory.release_memory()
         example, other = (network.example(settings.preprocess.crop, seed) for seed in (0, 1))
         # A network that would be explained wrongly stops the load; one that cannot be made fast
         # does not.
@@ -78,16 +80,16 @@ class Loaded:
         ways = []
         if fast.cut is not None:
             place = {settings.layer: fast.cut.layer}
-            ways.append(TargetLayers(fast.cut, place, example))
+            ways.append(HookedNetwork(fast.cut, place, example))
         if fast.cut is None or len(settings.served) > 1:
-            ways.append(TargetLayers(network.module, settings.served, example))
+            ways.append(HookedNetwork(network.module, settings.served, example))
         else:
             # What the fast trunk was made of is needed no more.
             network = replace(network, module=fast.cut)
         settings = _fitted(settings, network, ways[0].classes)
         for way in ways:
             _warm_up(way, example, batch_size, network.memory_format)
-        hardware.release()
+        memory.release_memory()
         logger.info(
             "%s on %s, %d classes, layers %s, %s, %s%s, %d threads",
             settings.arch, device, len(network.labels), ", ".join(settings.served),
@@ -99,7 +101,7 @@ class Loaded:
     @property
     def shapes(self) -> dict[str, tuple[int, int, int]]:
         """(K, h, w) of each served layer's output, by name."""
-        return {name: shape for way in self.ways for name, shape in way.shapes.items()}
+        return {name: shape for way in self.forward_paths for name, shape in way.shapes.items()}
 
 
 def _fitted(settings: Settings, network: Network, classes: int) -> Settings:
@@ -112,7 +114,7 @@ def _fitted(settings: Settings, network: Network, classes: int) -> Settings:
         )
     defaults = settings.defaults
     try:
-        labels.resolve(defaults.target, settings.limits.targets)
+        resolve_targets(labels, defaults.target, settings.limits.targets)
     except RequestError as error:
         raise SettingsError(f"handler.defaults.target: {error.message}") from None
     defaults = defaults.model_copy(update={"top_k": min(defaults.top_k, classes)})
@@ -120,7 +122,7 @@ def _fitted(settings: Settings, network: Network, classes: int) -> Settings:
 
 
 def _warm_up(
-    way: TargetLayers, example: torch.Tensor, batch_size: int, memory_format: torch.memory_format
+    way: HookedNetwork, example: torch.Tensor, batch_size: int, memory_format: torch.memory_format
 ) -> None:
     """Have every kernel built: one is made for each shape that comes along."""
     for size in range(1, batch_size + 1):

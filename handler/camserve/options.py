@@ -12,8 +12,8 @@ from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, ValidationError
 
-from camserve.errors import RequestError, shown, unknown
-from camserve.validation import Number, Values, Whole, not_bool
+from camserve.errors import RequestError, short_repr, unknown_name_message
+from camserve.validation import FloatNotBool, FrozenModel, IntNotBool, not_bool
 
 Method = Literal[
     "gradcam", "gradcam++", "hirescam", "xgradcam", "layercam", "gradcam_elementwise",
@@ -41,7 +41,7 @@ _Index = Annotated[int, Field(ge=0)]
 _Layers = Annotated[tuple[_Text, ...], Field(min_length=1)]
 _Outputs = Annotated[tuple[Output, ...], Field(min_length=1)]
 #: What a target is named by: an index, a text, or several of these.
-Words = int | str | tuple[int | str, ...]
+RawTarget = int | str | tuple[int | str, ...]
 
 
 def _names(literal: Any) -> str:
@@ -92,7 +92,7 @@ def _method(value: Any) -> Any:
     return value.replace(" ", "+") if isinstance(value, str) else value
 
 
-class Options(Values):
+class Options(FrozenModel):
     """The options of one request, whatever transport they came by."""
 
     target: Annotated[
@@ -107,7 +107,7 @@ class Options(Values):
             "classes, or a list of these"
         ),
     ] = PREDICTED
-    top_k: Whole = Field(
+    top_k: IntNotBool = Field(
         5, ge=1, description="a whole number of predictions, from 1 to the number of classes"
     )
     explain: bool = Field(True, description="true or false")
@@ -132,13 +132,13 @@ class Options(Values):
         Field(description=f"model, original, or a longest side of 1 to {LONGEST_SIDE} pixels"),
     ] = "model"
     colormap: Colormap = Field("jet", description=f"one of: {_names(Colormap)}")
-    alpha: Number = Field(
+    alpha: FloatNotBool = Field(
         0.3,
         ge=0,
         le=1,
         description="the heatmap's weight over the photo, a number from 0 to 1",
     )
-    threshold: Number = Field(
+    threshold: FloatNotBool = Field(
         0.5,
         ge=0,
         lt=1,
@@ -157,13 +157,13 @@ class Options(Values):
         fields = type(self).model_fields
         for name in given:
             if name not in fields:
-                raise RequestError("unknown_option", unknown("option", name, fields))
+                raise RequestError("unknown_option", unknown_name_message("option", name, fields))
         try:
             return type(self).model_validate({**self.model_dump(), **given})
         except ValidationError as failure:
             name = str(failure.errors()[0]["loc"][0])
             raise RequestError(
                 "invalid_option",
-                f"option {name!r}: {shown(given.get(name))} is not accepted; "
+                f"option {name!r}: {short_repr(given.get(name))} is not accepted; "
                 f"accepted: {fields[name].description}",
             ) from None

@@ -9,58 +9,74 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from camserve.errors import RequestError, shown
-from camserve.explain.explanations import Wish
-from camserve.explain.targets import Labels
-from camserve.images import decode, render
-from camserve.images.decode import Header
-from camserve.images.geometry import Frame, Pixels, View
+from camserve.errors import RequestError, short_repr
+from camserve.explain import ExplanationRequest, resolve_targets
+from camserve.images import (
+    PICTURES,
+    Background,
+    ImageHeader,
+    InputFrame,
+    Pixels,
+    decode,
+    downscale_factor,
+    input_frame,
+    output_background,
+    output_frame,
+    read_header,
+    resize_and_crop,
+)
+from camserve.networks import Labels
 from camserve.options import Options, Size
-from camserve.protocols.parsing import Instance
+from camserve.protocols import ImageRequest
 from camserve.settings import Limits, Preprocess, Settings
+
+#: What the caller of a reply that is too large can do.
+REDUCE_REPLY_HINT: Final = (
+    "Ask for a smaller size, for jpeg or webp, for fewer targets or outputs, or send fewer photos"
+)
 
 
 @dataclass(frozen=True)
-class Plan:
+class DecodePlan:
     """A photo that can be answered, not decoded yet.
 
     Attributes:
         image: the file.
-        header: of it.
+        header: of the file.
         size: of the reply's pictures; ``model`` where there are none.
-        options: what is asked of the photo.
-        wish: what is to be explained of it.
+        options: of the request.
+        explanation_request: what is to be explained.
     """
 
     image: bytes | bytearray
-    header: Header
+    header: ImageHeader
     size: Size
     options: Options
-    wish: Wish
+    explanation_request: ExplanationRequest
 
 
 @dataclass(frozen=True)
-class Job:
+class PreparedPhoto:
     """A photo that is ready for the network.
 
     Attributes:
-        crop: (crop, crop, 3) RGB, 0 to 255: what the network sees, before normalisation.
-        frame: where that lies in the photo.
-        view: what the reply's pictures show.
-        options: what is asked of the photo.
-        wish: what is to be explained of it.
-        bytes: of its file.
+        network_input: (crop, crop, 3) RGB, 0 to 255, before normalisation.
+        frame: where the network's input lies in the photo.
+        background: what the reply's pictures are drawn on.
+        options: of the request.
+        explanation_request: what is to be explained.
+        file_bytes: the size of its file.
     """
 
-    crop: Pixels
-    frame: Frame
-    view: View
+    network_input: Pixels
+    frame: InputFrame
+    background: Background
     options: Options
-    wish: Wish
-    bytes: int
+    explanation_request: ExplanationRequest
+    file_bytes: int
 
 
-class Purse:
+class RequestBudget:
     """What is left of the limits that all photos of a request share.
 
     Attributes:
@@ -70,71 +86,75 @@ class Purse:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self.pixels = limits.pixels
-        self._drawn = limits.drawn_pixels
+        self._drawn_pixels = limits.drawn_pixels
 
-    def spend(self, frame: Frame, drawn: int) -> None:
-        """Take a photo, and the pixels of the pictures that are to be drawn of it.
+    def reserve(self, frame: InputFrame, drawn_pixels: int) -> None:
+        """Reserve a photo's pixels, and those of the pictures that are drawn of it.
 
         Raises:
             RequestError: ``reply_too_large``.
         """
         self.pixels -= frame.width * frame.height
-        if drawn > self._drawn:
+        if drawn_pixels > self._drawn_pixels:
             raise RequestError(
                 "reply_too_large",
-                f"the pictures of this photo would have {drawn} pixels, with {self._drawn} left of "
-                f"the {self._limits.drawn_pixels} that a reply may have. {SMALLER}",
+                f"the pictures of this photo would have {drawn_pixels} pixels, with "
+                f"{self._drawn_pixels} left of the {self._limits.drawn_pixels} that a reply may "
+                f"have. {REDUCE_REPLY_HINT}",
             )
-        self._drawn -= drawn
+        self._drawn_pixels -= drawn_pixels
 
 
-#: What to do about a reply that is too large.
-SMALLER: Final = (
-    "Ask for a smaller size, for jpeg or webp, for fewer targets or outputs, or send fewer photos"
-)
-
-
-def plan(instance: Instance, settings: Settings, labels: Labels, purse: Purse) -> Plan:
-    """Hold what is asked of a photo to what the model has, and its size to the limits.
+def plan_photo(
+    request: ImageRequest, settings: Settings, labels: Labels, budget: RequestBudget
+) -> DecodePlan:
+    """Check the options against the model, and the photo's header against the limits.
 
     Args:
-        instance: as it was read.
+        request: one photo and its options.
         settings: of the operator.
         labels: of the model.
-        purse: of the request.
+        budget: of the request that the photo belongs to.
 
     Raises:
         RequestError: the photo cannot be answered.
     """
-    options, limits, preprocess = instance.options, settings.limits, settings.preprocess
-    targets = labels.resolve(options.target, limits.targets)
+    options, limits, preprocess = request.options, settings.limits, settings.preprocess
+    targets = resolve_targets(labels, options.target, limits.targets)
     if options.top_k > len(labels):
         raise RequestError(
             "invalid_option",
-            f"option 'top_k': {shown(options.top_k)} is not accepted; accepted: 1 to {len(labels)}",
+            f"option 'top_k': {short_repr(options.top_k)} is not accepted; accepted: 1 to "
+            f"{len(labels)}",
         )
     if not options.explain:
         targets = ()
-    header = decode.inspect(instance.image, limits, purse.pixels)
-    pictured = len(targets) * len(render.PICTURES & set(options.outputs))
+    header = read_header(request.image, limits, budget.pixels)
+    pictures = len(targets) * len(PICTURES & set(options.outputs))
     # Where no picture is drawn, nothing of the photo need be kept.
-    size = options.size if pictured else "model"
-    frame = decode.frame(header, preprocess)
-    frame_shown = decode.shown(frame, preprocess, size)
-    purse.spend(frame, pictured * frame_shown.width * frame_shown.height)
-    wish = Wish(targets, options.layer or (), options.method)
-    return Plan(instance.image, header, size, options, wish)
+    size = options.size if pictures else "model"
+    frame = input_frame(header, preprocess)
+    drawn = output_frame(frame, preprocess, size)
+    budget.reserve(frame, pictures * drawn.width * drawn.height)
+    explanation_request = ExplanationRequest(targets, options.layer or (), options.method)
+    return DecodePlan(request.image, header, size, options, explanation_request)
 
 
-def ready(plan: Plan, preprocess: Preprocess) -> Job:
-    """Decode a photo, no larger than is needed, and cut out what the network sees.
+def prepare_photo(plan: DecodePlan, preprocess: Preprocess) -> PreparedPhoto:
+    """Decode a photo, no larger than needed, and cut out the network's input.
 
     Raises:
         RequestError: ``invalid_image``.
     """
-    reduced = decode.reduction(plan.header, preprocess, plan.size)
-    photo = decode.decode(plan.image, plan.header, reduced)
-    crop, frame = decode.fit(photo, preprocess)
-    frame_shown = decode.shown(frame, preprocess, plan.size)
-    view = decode.view(photo, crop, frame_shown, plan.size)
-    return Job(crop, frame, view, plan.options, plan.wish, len(plan.image))
+    photo = decode(plan.image, plan.header, downscale_factor(plan.header, preprocess, plan.size))
+    network_input, frame = resize_and_crop(photo, preprocess)
+    drawn = output_frame(frame, preprocess, plan.size)
+    background = output_background(photo, network_input, drawn, plan.size)
+    return PreparedPhoto(
+        network_input,
+        frame,
+        background,
+        plan.options,
+        plan.explanation_request,
+        len(plan.image),
+    )

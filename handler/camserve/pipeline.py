@@ -1,14 +1,14 @@
 """A batch from its first byte to its last.
 
-``preprocess`` reads the requests and makes their photos ready, ``inference`` runs the network,
-``postprocess`` runs the short backwards and writes the replies. A request or a photo that fails
-keeps its place as a :class:`RequestError`; its neighbours never notice.
+``preprocess`` parses the requests and prepares their photos, ``inference`` runs the network,
+``postprocess`` runs the short backwards and builds the replies. A request or a photo that fails
+keeps its index as a :class:`RequestError`; its neighbours in the batch are not affected.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,257 +16,318 @@ from typing import Any
 import numpy as np
 import torch
 
-from camserve import description, photo_preparation
+from camserve.description import describe
 from camserve.errors import RequestError
-from camserve.explain import explanations, hooks
-from camserve.model import Loaded
-from camserve.photo_preparation import SMALLER, Job, Plan, Purse
-from camserve.protocols import parsing, schema
-from camserve.protocols.parsing import Instance, Row
-from camserve.protocols.schema import Envelope, ModelBody, Outcome, Reply
-from camserve.reply_builder import Answers, Seen
-from camserve.request_log import Entry
-from camserve.runtime import failures
-from camserve.runtime.stage_timer import Stopwatch
-from camserve.runtime.thread_pool import Crew
+from camserve.explain import (
+    BatchExplanations,
+    ForwardOutput,
+    HookedNetwork,
+    explain_batch,
+    required_layers,
+)
+from camserve.model import LoadedModel
+from camserve.photo_preparation import (
+    REDUCE_REPLY_HINT,
+    DecodePlan,
+    PreparedPhoto,
+    RequestBudget,
+    plan_photo,
+    prepare_photo,
+)
+from camserve.protocols import (
+    ImageRequest,
+    IncomingRequest,
+    ModelBody,
+    PhotoOutcome,
+    Reply,
+    ReplyFormat,
+    detect_protocol,
+    json_reply,
+    parse_request,
+)
+from camserve.reply_builder import PhotoResult, ReplyBuilder
+from camserve.request_log import RequestRecord
+from camserve.runtime import StageTimer, ThreadPool, bisect_on_failure, capture_error
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A request's photos, and how their answers are to be written.
+class ParsedRequest:
+    """A request's photos, and the format of its reply.
 
     Attributes:
-        row: the request as it came.
-        envelope: the form of its reply.
-        photos: by the place of their job in the batch; an error where there is none.
-        refusal: why none of it could be read.
+        request: as it came.
+        reply_format: of its protocol.
+        photos: for each photo its index in the batch, or why it cannot be answered.
+        error: why the request as a whole cannot be answered.
     """
 
-    row: Row
-    envelope: Envelope
+    request: IncomingRequest
+    reply_format: ReplyFormat
     photos: tuple[int | RequestError, ...] = ()
-    refusal: RequestError | None = None
+    error: RequestError | None = None
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Requests read and photos ready, in the order of the rows; or answered already.
+    """Requests parsed and photos prepared.
 
     Attributes:
-        watch: counts the time it takes.
-        journal: is told of each request once it is answered.
+        requests: in the order they came; a reply where the answer needs no network.
+        photos: of all requests, each decoded or failed.
+        timer: seconds that the batch spends in each stage.
+        records: one for each request, added once it is answered.
     """
 
-    requests: tuple[Asked | Reply, ...]
-    jobs: tuple[Job | RequestError, ...]
-    watch: Stopwatch
-    journal: list[Entry]
+    requests: tuple[ParsedRequest | Reply, ...]
+    photos: tuple[PreparedPhoto | RequestError, ...]
+    timer: StageTimer
+    records: list[RequestRecord] = field(default_factory=list)
 
 
-#: Some of a batch's jobs, with their places there.
-Photos = Sequence[tuple[int, Job]]
-
-
-@dataclass(frozen=True)
-class Pass:
-    """One forward pass over some of a batch's photos."""
-
-    way: hooks.TargetLayers
-    photos: Photos
-    scores: hooks.Scores
+#: Some of a batch's photos, each with its index there.
+IndexedPhotos = Sequence[tuple[int, PreparedPhoto]]
 
 
 @dataclass(frozen=True)
-class Scored:
-    """A batch and its forward passes, and the photos for which there was none, by their places."""
+class ForwardPass:
+    """One forward pass over some of a batch's photos.
+
+    Attributes:
+        path: the forward path that ran.
+        photos: N of them.
+        output: of the network for these N.
+    """
+
+    path: HookedNetwork
+    photos: IndexedPhotos
+    output: ForwardOutput
+
+
+@dataclass(frozen=True)
+class ScoredBatch:
+    """A batch after its forward passes.
+
+    Attributes:
+        batch: the batch.
+        passes: that succeeded.
+        failed: by index, the photos whose forward pass failed.
+    """
 
     batch: Batch
-    passes: tuple[Pass, ...]
+    passes: tuple[ForwardPass, ...]
     failed: Mapping[int, RequestError]
 
 
 class Pipeline:
-    """The way of a batch through a loaded archive.
+    """What a batch goes through in a loaded archive.
 
     Args:
-        model: what replies call it.
-        loaded: what it is made of.
+        model: the name and version that replies carry.
+        loaded: the loaded archive.
     """
 
-    def __init__(self, model: ModelBody, loaded: Loaded) -> None:
+    def __init__(self, model: ModelBody, loaded: LoadedModel) -> None:
         self.model = model
         self.loaded = loaded
         self.settings = loaded.settings
         self.network = loaded.network
-        self.ways = loaded.ways
+        self.forward_paths = loaded.forward_paths
         self.batch_size = loaded.batch_size
-        self._answers = Answers(model, loaded.network.labels, loaded.settings.preprocess.crop)
-        self._crew = Crew(loaded.threads)
+        self._reply_builder = ReplyBuilder(
+            model, loaded.network.labels, loaded.settings.preprocess.crop
+        )
+        self._pool = ThreadPool(loaded.threads)
 
     @classmethod
     def load(
         cls, config: dict[str, Any], directory: Path, model: ModelBody, device: torch.device
     ) -> Pipeline:
-        """Load an unpacked archive, as :meth:`Loaded.load` does.
+        """Load an unpacked archive, as :meth:`LoadedModel.load` does.
 
         Args:
-            model: the name and version to reply with.
+            config: the parsed model-config.yaml.
+            directory: of the archive's files.
+            model: the name and version that replies carry.
+            device: where the network runs.
         """
-        return cls(model, Loaded.load(config, directory, device))
+        return cls(model, LoadedModel.load(config, directory, device))
 
-    def preprocess(self, rows: Sequence[Row]) -> Batch:
-        """Rows as the server hands them on -> photos and what is asked of them."""
-        watch, plans = Stopwatch(), list[Plan]()
-        with watch.stage("read"):
-            asked = tuple(self._read(row, plans) for row in rows)
-        with watch.stage("decode"):
-            ready = self._crew.each(
-                partial(photo_preparation.ready, plan, self.settings.preprocess) for plan in plans
+    def preprocess(self, requests: Sequence[IncomingRequest]) -> Batch:
+        """Parse requests, and decode their photos side by side."""
+        timer = StageTimer()
+        parsed: list[ParsedRequest | Reply] = []
+        plans: list[DecodePlan] = []
+        with timer.stage("read"):
+            for request in requests:
+                result, of_request = self._parse(request, first=len(plans))
+                parsed.append(result)
+                plans += of_request
+        with timer.stage("decode"):
+            photos = self._pool.map(
+                partial(prepare_photo, plan, self.settings.preprocess) for plan in plans
             )
-        return Batch(asked, tuple(ready), watch, [])
+        return Batch(tuple(parsed), tuple(photos), timer)
 
-    def inference(self, batch: Batch) -> Scored:
-        """The forward passes for all living jobs, the heads on the tape.
+    def inference(self, batch: Batch) -> ScoredBatch:
+        """Run the network on all valid photos, with autograd recording the heads.
 
-        A request may carry several photos; more than the batch size go through in several passes.
-        So do those that are explained at other layers than the default: what a photo is answered
-        depends on no other.
+        A request may carry several photos; more than the batch size take several passes. So do
+        photos that are explained at other layers than the default: what a photo is answered depends
+        on no other photo.
         """
-        passes, failed = list[Pass](), dict[int, RequestError]()
-        with batch.watch.stage("forward"):
-            for way in self.ways:
-                alive = [
-                    (place, job)
-                    for place, job in enumerate(batch.jobs)
-                    if isinstance(job, Job) and self._way(job) is way
+        passes, failed = list[ForwardPass](), dict[int, RequestError]()
+        with batch.timer.stage("forward"):
+            for path in self.forward_paths:
+                valid = [
+                    (index, photo)
+                    for index, photo in enumerate(batch.photos)
+                    if isinstance(photo, PreparedPhoto) and self._select_path(photo) is path
                 ]
-                for start in range(0, len(alive), self.batch_size):
-                    chunk = alive[start : start + self.batch_size]
-                    for photos, scores in failures.together(partial(self._forward, way), chunk):
-                        if isinstance(scores, RequestError):
-                            failed.update((place, scores) for place, _ in photos)
+                for start in range(0, len(valid), self.batch_size):
+                    chunk = valid[start : start + self.batch_size]
+                    for photos, output in bisect_on_failure(partial(self._forward, path), chunk):
+                        if isinstance(output, RequestError):
+                            failed.update((index, output) for index, _ in photos)
                         else:
-                            passes.append(Pass(way, photos, scores))
-        return Scored(batch, tuple(passes), failed)
+                            passes.append(ForwardPass(path, photos, output))
+        return ScoredBatch(batch, tuple(passes), failed)
 
-    def postprocess(self, scored: Scored) -> list[Reply]:
-        """The backwards for all chosen scores, then each row's reply, in order."""
-        batch, watch = scored.batch, scored.batch.watch
-        outcomes: dict[int, Outcome] = {
-            place: job for place, job in enumerate(batch.jobs) if isinstance(job, RequestError)
+    def postprocess(self, scored: ScoredBatch) -> list[Reply]:
+        """Run the backwards for all chosen scores, then build each request's reply, in order."""
+        batch, timer = scored.batch, scored.batch.timer
+        outcomes: dict[int, PhotoOutcome] = {
+            index: photo
+            for index, photo in enumerate(batch.photos)
+            if isinstance(photo, RequestError)
         }
         outcomes.update(scored.failed)
-        found = dict[int, Seen]()
-        with watch.stage("backward"):
-            for place, seen in self._seen(scored):
-                if isinstance(seen, RequestError):
-                    outcomes[place] = seen
+        results = dict[int, PhotoResult]()
+        with timer.stage("backward"):
+            for index, result in self._photo_results(scored):
+                if isinstance(result, RequestError):
+                    outcomes[index] = result
                 else:
-                    found[place] = seen
-        with watch.stage("draw"):
-            drawn = self._crew.all([self._answers.draw(seen) for seen in found.values()])
-        with watch.stage("write"):
-            for (place, seen), drawings in zip(found.items(), drawn, strict=True):
-                outcomes[place] = (
-                    drawings
-                    if isinstance(drawings, RequestError)
-                    else failures.attempt(self._answers.answer, seen, drawings)
+                    results[index] = result
+        with timer.stage("draw"):
+            rendered = self._pool.map_pipelined(
+                [self._reply_builder.render(result) for result in results.values()]
+            )
+        with timer.stage("write"):
+            for (index, result), outputs in zip(results.items(), rendered, strict=True):
+                outcomes[index] = (
+                    outputs
+                    if isinstance(outputs, RequestError)
+                    else capture_error(self._reply_builder.build, result, outputs)
                 )
             return [
-                self._reply(request, batch, outcomes) if isinstance(request, Asked) else request
+                self._reply(request, batch, outcomes)
+                if isinstance(request, ParsedRequest)
+                else request
                 for request in batch.requests
             ]
 
     def describe(self) -> Reply:
-        """What the model can do, for whoever asks before calling it."""
-        return schema.written(description.describe(self.model, self.loaded))
+        """What the model can do, for callers who ask before they call it."""
+        return json_reply(describe(self.model, self.loaded))
 
-    def _read(self, row: Row, plans: list[Plan]) -> Asked | Reply:
-        """A request read; its photos' plans are added to the batch's."""
-        if row.describe:
-            return self.describe()
-        request = failures.attempt(parsing.read, row, self.settings)
-        if isinstance(request, RequestError):
-            return Asked(row, parsing.envelope(row), refusal=request)
-        if isinstance(request.instances, RequestError):
-            return Asked(row, request.envelope, refusal=request.instances)
-        purse = Purse(self.settings.limits)
+    def _parse(
+        self, request: IncomingRequest, first: int
+    ) -> tuple[ParsedRequest | Reply, list[DecodePlan]]:
+        """A request parsed, and the plans of its photos; ``first`` is the first one's index."""
+        if request.is_describe_call:
+            return self.describe(), []
+        body = capture_error(parse_request, request, self.settings)
+        if isinstance(body, RequestError):
+            return ParsedRequest(request, detect_protocol(request), error=body), []
+        if isinstance(body.instances, RequestError):
+            return ParsedRequest(request, body.reply_format, error=body.instances), []
+        budget = RequestBudget(self.settings.limits)
         photos: list[int | RequestError] = []
-        for instance in request.instances:
+        plans: list[DecodePlan] = []
+        for instance in body.instances:
             plan = (
-                failures.attempt(
-                    photo_preparation.plan, instance, self.settings, self.network.labels, purse
-                )
-                if isinstance(instance, Instance)
+                capture_error(plan_photo, instance, self.settings, self.network.labels, budget)
+                if isinstance(instance, ImageRequest)
                 else instance
             )
-            if isinstance(plan, Plan):
-                photos.append(len(plans))
+            if isinstance(plan, DecodePlan):
+                photos.append(first + len(plans))
                 plans.append(plan)
             else:
                 photos.append(plan)
-        return Asked(row, request.envelope, tuple(photos))
+        return ParsedRequest(request, body.reply_format, tuple(photos)), plans
 
-    def _forward(self, way: hooks.TargetLayers, photos: Photos) -> hooks.Scores:
+    def _select_path(self, photo: PreparedPhoto) -> HookedNetwork:
+        """The fastest forward path that has every layer a photo's explanations need."""
+        layers = set(required_layers([photo.explanation_request]))
+        return next(path for path in self.forward_paths if layers <= path.shapes.keys())
+
+    def _forward(self, path: HookedNetwork, photos: IndexedPhotos) -> ForwardOutput:
         """One forward pass."""
-        inputs = self.network.normalise(np.stack([job.crop for _, job in photos]))
-        return way.forward(inputs, explanations.layers_of(job.wish for _, job in photos))
+        inputs = self.network.normalise(np.stack([photo.network_input for _, photo in photos]))
+        layers = required_layers(photo.explanation_request for _, photo in photos)
+        return path.forward(inputs, layers)
 
-    def _explain(self, one: Pass, photos: Photos) -> explanations.Results:
-        """What a pass says of its photos; of some of them alone, after a pass of their own."""
-        scores = one.scores if photos is one.photos else self._forward(one.way, photos)
-        return explanations.explain(scores, [job.wish for _, job in photos])
+    def _photo_results(
+        self, scored: ScoredBatch
+    ) -> Iterator[tuple[int, PhotoResult | RequestError]]:
+        """Scores and maps of each photo that went through the network, with its index."""
 
-    def _seen(self, scored: Scored) -> Iterator[tuple[int, Seen | RequestError]]:
-        """What was seen in each photo that went through the network, by its place."""
+        def explain(output: ForwardOutput, photos: IndexedPhotos) -> BatchExplanations:
+            return explain_batch(output, [photo.explanation_request for _, photo in photos])
+
+        def explain_again(path: HookedNetwork, photos: IndexedPhotos) -> BatchExplanations:
+            # A backward uses up what autograd recorded: fewer photos need a pass of their own.
+            return explain(self._forward(path, photos), photos)
+
         for one in scored.passes:
-            for photos, results in failures.together(partial(self._explain, one), one.photos):
-                for n, (place, job) in enumerate(photos):
-                    if isinstance(results, RequestError):
-                        yield place, results
+            first, retry = partial(explain, one.output), partial(explain_again, one.path)
+            for photos, explanations in bisect_on_failure(first, one.photos, retry):
+                for n, (index, photo) in enumerate(photos):
+                    if isinstance(explanations, RequestError):
+                        yield index, explanations
                     else:
-                        yield place, failures.attempt(self._answers.see, job, n, results)
+                        collect = self._reply_builder.collect
+                        yield index, capture_error(collect, photo, n, explanations)
 
-    def _way(self, job: Job) -> hooks.TargetLayers:
-        """The fastest way through the network that can explain what is asked of a photo."""
-        layers = set(explanations.layers_of([job.wish]))
-        return next(way for way in self.ways if layers <= way.shapes.keys())
-
-    def _reply(self, request: Asked, batch: Batch, outcomes: Mapping[int, Outcome]) -> Reply:
-        """One request's reply, noted in the batch's journal."""
-        envelope, photos = request.envelope, request.photos
-        of_request = [outcomes[one] if isinstance(one, int) else one for one in photos]
+    def _reply(
+        self, parsed: ParsedRequest, batch: Batch, outcomes: Mapping[int, PhotoOutcome]
+    ) -> Reply:
+        """One request's reply; its record is added to the batch's."""
+        reply_format, photos = parsed.reply_format, parsed.photos
+        of_request = [outcomes[photo] if isinstance(photo, int) else photo for photo in photos]
         errors = [outcome for outcome in of_request if isinstance(outcome, RequestError)]
         answered = [
-            (job, outcome)
-            for one, outcome in zip(photos, of_request, strict=True)
-            if isinstance(one, int)
-            and isinstance(job := batch.jobs[one], Job)
+            (prepared, outcome)
+            for photo, outcome in zip(photos, of_request, strict=True)
+            if isinstance(photo, int)
+            and isinstance(prepared := batch.photos[photo], PreparedPhoto)
             and not isinstance(outcome, RequestError)
         ]
-        written = (
-            failures.attempt(self._written, envelope, of_request)
-            if request.refusal is None
-            else request.refusal
+        reply = (
+            capture_error(self._serialize, reply_format, of_request)
+            if parsed.error is None
+            else parsed.error
         )
-        if isinstance(written, RequestError):
-            errors, answered = [written], []
-            reply = envelope.refused(written, self.model)
-        else:
-            reply = written
-        batch.journal.append(Entry.of(request.row, reply, envelope.protocol, errors, answered))
+        if isinstance(reply, RequestError):
+            errors, answered = [reply], []
+            reply = reply_format.error_reply(reply, self.model)
+        batch.records.append(
+            RequestRecord.of(parsed.request, reply, reply_format.protocol, errors, answered)
+        )
         return reply
 
-    def _written(self, envelope: Envelope, outcomes: Sequence[Outcome]) -> Reply:
-        """The outcomes of a request's photos as its protocol has them.
+    def _serialize(self, reply_format: ReplyFormat, outcomes: Sequence[PhotoOutcome]) -> Reply:
+        """The outcomes of a request's photos in its protocol's format.
 
         Raises:
             RequestError: ``reply_too_large``.
         """
-        reply, limit = envelope.reply(outcomes, self.model), self.settings.limits.reply_bytes
+        reply, limit = reply_format.reply(outcomes, self.model), self.settings.limits.reply_bytes
         if len(reply.body) > limit:
             raise RequestError(
                 "reply_too_large",
-                f"the reply would have {len(reply.body)} bytes; accepted: up to {limit}. {SMALLER}",
+                f"the reply would have {len(reply.body)} bytes; accepted: up to {limit}. "
+                f"{REDUCE_REPLY_HINT}",
             )
         return reply

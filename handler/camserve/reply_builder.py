@@ -1,4 +1,4 @@
-"""What the network said of one photo -> the answer to it, its pictures drawn."""
+"""What the network computed for one photo -> the answer to it, its pictures rendered."""
 
 from __future__ import annotations
 
@@ -6,106 +6,124 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from camserve import serialize
 from camserve.errors import RequestError
-from camserve.explain.explanations import Explained, Results
-from camserve.explain.targets import Labels
-from camserve.images import render
-from camserve.images.render import Drawing, Heat
+from camserve.explain import BatchExplanations, ScoreExplanation
+from camserve.images import Heatmap, RenderedOutput, render_outputs
+from camserve.networks import Labels
 from camserve.options import Output
-from camserve.photo_preparation import Job
-from camserve.protocols.schema import AnswerBody, ModelBody, PredictionBody
-from camserve.runtime.thread_pool import Step
+from camserve.photo_preparation import PreparedPhoto
+from camserve.protocols import AnswerBody, ModelBody, PredictionBody
+from camserve.runtime import Task
+from camserve.serialize import ExplanationFields, photo_reply
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What the network saw in one photo.
+class PhotoResult:
+    """What the network computed for one photo.
 
     Attributes:
-        job: the photo.
-        n: its place in the pass.
-        results: of the pass.
-        heats: of each of its explanations.
+        photo: the photo.
+        n: its index in the forward pass.
+        explanations: of the forward pass.
+        heatmaps: one for each of the photo's explanations.
     """
 
-    job: Job
+    photo: PreparedPhoto
     n: int
-    results: Results
-    heats: Sequence[Heat]
+    explanations: BatchExplanations
+    heatmaps: Sequence[Heatmap]
 
 
 @dataclass(frozen=True)
-class Answers:
-    """The answers of one model.
+class ReplyBuilder:
+    """Builds one model's answers.
 
     Attributes:
-        model: what they call it.
+        model: the name and version that answers carry.
         labels: of its classes.
-        side: of the network's input.
+        side: of the network's input, in pixels.
     """
 
     model: ModelBody
     labels: Labels
     side: int
 
-    def see(self, job: Job, n: int, results: Results) -> Seen:
-        """Photo ``n`` of a pass.
+    def collect(self, photo: PreparedPhoto, n: int, explanations: BatchExplanations) -> PhotoResult:
+        """The result of photo ``n`` of a forward pass.
 
         Raises:
             RequestError: ``non_finite_scores``.
         """
-        if not results.finite[n]:
+        if not explanations.finite[n]:
             raise RequestError(
                 "non_finite_scores", "the network's scores for this photo are not finite"
             )
-        heats = [Heat([map.values for map in one.maps], self.side) for one in results.explained[n]]
-        return Seen(job, n, results, heats)
+        heatmaps = [
+            Heatmap([map.values for map in explanation.maps], self.side)
+            for explanation in explanations.explained[n]
+        ]
+        return PhotoResult(photo, n, explanations, heatmaps)
 
-    def draw(self, seen: Seen) -> Iterator[Step[Drawing]]:
-        """What a photo asks for of each of its explanations, one output after another."""
-        job = seen.job
-        for heat in seen.heats:
-            yield from render.draw(heat, job.view, job.frame, self.side, job.options)
+    def render(self, result: PhotoResult) -> Iterator[Task[RenderedOutput]]:
+        """Tasks that render a photo's outputs: each explanation's, in the order of the options."""
+        photo = result.photo
+        for heatmap in result.heatmaps:
+            yield from render_outputs(
+                heatmap, photo.background, photo.frame, self.side, photo.options
+            )
 
-    def answer(self, seen: Seen, drawings: Sequence[Drawing]) -> AnswerBody:
-        """The answer to a photo, with what the steps of :meth:`draw` gave."""
-        job, outputs = seen.job, seen.job.options.outputs
-        # As many of each explanation as there are outputs.
-        left = iter(drawings)
-        return serialize.answer(
+    def build(self, result: PhotoResult, rendered: Sequence[RenderedOutput]) -> AnswerBody:
+        """The answer to a photo, from what the tasks of :meth:`render` returned."""
+        photo, outputs = result.photo, result.photo.options.outputs
+        # Every explanation has as many rendered outputs as the options name.
+        remaining = iter(rendered)
+        return photo_reply(
             self.model,
-            job.frame,
+            photo.frame,
             [
-                self._prediction(int(c), seen)
-                for c in seen.results.order[seen.n, : job.options.top_k]
+                self._prediction(int(class_id), result)
+                for class_id in result.explanations.order[result.n, : photo.options.top_k]
             ],
             [
                 self._explanation(
-                    one, heat, seen, dict(zip(outputs, islice(left, len(outputs)), strict=True))
+                    explanation,
+                    heatmap,
+                    result,
+                    dict(zip(outputs, islice(remaining, len(outputs)), strict=True)),
                 )
-                for one, heat in zip(seen.results.explained[seen.n], seen.heats, strict=True)
+                for explanation, heatmap in zip(
+                    result.explanations.explained[result.n], result.heatmaps, strict=True
+                )
             ],
         )
 
-    def _prediction(self, class_id: int, seen: Seen) -> PredictionBody:
-        n, results = seen.n, seen.results
+    def _prediction(self, class_id: int, result: PhotoResult) -> PredictionBody:
+        n, explanations = result.n, result.explanations
         return {
             "class_id": class_id,
             "label": self.labels[class_id],
-            "probability": float(results.probabilities[n, class_id]),
-            "score": float(results.logits[n, class_id]),
+            "probability": float(explanations.probabilities[n, class_id]),
+            "score": float(explanations.logits[n, class_id]),
         }
 
     def _explanation(
-        self, one: Explained, heat: Heat, seen: Seen, drawings: Mapping[Output, Drawing]
-    ) -> serialize.Explanation:
-        return serialize.Explanation(
-            prediction=self._prediction(one.class_id, seen),
-            against=None if one.against is None else self._prediction(one.against, seen),
-            method=seen.job.wish.method,
-            layers=seen.job.wish.layers,
-            evidence=any(map.evidence for map in one.maps) and not heat.flat,
-            peak=one.maps[0].peak if len(one.maps) == 1 else heat.peak,
-            drawings=drawings,
+        self,
+        explanation: ScoreExplanation,
+        heatmap: Heatmap,
+        result: PhotoResult,
+        rendered: Mapping[Output, RenderedOutput],
+    ) -> ExplanationFields:
+        request, maps, against = (
+            result.photo.explanation_request,
+            explanation.maps,
+            explanation.against,
+        )
+        return ExplanationFields(
+            prediction=self._prediction(explanation.class_id, result),
+            against=None if against is None else self._prediction(against, result),
+            method=request.method,
+            layers=request.layers,
+            evidence=any(map.evidence for map in maps) and not heatmap.flat,
+            peak=maps[0].peak if len(maps) == 1 else heatmap.peak,
+            rendered=rendered,
         )

@@ -15,30 +15,31 @@ from typing import Any, Final, Literal
 import orjson
 
 from camserve.errors import RequestError
-from camserve.explain.targets import Kind
+from camserve.explain.targets import TargetKind
 from camserve.options import Method
-from camserve.photo_preparation import Job
-from camserve.protocols.parsing import Row
-from camserve.protocols.schema import AnswerBody, ModelBody, Reply
+from camserve.photo_preparation import PreparedPhoto
+from camserve.protocols.parsing import IncomingRequest
+from camserve.protocols.replies import Reply
+from camserve.protocols.schema import AnswerBody, ModelBody
 from camserve.runtime import failures
 
 #: How a request can end: every photo answered, some, none through its own fault or the server's.
 Ending = Literal["answered", "partly", "refused", "failed"]
 #: The code of a request without an error.
-NONE: Final = "none"
+NO_ERROR: Final = "none"
 
 
 @dataclass(frozen=True)
-class Drawn:
+class ExplanationRecord:
     """One explanation: how it was made, of what kind of target, and whether it shows anything."""
 
     method: Method
-    kind: Kind
+    kind: TargetKind
     evidence: bool
 
 
 @dataclass(frozen=True)
-class Size:
+class PhotoSize:
     """A photo's pixels, and the bytes of its file."""
 
     pixels: int
@@ -46,7 +47,7 @@ class Size:
 
 
 @dataclass(frozen=True)
-class Entry:
+class RequestRecord:
     """One request.
 
     Attributes:
@@ -63,18 +64,18 @@ class Entry:
     protocol: str
     status: int
     errors: tuple[RequestError, ...]
-    photos: tuple[Size, ...]
-    explanations: tuple[Drawn, ...]
+    photos: tuple[PhotoSize, ...]
+    explanations: tuple[ExplanationRecord, ...]
 
     @classmethod
     def of(
         cls,
-        row: Row,
+        row: IncomingRequest,
         reply: Reply,
         protocol: str,
         errors: Sequence[RequestError],
-        answered: Sequence[tuple[Job, AnswerBody]],
-    ) -> Entry:
+        answered: Sequence[tuple[PreparedPhoto, AnswerBody]],
+    ) -> RequestRecord:
         """The entry of a request that was replied to."""
         return cls(
             row.id,
@@ -82,12 +83,17 @@ class Entry:
             protocol,
             reply.status,
             tuple(errors),
-            tuple(Size(job.frame.width * job.frame.height, job.bytes) for job, _ in answered),
             tuple(
-                Drawn(job.wish.method, target.kind, explanation["evidence"])
-                for job, answer in answered
+                PhotoSize(photo.frame.width * photo.frame.height, photo.file_bytes)
+                for photo, _ in answered
+            ),
+            tuple(
+                ExplanationRecord(
+                    photo.explanation_request.method, target.kind, explanation["evidence"]
+                )
+                for photo, answer in answered
                 for target, explanation in zip(
-                    job.wish.targets, answer["explanations"], strict=True
+                    photo.explanation_request.targets, answer["explanations"], strict=True
                 )
             ),
         )
@@ -103,7 +109,7 @@ class Entry:
     @property
     def code(self) -> str:
         """Of its gravest error."""
-        return max(self.errors, key=lambda error: error.status).code if self.errors else NONE
+        return max(self.errors, key=lambda error: error.status).code if self.errors else NO_ERROR
 
     @property
     def level(self) -> int:
@@ -112,7 +118,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Sample:
+class MetricSample:
     """One figure for the server's metrics.
 
     Attributes:
@@ -128,7 +134,7 @@ class Sample:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
-def line(entry: Entry, model: ModelBody, batch: int, seconds: float) -> str:
+def line(entry: RequestRecord, model: ModelBody, batch: int, seconds: float) -> str:
     """The request's line in the log, a JSON object.
 
     Args:
@@ -154,12 +160,12 @@ def line(entry: Entry, model: ModelBody, batch: int, seconds: float) -> str:
         "batch": batch,
         "ms": round(seconds * 1000, 1),
     }
-    if places := [error.place for error in entry.errors if error.place]:
+    if places := [error.location for error in entry.errors if error.location]:
         told["failure"] = places[0]
     return orjson.dumps(told).decode()
 
 
-def is_no_chatter(record: logging.LogRecord) -> bool:
+def is_torchserve_request_noise(record: logging.LogRecord) -> bool:
     """Whether a record is none of those that TorchServe's worker writes for each request.
 
     It notes when one arrives, and, with a stack trace, that a body is no JSON.
@@ -172,29 +178,31 @@ def hide_exception_message(record: logging.LogRecord) -> bool:
     failure = record.exc_info[1] if record.exc_info else None
     if failure is not None:
         # What formatters write instead of the traceback, where it is there.
-        record.exc_text = failures.place(failure)
+        record.exc_text = failures.traceback_summary(failure)
     return True
 
 
-def samples(entries: Sequence[Entry], stages: Mapping[str, float]) -> Iterator[Sample]:
+def samples(
+    entries: Sequence[RequestRecord], stages: Mapping[str, float]
+) -> Iterator[MetricSample]:
     """What a batch adds to the metrics.
 
     Args:
         entries: its requests.
         stages: the seconds spent in each.
     """
-    yield Sample("BatchSize", len(entries), "Count", counts=False)
+    yield MetricSample("BatchSize", len(entries), "Count", counts=False)
     for stage, spent in stages.items():
-        yield Sample("StageTime", spent, "s", counts=False, labels={"Stage": stage})
+        yield MetricSample("StageTime", spent, "s", counts=False, labels={"Stage": stage})
     endings = Counter((entry.ending, entry.code) for entry in entries)
     for (ending, code), count in endings.items():
-        yield Sample("Requests", count, "Count", True, {"Outcome": ending, "Code": code})
+        yield MetricSample("Requests", count, "Count", True, {"Outcome": ending, "Code": code})
     drawn = [one for entry in entries for one in entry.explanations]
     for (method, kind), count in Counter((one.method, one.kind) for one in drawn).items():
         labels = {"Method": method, "TargetKind": kind}
-        yield Sample("Explanations", count, "Count", True, labels)
+        yield MetricSample("Explanations", count, "Count", True, labels)
     for method, count in Counter(one.method for one in drawn if not one.evidence).items():
-        yield Sample("MapsWithoutEvidence", count, "Count", True, {"Method": method})
+        yield MetricSample("MapsWithoutEvidence", count, "Count", True, {"Method": method})
     for photo in (photo for entry in entries for photo in entry.photos):
-        yield Sample("PhotoMegapixels", photo.pixels / 1e6, "Megapixels", counts=False)
-        yield Sample("PhotoMegabytes", photo.bytes / 1e6, "Megabytes", counts=False)
+        yield MetricSample("PhotoMegapixels", photo.pixels / 1e6, "Megapixels", counts=False)
+        yield MetricSample("PhotoMegabytes", photo.bytes / 1e6, "Megabytes", counts=False)

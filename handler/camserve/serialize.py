@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import pybase64
 
-from camserve.images.geometry import Box, Frame
-from camserve.images.render import Drawing, Image, Map
+from camserve.images.geometry import Box, InputFrame
+from camserve.images.render import EncodedImage, Map, RenderedOutput
 from camserve.options import Method, Output
 from camserve.protocols.schema import (
     AnswerBody,
@@ -23,7 +23,7 @@ from camserve.protocols.schema import (
 
 
 @dataclass(frozen=True)
-class Explanation:
+class ExplanationFields:
     """Where the network saw one class.
 
     Attributes:
@@ -32,7 +32,7 @@ class Explanation:
         method, layers: how and where the map was taken.
         evidence: false where the map is zero everywhere.
         peak: the maximum of the map, before normalisation.
-        drawings: by output.
+        rendered: by output.
     """
 
     prediction: PredictionBody
@@ -41,14 +41,14 @@ class Explanation:
     layers: tuple[str, ...]
     evidence: bool
     peak: float
-    drawings: Mapping[Output, Drawing]
+    rendered: Mapping[Output, RenderedOutput]
 
 
-def answer(
+def photo_reply(
     model: ModelBody,
-    frame: Frame,
+    frame: InputFrame,
     predictions: Sequence[PredictionBody],
-    explanations: Sequence[Explanation],
+    explanations: Sequence[ExplanationFields],
 ) -> AnswerBody:
     """The answer to one photo; ``explanations`` is empty where none was asked for."""
     return {
@@ -64,7 +64,7 @@ def answer(
     }
 
 
-def _explanation(explanation: Explanation) -> ExplanationBody:
+def _explanation(explanation: ExplanationFields) -> ExplanationBody:
     layers = explanation.layers
     body: dict[str, Any] = {
         **explanation.prediction,
@@ -75,13 +75,13 @@ def _explanation(explanation: Explanation) -> ExplanationBody:
     }
     if explanation.against:
         body["against"] = explanation.against
-    for output, drawing in explanation.drawings.items():
+    for output, drawing in explanation.rendered.items():
         body[output] = _drawn(drawing)
     return cast(ExplanationBody, body)
 
 
-def _drawn(drawing: Drawing) -> PictureBody | MapBody | list[BoxBody]:
-    if isinstance(drawing, Image):
+def _drawn(drawing: RenderedOutput) -> PictureBody | MapBody | list[BoxBody]:
+    if isinstance(drawing, EncodedImage):
         return PictureBody(
             b64=pybase64.b64encode_as_string(drawing.data),
             media_type=drawing.media_type,

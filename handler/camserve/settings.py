@@ -18,9 +18,9 @@ from pydantic import (
 )
 
 from camserve import PHOTO_PIXELS, PHOTO_SIDE
-from camserve.errors import RequestError, SettingsError, shown, unknown
+from camserve.errors import RequestError, SettingsError, short_repr, unknown_name_message
 from camserve.options import Options
-from camserve.validation import Number, Share, ShareAbove0, Values, Whole
+from camserve.validation import FloatNotBool, FrozenModel, IntNotBool, PositiveShare, Share
 
 
 def _switch(value: Any) -> Any:
@@ -40,7 +40,7 @@ Sha256 = Annotated[str, StringConstraints(pattern="^([0-9a-f]{64})?$")]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][^/\\]*$")]
 
 
-class Preprocess(Values):
+class Preprocess(FrozenModel):
     """How a photo becomes the network's input: the weights' own preset.
 
     It is made a square of side ``crop``: with ``fit`` crop, the shorter side is resized to
@@ -50,8 +50,12 @@ class Preprocess(Values):
     """
 
     fit: Literal["crop", "stretch", "pad"] = Field("crop", description="crop, stretch or pad")
-    resize: Whole = Field(232, ge=1, le=4096, description="the shorter side in pixels, 1 to 4096")
-    crop: Whole = Field(224, ge=1, le=4096, description="the side of the centred square, 1 to 4096")
+    resize: IntNotBool = Field(
+        232, ge=1, le=4096, description="the shorter side in pixels, 1 to 4096"
+    )
+    crop: IntNotBool = Field(
+        224, ge=1, le=4096, description="the side of the centred square, 1 to 4096"
+    )
     interpolation: Literal["bilinear", "bicubic"] = Field(
         "bilinear", description="bilinear or bicubic"
     )
@@ -60,7 +64,7 @@ class Preprocess(Values):
         description="three numbers from 0 to 1, for R, G and B of that range; what is known for 0 "
         "to 255 is divided by 255",
     )
-    std: tuple[ShareAbove0, ShareAbove0, ShareAbove0] = Field(
+    std: tuple[PositiveShare, PositiveShare, PositiveShare] = Field(
         (0.229, 0.224, 0.225),
         description="three numbers above 0 and up to 1, for R, G and B from 0 to 1; what is known "
         "for 0 to 255 is divided by 255",
@@ -73,45 +77,47 @@ class Preprocess(Values):
         return self
 
 
-class Limits(Values):
+class Limits(FrozenModel):
     """What a request may ask for at most; checked before the work is done."""
 
-    photo_bytes: Whole = Field(
+    photo_bytes: IntNotBool = Field(
         20_000_000, ge=1, description="the size of one photo's file in bytes, at least 1"
     )
-    pixels: Whole = Field(
+    pixels: IntNotBool = Field(
         50_000_000,
         ge=1,
         le=PHOTO_PIXELS,
         description=f"width x height of all photos of a request together, 1 to {PHOTO_PIXELS}",
     )
-    side: Whole = Field(
+    side: IntNotBool = Field(
         16_384,
         ge=1,
         le=PHOTO_SIDE,
         description=f"a photo's longer side in pixels, 1 to {PHOTO_SIDE}",
     )
-    aspect_ratio: Number = Field(
+    aspect_ratio: FloatNotBool = Field(
         20.0, ge=1, description="the longer side over the shorter one, at least 1"
     )
-    json_bytes: Whole = Field(
+    json_bytes: IntNotBool = Field(
         65_536, ge=1, description="the size of options in JSON in bytes, at least 1"
     )
-    json_values: Whole = Field(10_000, ge=1, description="values in one request's JSON, at least 1")
-    json_depth: Whole = Field(
+    json_values: IntNotBool = Field(
+        10_000, ge=1, description="values in one request's JSON, at least 1"
+    )
+    json_depth: IntNotBool = Field(
         16, ge=1, le=100, description="how deep one request's JSON may be nested, 1 to 100"
     )
-    instances: Whole = Field(32, ge=1, description="photos in one request, at least 1")
-    targets: Whole = Field(16, ge=1, description="scores explained for one photo, at least 1")
-    drawn_pixels: Whole = Field(
+    instances: IntNotBool = Field(32, ge=1, description="photos in one request, at least 1")
+    targets: IntNotBool = Field(16, ge=1, description="scores explained for one photo, at least 1")
+    drawn_pixels: IntNotBool = Field(
         64_000_000, ge=1, description="pixels of all pictures in one reply, at least 1"
     )
-    reply_bytes: Whole = Field(
+    reply_bytes: IntNotBool = Field(
         60_000_000, ge=1, description="the size of one reply in bytes, at least 1"
     )
 
 
-class Settings(Values):
+class Settings(FrozenModel):
     """The ``handler:`` section of model-config.yaml."""
 
     arch: str = Field(
@@ -134,7 +140,9 @@ class Settings(Values):
     layout: Layout = Field("auto", description="auto or grid")
     precision: Precision = Field("auto", description="auto, float32 or bfloat16")
     compile: Compile = Field("auto", description="auto or off")
-    threads: Whole = Field(0, ge=0, le=1024, description="a whole number; 0 for a worker's share")
+    threads: IntNotBool = Field(
+        0, ge=0, le=1024, description="a whole number; 0 for a worker's share"
+    )
     preprocess: Preprocess = Field(Preprocess(), description="a section; see its keys")
     limits: Limits = Field(Limits(), description="a section; see its keys")
     defaults: Options = Field(
@@ -157,7 +165,7 @@ class Settings(Values):
             if layer not in self.served:
                 raise RequestError(
                     "invalid_option",
-                    f"option 'layer': {shown(layer)} is not served; accepted: "
+                    f"option 'layer': {short_repr(layer)} is not served; accepted: "
                     f"{', '.join(self.served)}, or a list of these",
                 )
         if options.layer is None:
@@ -175,13 +183,15 @@ class Settings(Values):
         known = {*TORCHSERVE_KEYS, "handler"}
         for key, value in config.items():
             if key not in known:
-                raise SettingsError(f"model-config.yaml: {unknown('key', str(key), known)}")
+                raise SettingsError(
+                    f"model-config.yaml: {unknown_name_message('key', str(key), known)}"
+                )
             # TorchServe would log a wrong value and go on with its own default.
             least = TORCHSERVE_KEYS.get(key)
             if least is not None and (type(value) is not int or not least <= value <= _JAVA_INT):
                 raise SettingsError(
-                    f"model-config.yaml: {key}: {shown(value)} is not accepted; accepted: a whole "
-                    f"number of at least {least} and at most {_JAVA_INT}"
+                    f"model-config.yaml: {key}: {short_repr(value)} is not accepted; accepted: a "
+                    f"whole number of at least {least} and at most {_JAVA_INT}"
                 )
         if config.get("minWorkers", 1) > config.get("maxWorkers", 1):
             raise SettingsError(
@@ -237,9 +247,8 @@ def _explain(model: type[BaseModel], failure: ValidationError) -> str:
         section = inner if isinstance(inner, type) and issubclass(inner, BaseModel) else None
     if error["type"] == "extra_forbidden" and section is not None:
         place = ".".join(path[:-1])
-        return f"{place}: {unknown('key', path[-1], section.model_fields)}"
+        return f"{place}: {unknown_name_message('key', path[-1], section.model_fields)}"
     if field is None or (error["type"] == "value_error" and section is not None):
         return f"{'.'.join(path)}: {error['msg'].removeprefix('Value error, ')}"
-    return (
-        f"{'.'.join(path)}: {shown(error['input'])} is not accepted; accepted: {field.description}"
-    )
+    given = short_repr(error["input"])
+    return f"{'.'.join(path)}: {given} is not accepted; accepted: {field.description}"

@@ -13,11 +13,11 @@ def not_bool(value: Any) -> Any:
     return value
 
 
-Whole = Annotated[int, BeforeValidator(not_bool)]
-Number = Annotated[float, BeforeValidator(not_bool)]
-Share = Annotated[Number, Field(ge=0, le=1)]
-ShareAbove0 = Annotated[Number, Field(gt=0, le=1)]
+IntNotBool = Annotated[int, BeforeValidator(not_bool)]
+FloatNotBool = Annotated[float, BeforeValidator(not_bool)]
+Share = Annotated[FloatNotBool, Field(ge=0, le=1)]
+PositiveShare = Annotated[FloatNotBool, Field(gt=0, le=1)]
 
 
-class Values(BaseModel):
+class FrozenModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

@@ -24,10 +24,10 @@ from benchmark.timing import Step, alternate
 from camserve.errors import RequestError
 from camserve.explain import explanations as explain_module
 from camserve.images import render
-from camserve.images.geometry import Frame
-from camserve.networks.layers import find_layer
+from camserve.images.geometry import InputFrame
+from camserve.networks.layers import get_layer
 from camserve.pipeline import Batch, Pipeline
-from camserve.protocols.parsing import Row
+from camserve.protocols.parsing import IncomingRequest
 
 T5 = Target("T5", "predictions and maps of 8, pytorch-grad-cam / ours", ">=", 15)
 T5_FLOAT32 = Target("T5", "the same, ours in float32 eager", ">=", 3)
@@ -66,8 +66,8 @@ def load(archive: Path, settings: Mapping[str, Any] | None = None) -> Pipeline:
 def prepared(pipeline: Pipeline, photo: bytes, size: int, **options: Any) -> Batch:
     """A batch of the same photo, decoded and cropped."""
     headers = {"x-explain": json.dumps(options)}
-    batch = pipeline.preprocess([Row({"body": photo}, headers)] * size)
-    for job in batch.jobs:
+    batch = pipeline.preprocess([IncomingRequest({"body": photo}, headers)] * size)
+    for job in batch.photos:
         if isinstance(job, RequestError):
             raise job
     return batch
@@ -80,15 +80,17 @@ def scored(pipeline: Pipeline, batch: Batch, *, enlarge: bool = False) -> list[A
         enlarge: bring each map to the size of the network's input, as pytorch-grad-cam does.
     """
     side = pipeline.settings.preprocess.crop
-    frame = Frame.whole(side, side)
+    frame = InputFrame.whole(side, side)
     found: list[Any] = []
     for one in pipeline.inference(batch).passes:
-        results = explain_module.explain(one.scores, [job.wish for _, job in one.photos])
+        results = explain_module.explain_batch(
+            one.output, [job.explanation_request for _, job in one.photos]
+        )
         found.append(results)
         if enlarge:
             scores = (score for of_photo in results.explained for score in of_photo)
             found += [
-                render.Heat([map.values for map in score.maps], side).over(frame)
+                render.Heatmap([map.values for map in score.maps], side).over(frame)
                 for score in scores
             ]
     return found
@@ -96,10 +98,10 @@ def scored(pipeline: Pipeline, batch: Batch, *, enlarge: bool = False) -> list[A
 
 def tensor(pipeline: Pipeline, photo: bytes) -> Tensor:
     """An encoded photo -> (1, 3, H, W), what the network sees."""
-    (job,) = pipeline.preprocess([Row({"body": photo}, {})]).jobs
+    (job,) = pipeline.preprocess([IncomingRequest({"body": photo}, {})]).photos
     if isinstance(job, RequestError):
         raise job
-    return pipeline.network.normalise(np.stack([job.crop]))
+    return pipeline.network.normalise(np.stack([job.network_input]))
 
 
 class Peers:
@@ -112,7 +114,7 @@ class Peers:
 
     def __init__(self, network: nn.Module, layer: str) -> None:
         self.network = network
-        target = find_layer(network, layer)
+        target = get_layer(network, layer)
         self._gradcam = GradCAM(model=network, target_layers=[target])
         self._captum = LayerGradCam(network, target)
 

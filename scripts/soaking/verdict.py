@@ -12,7 +12,7 @@ import inference_pb2
 import jsonschema  # type: ignore[import-untyped]
 import open_inference_grpc_pb2 as oip  # type: ignore[import-untyped]
 
-from camserve.errors import STATUS_OF
+from camserve.errors import HTTP_STATUS
 from running import ROOT
 from soaking import cases, photos
 from soaking.calls import Call
@@ -182,7 +182,7 @@ def _errors(body: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _error_problem(error: dict[str, Any]) -> str:
     code, status, message = error.get("code"), error.get("status"), str(error.get("message"))
-    if STATUS_OF.get(str(code)) != status:
+    if HTTP_STATUS.get(str(code)) != status:
         return f"error {code!r} with status {status}"
     if status is None or status >= 500:
         return f"{status} {code}: {message[:300]}"

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from camserve.errors import SettingsError
-from camserve.protocols.parsing import Row
+from camserve.protocols.parsing import IncomingRequest
 from tests.support import color_resnet, contract
 from tests.support.contract import inputs_of
 
@@ -366,7 +366,7 @@ def test_what_an_exception_says_stays_out_of_the_workers_log_once_it_is_loaded(
 
 def test_the_steps_are_those_of_a_base_handler(service: Any) -> None:
     handler = service._entry_point.__self__
-    rows = [Row(FIELDS, {}), Row({}, {})]
+    rows = [IncomingRequest(FIELDS, {}), IncomingRequest({}, {})]
     replies = handler.postprocess(handler.inference(handler.preprocess(rows)))
     assert [reply.status for reply in replies] == [200, 400]
 

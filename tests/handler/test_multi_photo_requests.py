@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from camserve.images import decode, render
 from camserve.images.geometry import Pixels
 from camserve.pipeline import Pipeline
-from camserve.protocols import kserve, schema
-from camserve.protocols.parsing import Row
+from camserve.protocols import kserve_v1, kserve_v2, plain
+from camserve.protocols.parsing import IncomingRequest
 from tests.support.color_resnet import LABELS, photo, png
 from tests.support.contract import as_v2_has_it, assert_alike, tensor
 from tests.support.request_builders import (
@@ -81,7 +81,7 @@ def best(found: list[dict[str, Any]]) -> list[str]:
 def test_more_than_a_batch_go_in_several_passes_and_come_in_order(
     count: int,
     expected: list[int],
-    protocol: Callable[..., Row],
+    protocol: Callable[..., IncomingRequest],
     small: Pipeline,
     passes: list[int],
 ) -> None:
@@ -142,7 +142,7 @@ def test_requests_with_several_photos_share_passes_with_others(
 
 @pytest.mark.parametrize("protocol", [v1, v2, grpc])
 def test_a_photo_that_fails_keeps_its_place(
-    protocol: Callable[..., Row], small: Pipeline, passes: list[int]
+    protocol: Callable[..., IncomingRequest], small: Pipeline, passes: list[int]
 ) -> None:
     (found,) = outcomes(small, protocol(RED, b"junk", GREEN, BLUE[:60], BLUE))
     assert passes == [3]
@@ -160,7 +160,7 @@ def test_options_of_one_instance_fail_alone(small: Pipeline, passes: list[int]) 
 
 @pytest.mark.parametrize("protocol", [v1, v2])
 def test_where_all_fail_nothing_runs(
-    protocol: Callable[..., Row], small: Pipeline, passes: list[int]
+    protocol: Callable[..., IncomingRequest], small: Pipeline, passes: list[int]
 ) -> None:
     (found,) = outcomes(small, protocol(b"junk", RED[:60], b"junk"))
     assert passes == []
@@ -207,7 +207,7 @@ def test_an_unexpected_exception_fails_its_own_photo(
     assert best(second) == ["blue", "red"]
 
 
-@pytest.mark.parametrize("protocol", [kserve.V1, kserve.V2, schema.Plain])
+@pytest.mark.parametrize("protocol", [kserve_v1.KServeV1, kserve_v2.KServeV2, plain.PlainProtocol])
 def test_a_reply_that_cannot_be_written_fails_its_own_request(
     protocol: Any, small: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,7 +219,11 @@ def test_a_reply_that_cannot_be_written_fails_its_own_request(
         return write(*args)
 
     monkeypatch.setattr(protocol, "reply", fail_first)
-    asked = {kserve.V1: v1(RED, GREEN), kserve.V2: v2(RED, GREEN), schema.Plain: raw(RED)}
+    asked = {
+        kserve_v1.KServeV1: v1(RED, GREEN),
+        kserve_v2.KServeV2: v2(RED, GREEN),
+        plain.PlainProtocol: raw(RED),
+    }
     first, failed, last = outcomes(small, raw(GREEN, path="x=1"), asked[protocol], v1(BLUE))
     assert codes(first) == ["unknown_option"]
     assert codes(failed) == ["internal_error"]
@@ -307,7 +311,7 @@ def test_what_is_refused_leaves_its_pictures_to_others(small: Pipeline) -> None:
     ("protocol", "key"), [(form, "plain"), (v1, "v1"), (v2, "v2"), (grpc, "v2")]
 )
 def test_a_reply_that_grew_too_large_is_refused_in_its_own_form(
-    protocol: Callable[..., Row], key: str, small: Pipeline
+    protocol: Callable[..., IncomingRequest], key: str, small: Pipeline
 ) -> None:
     pipeline = limited(small, reply_bytes=1000)
     row = protocol(RED)
@@ -352,5 +356,5 @@ def test_targets_are_counted_with_all_that_they_name(target: Any, small: Pipelin
 
 def test_kserve_beside_a_query_of_invocations(small: Pipeline) -> None:
     fields = {"body": {"instances": [b64(RED)]}, "model_name": b"colours", "target": b"blue"}
-    (found,) = outcomes(small, Row(fields, HTTP))
+    (found,) = outcomes(small, IncomingRequest(fields, HTTP))
     assert found[0]["explanations"][0]["label"] == "blue"

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from camserve.pipeline import Pipeline
-from camserve.protocols.parsing import Row
+from camserve.protocols.parsing import IncomingRequest
 from tests.support import option_strategies
 from tests.support.color_resnet import photo, png
 from tests.support.contract import as_v2_has_it, assert_alike, inputs_of, tensor
@@ -32,7 +32,7 @@ def pipeline(load: Callable[..., Pipeline]) -> Pipeline:
     )
 
 
-def open_inference(options: Options) -> Row:
+def open_inference(options: Options) -> IncomingRequest:
     """Over gRPC all that is no number is text, which TorchServe hands on in base64."""
     inputs = [tensor("image", "BYTES", [b64(PHOTO)])]
     for name, value in options.items():
@@ -41,41 +41,41 @@ def open_inference(options: Options) -> Row:
         else:
             text = base64.b64encode(text_of(value).encode("utf-8", "surrogatepass")).decode()
             inputs.append(tensor(name, "BYTES", [text]))
-    return Row({"body": {"id": "7", "model_name": "colours", "inputs": inputs}}, {})
+    return IncomingRequest({"body": {"id": "7", "model_name": "colours", "inputs": inputs}}, {})
 
 
-def form(options: Options) -> Row:
+def form(options: Options) -> IncomingRequest:
     texts = {
         name: text_of(value).encode("utf-8", "surrogatepass") for name, value in options.items()
     }
-    return Row({"data": PHOTO, **texts}, {})
+    return IncomingRequest({"data": PHOTO, **texts}, {})
 
 
-def split(options: Options) -> Row:
+def split(options: Options) -> IncomingRequest:
     """Half of the options in the header, half in the URL path."""
     half = len(options) // 2
     items = list(options.items())
     headers = {**HTTP, "content-type": "image/png", "x-explain": json.dumps(dict(items[:half]))}
-    return Row({"body": PHOTO}, headers, path=path_of(dict(items[half:])))
+    return IncomingRequest({"body": PHOTO}, headers, path=path_of(dict(items[half:])))
 
 
-WAYS: dict[str, Callable[[Options], Row]] = {
-    "json": lambda options: Row({"body": {**options, "image": b64(PHOTO)}}, HTTP),
+WAYS: dict[str, Callable[[Options], IncomingRequest]] = {
+    "json": lambda options: IncomingRequest({"body": {**options, "image": b64(PHOTO)}}, HTTP),
     "form": form,
     "header and path": split,
     "v1": lambda options: v1((PHOTO, options)),
-    "v1, parameters": lambda options: Row(
+    "v1, parameters": lambda options: IncomingRequest(
         {"body": {"instances": [b64(PHOTO)], "parameters": options}}, HTTP
     ),
     "v2": lambda options: v2(PHOTO) if not options else _v2_inputs(options),
-    "v2, parameters": lambda options: Row(
+    "v2, parameters": lambda options: IncomingRequest(
         {"body": {"inputs": inputs_of([b64(PHOTO)]), "parameters": options}}, HTTP
     ),
     "open inference": open_inference,
 }
 
 
-def _v2_inputs(options: Options) -> Row:
+def _v2_inputs(options: Options) -> IncomingRequest:
     """A list stands as JSON text: an element is one photo's value."""
     columns = [
         tensor(name, "BYTES", [text_of(value) if isinstance(value, list) else value])

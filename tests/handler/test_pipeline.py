@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from camserve.errors import SettingsError
 from camserve.images import render
 from camserve.pipeline import Pipeline
-from camserve.protocols.parsing import Row
+from camserve.protocols.parsing import IncomingRequest
 from tests.support import contract, request_builders
 from tests.support.color_resnet import COLOURS, LABELS, photo, png
 from tests.support.contract import assert_alike, decoded
@@ -36,15 +36,15 @@ def colours(load: Callable[..., Pipeline]) -> Pipeline:
     return load(layers=["layer3.5", "layer4.1"])
 
 
-def form(image: bytes = DISCS, **options: str) -> Row:
+def form(image: bytes = DISCS, **options: str) -> IncomingRequest:
     return request_builders.form(image, **options)
 
 
-def raw(image: bytes = DISCS, options: str = "{}", path: str = "") -> Row:
+def raw(image: bytes = DISCS, options: str = "{}", path: str = "") -> IncomingRequest:
     return request_builders.raw(image, options, path)
 
 
-def jsoned(image: bytes = DISCS, **options: Any) -> Row:
+def jsoned(image: bytes = DISCS, **options: Any) -> IncomingRequest:
     return request_builders.jsoned(image, **options)
 
 
@@ -62,7 +62,7 @@ GOOD = {
     "json": jsoned(TALL, target="yellow", image_format="jpeg", top_k=2),
     "json, unexplained": jsoned(explain=False),
     "grpc, unexplained": form(TALL, explain="false", top_k="6"),
-    "explanations": Row({"body": DISCS}, {}, must_explain=True),
+    "explanations": IncomingRequest({"body": DISCS}, {}, force_explain=True),
     "targets": form(target="blue,red,5", outputs="map,boxes"),
     "targets, one twice": jsoned(target=["blue", 2, "blue"], outputs=["map"]),
     "top": jsoned(target="top:6", outputs=["map", "mask"]),
@@ -86,7 +86,7 @@ GOOD = {
     "threshold": form(target="blue", threshold="0.9", outputs="boxes"),
     "v1": v1(DISCS),
     "v1, options": v1((DISCS, {"target": ["blue", "red"], "outputs": "map"})),
-    "v1, explain": v1(TALL, must_explain=True, outputs=["boxes"]),
+    "v1, explain": v1(TALL, force_explain=True, outputs=["boxes"]),
     "v2": v2(DISCS),
     "v2, options": v2(TALL, target=["yellow", "top:2"], layer="layer3.5", outputs=["map", "mask"]),
     "grpc, v2": grpc(DISCS),
@@ -105,16 +105,19 @@ BAD = {
     "no such class to tell from": (form(target="red-pink"), "unknown_class"),
     "layer not served": (form(layer="layer4.2,layer1"), "invalid_option"),
     "too large a reply": (form(size="8192"), "reply_too_large"),
-    "v1, nothing": (Row({"body": {"instances": []}}, HTTP), "invalid_request"),
+    "v1, nothing": (IncomingRequest({"body": {"instances": []}}, HTTP), "invalid_request"),
     "v1, unknown class": (v1((DISCS, {"target": "pink"})), "unknown_class"),
-    "v2, no photo": (Row({"body": {"inputs": []}}, HTTP), "missing_image"),
+    "v2, no photo": (IncomingRequest({"body": {"inputs": []}}, HTTP), "missing_image"),
     "v2, unknown class": (v2(DISCS, target="pink"), "unknown_class"),
     "grpc, v2, junk": (grpc(b"junk"), "unsupported_format"),
-    "grpc, v2, nothing": (Row({"body": {"model_name": "m"}}, {}), "invalid_request"),
-    "nothing": (Row({}, {}), "missing_image"),
-    "broken JSON": (Row({"body": b"{"}, {"content-type": "application/json"}), "invalid_json"),
+    "grpc, v2, nothing": (IncomingRequest({"body": {"model_name": "m"}}, {}), "invalid_request"),
+    "nothing": (IncomingRequest({}, {}), "missing_image"),
+    "broken JSON": (
+        IncomingRequest({"body": b"{"}, {"content-type": "application/json"}),
+        "invalid_json",
+    ),
     "conflict": (
-        Row({"data": DISCS, "explain": b"false"}, {}, must_explain=True),
+        IncomingRequest({"data": DISCS, "explain": b"false"}, {}, force_explain=True),
         "conflicting_options",
     ),
 }
@@ -169,7 +172,11 @@ def test_batches_may_overlap(colours: Pipeline, alone: dict[str, dict[str, Any]]
 def test_a_call_for_the_description_is_answered_within_a_batch(
     colours: Pipeline, alone: dict[str, dict[str, Any]]
 ) -> None:
-    asked = [ROWS["raw"], Row({}, {"describe": "True"}, describe=True), ROWS["damaged"]]
+    asked = [
+        ROWS["raw"],
+        IncomingRequest({}, {"describe": "True"}, is_describe_call=True),
+        ROWS["damaged"],
+    ]
     replies = colours.postprocess(colours.inference(colours.preprocess(asked)))
     first, described, last = (json.loads(reply.body) for reply in replies)
     assert [reply.status for reply in replies] == [200, 200, 400]
@@ -217,14 +224,14 @@ def test_an_unexpected_exception_fails_its_own_request(
     alone: dict[str, dict[str, Any]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    draw = render.draw
+    draw = render.render_outputs
 
     def fail_for_hot(*args: Any) -> Any:
         if args[-1].colormap == "hot":
             raise ZeroDivisionError("CUDA, a secret")
         return draw(*args)
 
-    monkeypatch.setattr(render, "draw", fail_for_hot)
+    monkeypatch.setattr(render, "render_outputs", fail_for_hot)
     asked = ROWS["raw"], form(colormap="hot"), ROWS["json"], ROWS["no photo"]
     first, failed, *rest = answer(colours, *asked)
 

@@ -14,9 +14,9 @@ from camserve import request_log
 from camserve.errors import RequestError
 from camserve.images import render
 from camserve.pipeline import Pipeline
-from camserve.protocols.parsing import Row
+from camserve.protocols.parsing import IncomingRequest
 from camserve.protocols.schema import ModelBody
-from camserve.request_log import Entry, Sample
+from camserve.request_log import MetricSample, RequestRecord
 from tests.support.color_resnet import photo, png
 from tests.support.request_builders import HTTP, b64, form, grpc, jsoned, raw, v1, v2
 
@@ -25,18 +25,18 @@ PHOTO = png(photo(("red", (40, 30), 25), width=SIZE[0], height=SIZE[1]))
 MODEL = ModelBody(name="colours", version="2.1")
 
 
-def entries(pipeline: Pipeline, *rows: Row) -> list[Entry]:
+def entries(pipeline: Pipeline, *rows: IncomingRequest) -> list[RequestRecord]:
     """What the journal holds once these shared a batch."""
     batch = pipeline.preprocess(rows)
     pipeline.postprocess(pipeline.inference(batch))
-    return batch.journal
+    return batch.records
 
 
-def line(entry: Entry) -> dict[str, Any]:
+def line(entry: RequestRecord) -> dict[str, Any]:
     return dict(json.loads(request_log.line(entry, MODEL, 8, 0.123456)))
 
 
-def told(found: Sequence[Sample], name: str) -> list[tuple[dict[str, str], float]]:
+def told(found: Sequence[MetricSample], name: str) -> list[tuple[dict[str, str], float]]:
     return [(dict(one.labels), one.value) for one in found if one.name == name]
 
 
@@ -45,8 +45,9 @@ def test_each_request_of_a_batch_has_one_entry_in_its_order(colours: Pipeline) -
         replace(row, id=f"id-{n}")
         for n, row in enumerate(
             [
-                raw(PHOTO), raw(b"junk"), Row({"data": PHOTO}, {}), v1(PHOTO, b"junk"),
-                v2(b"junk", b"junk"), grpc(PHOTO, PHOTO), jsoned(PHOTO, alhpa=1), Row({}, HTTP),
+                raw(PHOTO), raw(b"junk"), IncomingRequest({"data": PHOTO}, {}), v1(PHOTO, b"junk"),
+                v2(b"junk", b"junk"), grpc(PHOTO, PHOTO), jsoned(PHOTO, alhpa=1),
+                IncomingRequest({}, HTTP),
             ]
         )
     ]  # fmt: skip
@@ -110,13 +111,13 @@ def test_a_line_is_one_json_object_with_the_requests_id(colours: Pipeline) -> No
         form(PHOTO, target="s3cret"),
         form(PHOTO, s3cret="1"),
         raw(PHOTO, options='{"target": "s3cret'),
-        Row({"body": {"image": b64(PHOTO) + "s3cret"}}, HTTP),
-        Row({"data": b"s3cret"}, HTTP | {"authorization": "Bearer s3cret"}),
-        Row({"s3cret": b"x"}, HTTP),
+        IncomingRequest({"body": {"image": b64(PHOTO) + "s3cret"}}, HTTP),
+        IncomingRequest({"data": b"s3cret"}, HTTP | {"authorization": "Bearer s3cret"}),
+        IncomingRequest({"s3cret": b"x"}, HTTP),
     ],
 )
 def test_nothing_that_a_caller_sent_is_in_the_log_or_the_metrics(
-    row: Row, colours: Pipeline
+    row: IncomingRequest, colours: Pipeline
 ) -> None:
     (entry,) = entries(colours, row)
     assert entry.ending == "refused"
@@ -130,7 +131,7 @@ def test_a_failure_is_an_error_in_the_log_with_its_place(
     def fails(*args: Any) -> Any:
         raise ZeroDivisionError(f"at {PHOTO!r}")
 
-    monkeypatch.setattr(render, "draw", fails)
+    monkeypatch.setattr(render, "render_outputs", fails)
     (entry,) = entries(colours, raw(PHOTO))
     assert (entry.status, entry.ending, entry.level) == (500, "failed", logging.ERROR)
     found = line(entry)
@@ -169,7 +170,7 @@ def test_a_batch_is_counted(colours: Pipeline) -> None:
 
 def test_the_gravest_of_several_errors_is_told() -> None:
     errors = RequestError("unknown_class", "no"), RequestError("internal_error", "no", "here")
-    entry = Entry("7", "http", "kserve v1", 200, errors, (), ())
+    entry = RequestRecord("7", "http", "kserve v1", 200, errors, (), ())
     assert (entry.ending, entry.code, entry.level) == ("partly", "internal_error", logging.ERROR)
     assert line(entry)["failure"] == "here"
 
@@ -178,9 +179,9 @@ def test_torchserves_own_lines_for_each_request_are_left_out() -> None:
     def record(function: str) -> logging.LogRecord:
         return logging.LogRecord("root", 30, "otf.py", 1, "said", (), None, function)
 
-    assert not request_log.is_no_chatter(record("retrieve_msg"))
-    assert not request_log.is_no_chatter(record("_retrieve_input_data"))
-    assert request_log.is_no_chatter(record("load_model"))
+    assert not request_log.is_torchserve_request_noise(record("retrieve_msg"))
+    assert not request_log.is_torchserve_request_noise(record("_retrieve_input_data"))
+    assert request_log.is_torchserve_request_noise(record("load_model"))
 
 
 def test_an_exception_that_is_logged_is_told_by_class_and_place() -> None:

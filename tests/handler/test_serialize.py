@@ -7,32 +7,32 @@ import base64
 import numpy as np
 import pytest
 
-from camserve.images.geometry import Box, Frame
-from camserve.images.render import Image, Region
-from camserve.serialize import Explanation, answer
+from camserve.images.geometry import Box, InputFrame
+from camserve.images.render import EncodedImage, HotRegion
+from camserve.serialize import ExplanationFields, photo_reply
 
 MODEL = {"name": "resnet50", "version": "1.0"}
-FRAME = Frame(451, 300, 1, Box(80.3505747, 5.1724138, 370.6494253, 294.8275862))
+FRAME = InputFrame(451, 300, 1, Box(80.3505747, 5.1724138, 370.6494253, 294.8275862))
 TABBY = {"class_id": 281, "label": "tabby", "probability": 0.625, "score": 9.125}
 TIGER = {"class_id": 282, "label": "tiger cat", "probability": 0.25, "score": 8.5}
 
 
 def explanation(drawings, against=None, layers=("layer4.2",), evidence=True, peak=0.4375):
-    return Explanation(TABBY, against, "gradcam", layers, evidence, peak, drawings)
+    return ExplanationFields(TABBY, against, "gradcam", layers, evidence, peak, drawings)
 
 
 def explained(*args, **kwargs):
     """The one explanation of a reply."""
-    (body,) = answer(MODEL, FRAME, [TABBY], [explanation(*args, **kwargs)])["explanations"]
+    (body,) = photo_reply(MODEL, FRAME, [TABBY], [explanation(*args, **kwargs)])["explanations"]
     return body
 
 
 def test_reply_is_the_contracts_document():
     drawings = {
-        "heatmap": Image(b"\x89PNG heatmap", "image/png", 224, 224),
-        "overlay": Image(b"\x89PNG overlay", "image/png", 451, 300),
+        "heatmap": EncodedImage(b"\x89PNG heatmap", "image/png", 224, 224),
+        "overlay": EncodedImage(b"\x89PNG overlay", "image/png", 451, 300),
     }
-    reply = answer(MODEL, FRAME, [TABBY, TIGER], [explanation(drawings)])
+    reply = photo_reply(MODEL, FRAME, [TABBY, TIGER], [explanation(drawings)])
     assert reply == {
         "model": {"name": "resnet50", "version": "1.0"},
         "image": {
@@ -71,13 +71,13 @@ def test_reply_is_the_contracts_document():
 
 
 def test_reply_without_an_explanation_has_an_empty_list():
-    assert answer(MODEL, FRAME, [TABBY], [])["explanations"] == []
+    assert photo_reply(MODEL, FRAME, [TABBY], [])["explanations"] == []
 
 
 @pytest.mark.parametrize("name", ["heatmap", "overlay", "mask"])
 def test_base64_gives_the_pictures_bytes(name):
     data = bytes(range(256))
-    text = explained({name: Image(data, "image/webp", 1, 1)})[name]["b64"]
+    text = explained({name: EncodedImage(data, "image/webp", 1, 1)})[name]["b64"]
     assert base64.b64decode(text, validate=True) == data
 
 
@@ -90,7 +90,10 @@ def test_map_is_its_shape_and_its_values_row_by_row():
 
 
 def test_boxes_are_in_thousandths_of_a_pixel_with_their_share():
-    regions = (Region(Box(80.35057, 5.17241, 100, 20.00049), 0.75), Region(Box(-0.0, 0, 1, 1), 0.1))
+    regions = (
+        HotRegion(Box(80.35057, 5.17241, 100, 20.00049), 0.75),
+        HotRegion(Box(-0.0, 0, 1, 1), 0.1),
+    )
     boxes = explained({"boxes": regions})["boxes"]
     assert boxes == [
         {"box": [80.351, 5.172, 100.0, 20.0], "share": 0.75},
@@ -121,8 +124,8 @@ def test_outputs_stand_in_the_order_asked_for_and_no_others():
 
 def test_orientation_and_what_was_seen_are_the_files():
     # Stored on its side (6: transposed, then mirrored), 300 x 451 upright.
-    frame = Frame(451, 300, 6, Box(10, 20, 250, 260))
-    image = answer(MODEL, frame, [TABBY], [])["image"]
+    frame = InputFrame(451, 300, 6, Box(10, 20, 250, 260))
+    image = photo_reply(MODEL, frame, [TABBY], [])["image"]
     assert image == {
         "width": 451,
         "height": 300,

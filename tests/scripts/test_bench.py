@@ -139,7 +139,7 @@ def test_how_the_server_runs_is_told(smoke: Smoke) -> None:
     served = smoke.content["served"]
     assert served["arch"] == smoke.content["options"]["arch"]
     assert served["precision"] in ("float32", "bfloat16")
-    assert served["compiled"] is (not openvino_backend.missing())
+    assert served["compiled"] is (not openvino_backend.unavailable_reason())
     cores = usable_cores()
     assert served["workers"] == cores
     # The tests' environment lets each compute in one.

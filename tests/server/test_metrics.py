@@ -10,10 +10,10 @@ from typing import Any, get_args
 import pytest
 import yaml
 
-from camserve.errors import STATUS_OF
-from camserve.explain.targets import Kind
+from camserve.errors import HTTP_STATUS
+from camserve.explain.targets import TargetKind
 from camserve.options import Method
-from camserve.request_log import NONE, Ending
+from camserve.request_log import NO_ERROR, Ending
 from camserve.runtime.stage_timer import STAGES
 from tests.support import color_resnet
 from tests.support.request_builders import b64
@@ -105,9 +105,9 @@ def test_labels_are_of_bounded_sets(server: Client) -> None:
     server.http.post(f"{PATH}/1.0/target=nobody,nothing=7", content=PHOTO)
     values = {
         "Outcome": set(get_args(Ending)),
-        "Code": {NONE, *STATUS_OF},
+        "Code": {NO_ERROR, *HTTP_STATUS},
         "Method": set(get_args(Method)),
-        "TargetKind": set(get_args(Kind)),
+        "TargetKind": set(get_args(TargetKind)),
         "Stage": set(STAGES),
     }
     declared = yaml.safe_load((ROOT / "metrics.yaml").read_text())["model_metrics"]

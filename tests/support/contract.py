@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, TypeAdapter
 from typing_extensions import TypedDict, is_typeddict
 
-from camserve.errors import STATUS_OF
+from camserve.errors import HTTP_STATUS
 from camserve.protocols import schema
 
 PICTURES = ("heatmap", "overlay", "mask")
@@ -79,7 +79,7 @@ def outcomes(body: Mapping[str, Any], protocol: Protocol) -> list[dict[str, Any]
 
 def _check_error(error: Mapping[str, Any]) -> None:
     assert error.keys() == {"code", "status", "message"}
-    assert STATUS_OF[error["code"]] == error["status"]
+    assert HTTP_STATUS[error["code"]] == error["status"]
     assert error["message"].strip()
 
 

@@ -8,60 +8,62 @@ from collections.abc import Sequence
 from typing import Any
 
 from camserve.pipeline import Pipeline
-from camserve.protocols import kserve
-from camserve.protocols.parsing import Row
+from camserve.protocols.parsing import IncomingRequest, detect_protocol
 from tests.support import contract
 from tests.support.contract import inputs_of
 
 HTTP = {"host": "localhost:8080", "content-type": "application/json"}
 
 
-def form(image: bytes, **options: str) -> Row:
+def form(image: bytes, **options: str) -> IncomingRequest:
     """A multipart form, or a gRPC map: bytes under each name."""
-    return Row({"data": image, **{name: value.encode() for name, value in options.items()}}, {})
+    return IncomingRequest(
+        {"data": image, **{name: value.encode() for name, value in options.items()}}, {}
+    )
 
 
-def raw(image: bytes, options: str = "{}", path: str = "") -> Row:
+def raw(image: bytes, options: str = "{}", path: str = "") -> IncomingRequest:
     """A raw body, its options in the header or the URL."""
-    return Row({"body": bytearray(image)}, {"x-explain": options}, path=path)
+    return IncomingRequest({"body": bytearray(image)}, {"x-explain": options}, path=path)
 
 
 def b64(image: bytes) -> str:
     return base64.b64encode(image).decode()
 
 
-def jsoned(image: bytes, **options: Any) -> Row:
-    return Row({"body": {"image": {"b64": b64(image)}, **options}}, HTTP)
+def jsoned(image: bytes, **options: Any) -> IncomingRequest:
+    return IncomingRequest({"body": {"image": {"b64": b64(image)}, **options}}, HTTP)
 
 
-def v1(*instances: Any, must_explain: bool = False, **common: Any) -> Row:
+def v1(*instances: Any, force_explain: bool = False, **common: Any) -> IncomingRequest:
     """KServe v1; an instance is a photo, or a photo and its options."""
     objects = [
         b64(one) if isinstance(one, bytes) else {"image": b64(one[0]), **one[1]}
         for one in instances
     ]
     fields = {"body": {"instances": objects, "parameters": common}}
-    return Row(fields, HTTP, must_explain=must_explain)
+    return IncomingRequest(fields, HTTP, force_explain=force_explain)
 
 
-def v2(*images: bytes, columns: Sequence[dict[str, Any]] = (), **options: Any) -> Row:
+def v2(*images: bytes, columns: Sequence[dict[str, Any]] = (), **options: Any) -> IncomingRequest:
     """KServe v2 over HTTP."""
     inputs = [*inputs_of([b64(image) for image in images], **options), *columns]
-    return Row({"body": {"id": "seven", "inputs": inputs}}, HTTP)
+    return IncomingRequest({"body": {"id": "seven", "inputs": inputs}}, HTTP)
 
 
-def grpc(*images: bytes, target: str = "predicted") -> Row:
+def grpc(*images: bytes, target: str = "predicted") -> IncomingRequest:
     """Open Inference over gRPC."""
     inputs = inputs_of([b64(image) for image in images], target=b64(target.encode()))
-    return Row({"body": {"id": "seven", "model_name": "colours", "inputs": inputs}}, {})
+    return IncomingRequest({"body": {"id": "seven", "model_name": "colours", "inputs": inputs}}, {})
 
 
-def protocol_of(row: Row) -> contract.Protocol:
-    envelope = kserve.envelope(row.fields.get("body"), bool(row.headers), row.must_explain)
-    return "v1" if isinstance(envelope, kserve.V1) else "v2" if envelope else "plain"
+def protocol_of(row: IncomingRequest) -> contract.Protocol:
+    """The short name of the protocol that a request follows."""
+    names: dict[str, contract.Protocol] = {"plain": "plain", "kserve v1": "v1", "kserve v2": "v2"}
+    return names[detect_protocol(row).protocol]
 
 
-def outcomes(pipeline: Pipeline, *rows: Row) -> list[list[dict[str, Any]]]:
+def outcomes(pipeline: Pipeline, *rows: IncomingRequest) -> list[list[dict[str, Any]]]:
     """What became of each row's photos; the reply's form and status are right."""
     replies = pipeline.postprocess(pipeline.inference(pipeline.preprocess(rows)))
     found = []
@@ -73,7 +75,7 @@ def outcomes(pipeline: Pipeline, *rows: Row) -> list[list[dict[str, Any]]]:
     return found
 
 
-def answer(pipeline: Pipeline, *rows: Row) -> list[dict[str, Any]]:
+def answer(pipeline: Pipeline, *rows: IncomingRequest) -> list[dict[str, Any]]:
     """The reply to each row, which has one photo."""
     return [one for (one,) in outcomes(pipeline, *rows)]
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from camserve.explain import hooks
+from camserve.explain import backward, hooks
 from camserve.networks.classifier import Network, build
 from camserve.pipeline import Pipeline
 from quickstart_calls import sample
@@ -43,24 +43,24 @@ def settled(arch: str, classes: int = 1000) -> nn.Module:
 def hooked(pipeline: Pipeline, hook: Callable[..., Any]) -> Iterator[None]:
     """A forward hook on whatever network a pass goes through."""
     with ExitStack() as hooks:
-        for way in pipeline.ways:
+        for way in pipeline.forward_paths:
             hooks.callback(way.network.register_forward_hook(hook).remove)
         yield
 
 
-def one_hot(scores: hooks.Scores, classes: Sequence[int]) -> Tensor:
+def one_hot(scores: hooks.ForwardOutput, classes: Sequence[int]) -> Tensor:
     """(M, C): the weights of single classes' scores."""
     found = F.one_hot(torch.tensor(classes, dtype=torch.long), scores.logits.shape[1])
     return found.to(scores.logits.dtype)
 
 
 def gradients_of(
-    scores: hooks.Scores, samples: Sequence[int], classes: Sequence[int]
+    scores: hooks.ForwardOutput, samples: Sequence[int], classes: Sequence[int]
 ) -> dict[str, Tensor]:
     """By layer, the gradients of one class's score of each sample."""
     wanted = [list(scores.activations)] * len(samples)
     weights = one_hot(scores, classes)
-    ((places, gradients),) = hooks.gradients(scores, samples, weights, wanted)
+    ((places, gradients),) = backward.score_gradients(scores, samples, weights, wanted)
     assert places == list(range(len(samples)))
     return gradients
 

@@ -1,1 +1,33 @@
-"""explain."""
+"""Class scores -> maps.
+
+Forward hooks cut the network at its target layers (:class:`HookedNetwork`); one short backward
+gives every chosen score's gradient; a method turns activations and gradients into a map, which is
+normalised by itself. :func:`explain_batch` does all of it for the photos of one forward pass. This
+wing knows PyTorch, and no image format.
+"""
+
+from camserve.explain.explanations import (
+    BatchExplanations,
+    ExplanationRequest,
+    LayerMap,
+    ScoreExplanation,
+    explain_batch,
+    required_layers,
+)
+from camserve.explain.hooks import ForwardOutput, HookedNetwork
+from camserve.explain.methods import METHODS
+from camserve.explain.targets import TargetKind, resolve_targets
+
+__all__ = [
+    "METHODS",
+    "BatchExplanations",
+    "ExplanationRequest",
+    "ForwardOutput",
+    "HookedNetwork",
+    "LayerMap",
+    "ScoreExplanation",
+    "TargetKind",
+    "explain_batch",
+    "required_layers",
+    "resolve_targets",
+]

@@ -12,15 +12,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from camserve.explain import hooks
-from camserve.explain.hooks import Maps, Scores
+from camserve.explain import backward, maps
+from camserve.explain.hooks import ForwardOutput
+from camserve.explain.maps import Maps
 from camserve.explain.methods import METHODS
-from camserve.explain.targets import Class, Rank, Target
+from camserve.explain.targets import ClassRef, Target, TopRank
 from camserve.options import Method
 
 
 @dataclass(frozen=True)
-class Wish:
+class ExplanationRequest:
     """What is to be explained of one photo.
 
     Attributes:
@@ -44,7 +45,7 @@ class LayerMap:
 
 
 @dataclass(frozen=True)
-class Explained:
+class ScoreExplanation:
     """One score's maps.
 
     Attributes:
@@ -58,7 +59,7 @@ class Explained:
 
 
 @dataclass(frozen=True)
-class Results:
+class BatchExplanations:
     """What the network says of N photos, on the host.
 
     Attributes:
@@ -71,7 +72,7 @@ class Results:
     logits: NDArray[np.float32]
     probabilities: NDArray[np.float32]
     order: NDArray[np.int64]
-    explained: list[list[Explained]]
+    explained: list[list[ScoreExplanation]]
     finite: list[bool]
 
 
@@ -84,19 +85,19 @@ class _Part:
     maps: Maps
 
 
-def layers_of(wishes: Iterable[Wish]) -> tuple[str, ...]:
+def required_layers(wishes: Iterable[ExplanationRequest]) -> tuple[str, ...]:
     """The layers that a forward pass for these wishes has to hold."""
     return tuple(dict.fromkeys(layer for wish in wishes if wish.targets for layer in wish.layers))
 
 
-def explain(scores: Scores, wishes: Sequence[Wish]) -> Results:
+def explain_batch(scores: ForwardOutput, wishes: Sequence[ExplanationRequest]) -> BatchExplanations:
     """Every score that was wished for, explained, and all scores beside.
 
     All is computed on the device, then brought to the host together.
 
     Args:
-        scores: a forward pass over N photos that held :func:`layers_of` the wishes; its tape is
-            used up.
+        scores: a forward pass over N photos that held the :func:`required_layers`; its tape is used
+            up.
         wishes: N of them.
     """
     logits = scores.logits.detach().float()
@@ -108,7 +109,7 @@ def explain(scores: Scores, wishes: Sequence[Wish]) -> Results:
     classes = _indices(
         order,
         samples + [samples[place] for place in contrasts],
-        [target.toward for _, target in pairs]
+        [target.class_ref for _, target in pairs]
         + [other for _, target in pairs if (other := target.against) is not None],
     )
     parts: list[_Part] = []
@@ -129,15 +130,15 @@ def explain(scores: Scores, wishes: Sequence[Wish]) -> Results:
         )
     }
     against_of = dict(zip(contrasts, ids[len(pairs) :], strict=True))
-    explained: list[list[Explained]] = [[] for _ in wishes]
+    explained: list[list[ScoreExplanation]] = [[] for _ in wishes]
     for place, (sample, class_id) in enumerate(zip(samples, ids[: len(pairs)], strict=True)):
         of_layers = tuple(found[place, layer] for layer in wishes[sample].layers)
-        explained[sample].append(Explained(class_id, against_of.get(place), of_layers))
+        explained[sample].append(ScoreExplanation(class_id, against_of.get(place), of_layers))
     finite = [
         _finite(of_photo, by_rank, maps)
         for of_photo, by_rank, maps in zip(raw, ranked, explained, strict=True)
     ]
-    return Results(raw, probabilities, ranked, explained, finite)
+    return BatchExplanations(raw, probabilities, ranked, explained, finite)
 
 
 def _weights(logits: Tensor, toward: Tensor, contrasts: Sequence[int], against: Tensor) -> Tensor:
@@ -156,7 +157,7 @@ def _weights(logits: Tensor, toward: Tensor, contrasts: Sequence[int], against: 
 
 
 def _finite(
-    logits: NDArray[np.float32], order: NDArray[np.int64], explained: Sequence[Explained]
+    logits: NDArray[np.float32], order: NDArray[np.int64], explained: Sequence[ScoreExplanation]
 ) -> bool:
     """Whether a photo's logits (C,), whose classes are in ``order``, and its maps' peaks are."""
     # In order, what is not finite stands at one of the ends.
@@ -177,13 +178,13 @@ def _to_host(tensors: Sequence[Tensor]) -> Iterator[NDArray[Any]]:
     return (copy.numpy() for copy in copies)
 
 
-def _indices(order: Tensor, samples: Sequence[int], classes: Sequence[Class]) -> Tensor:
+def _indices(order: Tensor, samples: Sequence[int], classes: Sequence[ClassRef]) -> Tensor:
     """(M,) class indices; a rank is looked up in its sample's order."""
     width = order.shape[1]
-    ranked = [isinstance(one, Rank) for one in classes]
+    ranked = [isinstance(one, TopRank) for one in classes]
     numbers = torch.tensor(
         [
-            sample * width + one.place if isinstance(one, Rank) else one
+            sample * width + one.rank if isinstance(one, TopRank) else one
             for sample, one in zip(samples, classes, strict=True)
         ],
         dtype=torch.long,
@@ -198,21 +199,24 @@ def _indices(order: Tensor, samples: Sequence[int], classes: Sequence[Class]) ->
 
 
 def _maps(
-    scores: Scores, samples: Sequence[int], weights: Tensor, wishes: Sequence[Wish]
+    scores: ForwardOutput,
+    samples: Sequence[int],
+    weights: Tensor,
+    wishes: Sequence[ExplanationRequest],
 ) -> Iterator[_Part]:
     """The map of each chosen score at each of its layers."""
     layers = [wishes[sample].layers for sample in samples]
-    for places, gradients in hooks.gradients(scores, samples, weights, layers):
+    for places, gradients in backward.score_gradients(scores, samples, weights, layers):
         for layer, gradient in gradients.items():
             activations = scores.activations[layer].detach()
             for method, rows in _by_method(places, samples, layer, wishes).items():
-                of_rows = hooks.rows_of(activations, [samples[places[row]] for row in rows])
-                raw = METHODS[method](of_rows.float(), hooks.rows_of(gradient, rows).float())
-                yield _Part([places[row] for row in rows], layer, hooks.normalise(raw))
+                of_rows = backward.select_rows(activations, [samples[places[row]] for row in rows])
+                raw = METHODS[method](of_rows.float(), backward.select_rows(gradient, rows).float())
+                yield _Part([places[row] for row in rows], layer, maps.normalise_maps(raw))
 
 
 def _by_method(
-    places: Sequence[int], samples: Sequence[int], layer: str, wishes: Sequence[Wish]
+    places: Sequence[int], samples: Sequence[int], layer: str, wishes: Sequence[ExplanationRequest]
 ) -> dict[Method, list[int]]:
     """The rows of ``places`` whose photo wants this layer, by the method it wants."""
     rows: dict[Method, list[int]] = {}

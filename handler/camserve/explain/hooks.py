@@ -1,4 +1,4 @@
-"""Grad-CAM's hooks: what holds the layers' activations, one short backward, normalised maps.
+"""The forward hooks of Grad-CAM, which cut a network into trunk and head at the target layer.
 
 Selvaraju et al. 2017, "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based
 Localization", arXiv 1610.02391, section 3. What a map is made of is in
@@ -7,7 +7,7 @@ Localization", arXiv 1610.02391, section 3. What a map is made of is in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from camserve.errors import SettingsError
-from camserve.networks.layers import find_layer
+from camserve.networks.layers import get_layer
 
 
 @dataclass(frozen=True)
-class Scores:
+class ForwardOutput:
     """One forward pass, its head still on the tape.
 
     Attributes:
@@ -34,30 +34,10 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class Maps:
-    """One map for each of M pairs of sample and score.
-
-    Attributes:
-        values: (M, h, w) in [0, 1]; zeros where a map is constant.
-        peak: (M,) the raw maximum, before normalisation.
-        evidence: (M,) false where the map is constant, so that nothing speaks for the class.
-    """
-
-    values: Tensor
-    peak: Tensor
-    evidence: Tensor
-
-    @property
-    def columns(self) -> tuple[Tensor, Tensor, Tensor]:
-        """``values``, ``peak`` and ``evidence``."""
-        return self.values, self.peak, self.evidence
-
-
-@dataclass(frozen=True)
 class _Pass:
     """The forward pass under way: whose, the layers to hold, and every output of theirs so far."""
 
-    hooks: TargetLayers
+    hooks: HookedNetwork
     wanted: Collection[str]
     outputs: dict[str, list[Tensor]] = field(default_factory=dict)
 
@@ -67,7 +47,7 @@ class _Pass:
 _under_way: ContextVar[_Pass | None] = ContextVar("pass", default=None)
 
 
-class TargetLayers:
+class HookedNetwork:
     """The forward hooks that cut the network into trunk and head.
 
     Of the layers that a pass wants, the first on each way through the network hands its output on
@@ -107,7 +87,7 @@ class TargetLayers:
         with ExitStack() as undo:
             undo.callback(self.close)
             for name in dict.fromkeys(names):
-                layer = names[name] if isinstance(names, Mapping) else find_layer(network, name)
+                layer = names[name] if isinstance(names, Mapping) else get_layer(network, name)
                 self._hooks.callback(layer.register_forward_hook(self._hook(name)).remove)
             for name in dict.fromkeys(names):
                 self._prove(name, example)
@@ -117,7 +97,7 @@ class TargetLayers:
         """Take the hooks off the network."""
         self._hooks.close()
 
-    def forward(self, inputs: Tensor, names: Collection[str]) -> Scores:
+    def forward(self, inputs: Tensor, names: Collection[str]) -> ForwardOutput:
         """Run the network on (N, 3, H, W) and keep what explanations at these layers need."""
         under_way = _Pass(self, names)
         token = _under_way.set(under_way)
@@ -134,7 +114,7 @@ class TargetLayers:
                     f"layer {name!r} must run once in a forward pass, not {len(outputs)} times"
                 )
             held[name] = outputs[0]
-        return Scores(logits, held)
+        return ForwardOutput(logits, held)
 
     def _hook(self, name: str) -> Callable[[nn.Module, Any, Any], Tensor | None]:
         def hold(module: nn.Module, args: Any, output: Any) -> Tensor | None:
@@ -179,67 +159,3 @@ class TargetLayers:
         )
         if gradient is None:
             raise SettingsError(f"the class scores do not depend on layer {name!r}")
-
-
-def gradients(
-    scores: Scores,
-    samples: Sequence[int],
-    weights: Tensor,
-    layers: Sequence[Sequence[str]],
-) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
-    """The gradient of each chosen score with respect to its sample's activations.
-
-    One backward serves the whole batch: in eval mode samples do not mix, so the gradient of the
-    sum of one score per sample holds every sample's own. A sample with several scores has its
-    second in the second backward, and so on. Each goes back to the earliest layer that one of its
-    scores wants, and no further.
-
-    Args:
-        scores: a forward pass over N samples; its tape is used up.
-        samples: the sample of each chosen score, M of them.
-        weights: (M, C), by which its sample's logits add up to it: 1 for that of one class.
-        layers: those whose gradients each chosen score wants.
-
-    Yields:
-        For each backward the places of the scores that it served, P of them, and by layer their
-        gradients (P, K, h, w).
-    """
-    rounds: list[list[int]] = []
-    turns: dict[int, int] = {}
-    for place, sample in enumerate(samples):
-        turn = turns.get(sample, 0)
-        turns[sample] = turn + 1
-        if turn == len(rounds):
-            rounds.append([])
-        rounds[turn].append(place)
-    for n, places in enumerate(rounds):
-        names = list(dict.fromkeys(name for place in places for name in layers[place]))
-        rows = [samples[place] for place in places]
-        of_places = rows_of(weights, places)
-        if rows != list(range(len(scores.logits))):
-            of_places = torch.zeros_like(scores.logits).index_copy(
-                0, torch.tensor(rows, device=weights.device), of_places
-            )
-        found = torch.autograd.grad(
-            scores.logits,
-            [scores.activations[name] for name in names],
-            of_places,
-            retain_graph=n + 1 < len(rounds),
-        )
-        by_layer = zip(names, found, strict=True)
-        yield places, {name: rows_of(gradient, rows) for name, gradient in by_layer}
-
-
-def rows_of(values: Tensor, rows: Sequence[int]) -> Tensor:
-    """Some rows of a tensor, in that order; not a copy but the tensor where they are all of it."""
-    return values if list(rows) == list(range(len(values))) else values[rows]
-
-
-def normalise(raw: Tensor) -> Maps:
-    """Min-max normalisation of each (h, w) map of (M, h, w) to [0, 1]."""
-    flat = raw.flatten(1)
-    low, peak = flat.aminmax(dim=1, keepdim=True)
-    spread = peak - low
-    evidence = spread > 0
-    values = (flat - low) / spread.where(evidence, 1)
-    return Maps(values.view_as(raw), peak.squeeze(1), evidence.squeeze(1))

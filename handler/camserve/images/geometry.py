@@ -48,7 +48,7 @@ ORIENTATIONS: Final = frozenset(_TURNS)
 
 
 @dataclass(frozen=True)
-class Frame:
+class InputFrame:
     """Where the network's input lies in a photo.
 
     Attributes:
@@ -64,13 +64,13 @@ class Frame:
     window: Box
 
     @classmethod
-    def of(cls, width: int, height: int, orientation: int, window: Box) -> Frame:
+    def of(cls, width: int, height: int, orientation: int, window: Box) -> InputFrame:
         """The frame of a photo that is ``width`` x ``height`` when it is upright."""
         # Turning exchanges width and height, turning back does so again.
         return cls(*upright_size(width, height, orientation), orientation, window)
 
     @classmethod
-    def whole(cls, width: int, height: int) -> Frame:
+    def whole(cls, width: int, height: int) -> InputFrame:
         """The frame of a picture that is the network's input, at whatever size."""
         return cls(width, height, 1, Box(0, 0, width, height))
 
@@ -84,14 +84,14 @@ class Frame:
         """The part of the photo that the network saw, in the file's pixels."""
         return self.stored(self.window)
 
-    def scaled(self, width: int, height: int) -> Frame:
+    def scaled(self, width: int, height: int) -> InputFrame:
         """The frame of the same photo at another size."""
         across, down = width / self.width, height / self.height
         if _TURNS[self.orientation].transposed:
             across, down = down, across
         x0, y0, x1, y1 = self.window
         window = Box(x0 * across, y0 * down, x1 * across, y1 * down)
-        return Frame(width, height, self.orientation, window)
+        return InputFrame(width, height, self.orientation, window)
 
     def stored(self, box: Box) -> Box:
         """A box of the upright photo in the file's pixels, cut at the photo's edges."""
@@ -109,7 +109,7 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class View:
+class Background:
     """What a reply's pictures show.
 
     Attributes:
@@ -118,7 +118,7 @@ class View:
     """
 
     pixels: Pixels
-    frame: Frame
+    frame: InputFrame
 
 
 def upright_size(width: int, height: int, orientation: int) -> tuple[int, int]:
@@ -139,14 +139,14 @@ def upright_box(box: Box, width: int, height: int, orientation: int) -> Box:
     return Box(xs[0], ys[0], xs[1], ys[1])
 
 
-def turn_upright(stored: NDArray[Any], orientation: int) -> NDArray[Any]:
+def apply_orientation(stored: NDArray[Any], orientation: int) -> NDArray[Any]:
     """(height, width, ..) as a file stores it -> as a viewer shows it."""
     turn = _TURNS[orientation]
     return _mirrored(cv2.transpose(stored) if turn.transposed else stored, turn)
 
 
-def turn_back(upright: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """The inverse of :func:`turn_upright`."""
+def undo_orientation(upright: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """The inverse of :func:`apply_orientation`."""
     turn = _TURNS[orientation]
     mirrored = _mirrored(upright, turn)
     return cv2.transpose(mirrored) if turn.transposed else mirrored

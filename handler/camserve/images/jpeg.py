@@ -21,7 +21,7 @@ _KINDS: Final = bytes(
 )
 
 
-def scans(data: bytes | bytearray) -> int:
+def count_scans(data: bytes | bytearray) -> int:
     """How often a decoder may be led over a JPEG's pixels; at least as often as it will be.
 
     Exact up to the end of the image where the file is well-formed. From where it is not, and

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camserve.images import png
-from camserve.images.geometry import Box, Frame, Pixels, View, turn_back
+from camserve.images.geometry import Background, Box, InputFrame, Pixels, undo_orientation
 from camserve.options import Colormap, ImageFormat, Options, Output
 
 Map = NDArray[np.float32]
@@ -42,7 +42,7 @@ _NONE: Final[Pixels] = np.empty((0, 0), np.uint8)
 
 
 @dataclass(frozen=True)
-class Image:
+class EncodedImage:
     """An encoded picture, ``width`` x ``height`` pixels."""
 
     data: bytes
@@ -52,7 +52,7 @@ class Image:
 
 
 @dataclass(frozen=True)
-class Region:
+class HotRegion:
     """A connected hot region.
 
     Attributes:
@@ -65,10 +65,10 @@ class Region:
 
 
 #: What can be drawn of a map: a picture, the map itself, or the boxes.
-Drawing = Image | Map | tuple[Region, ...]
+RenderedOutput = EncodedImage | Map | tuple[HotRegion, ...]
 
 
-class Heat:
+class Heatmap:
     """The heat of one explanation, at any size.
 
     It is the layer's map, or, of several layers, the mean of their maps, min-max normalised at the
@@ -87,7 +87,7 @@ class Heat:
         self._maps = maps
         self._low, self.peak = 0.0, 1.0
         if len(maps) > 1:
-            mean = self._mean(Frame.whole(side, side))
+            mean = self._mean(InputFrame.whole(side, side))
             self._low, self.peak = float(mean.min()), float(mean.max())
         # What float32 leaves of a mean that is constant is no heat.
         self.flat = self.peak - self._low < _ROUNDING
@@ -96,18 +96,18 @@ class Heat:
     def map(self) -> Map:
         """The map itself, (h, w) in [0, 1], at the finest of the layers' grids."""
         height, width = max((map.shape for map in self._maps), key=math.prod)
-        return self.over(Frame.whole(width, height))
+        return self.over(InputFrame.whole(width, height))
 
-    def over(self, frame: Frame) -> Map:
+    def over(self, frame: InputFrame) -> Map:
         """(frame.height, frame.width) in [0, 1]; zero where the network did not see the photo."""
         return cast(Map, np.clip(self._over(frame), 0, 1))
 
-    def grey(self, frame: Frame) -> Pixels:
+    def grey(self, frame: InputFrame) -> Pixels:
         """The same, 0 to 255."""
         # It rounds as NumPy does, and what is beyond 255 becomes 255, all in one go.
         return cast(Pixels, cv2.convertScaleAbs(self._over(frame), alpha=255))
 
-    def _over(self, frame: Frame) -> Map:
+    def _over(self, frame: InputFrame) -> Map:
         """As :meth:`over`, but for what rounding adds to 1."""
         heat = self._mean(frame)
         if self.flat:
@@ -117,12 +117,12 @@ class Heat:
             heat = np.maximum((heat - self._low) / (self.peak - self._low), 0)
         return heat
 
-    def _mean(self, frame: Frame) -> Map:
-        spread = [spread_over(frame, map) for map in self._maps]
+    def _mean(self, frame: InputFrame) -> Map:
+        spread = [upsample_to_frame(frame, map) for map in self._maps]
         return spread[0] if len(spread) == 1 else cast(Map, np.mean(spread, axis=0))
 
 
-def spread_over(frame: Frame, map: Map) -> Map:
+def upsample_to_frame(frame: InputFrame, map: Map) -> Map:
     """A map (h, w) in [0, 1], bilinearly, over the part of a photo that the network saw.
 
     Returns:
@@ -149,12 +149,12 @@ def spread_over(frame: Frame, map: Map) -> Map:
         # A pixel was seen where its centre was.
         left, top, right, bottom = (max(0, math.ceil(edge - 0.5)) for edge in (x0, y0, x1, y1))
         heat[:top], heat[bottom:], heat[:, :left], heat[:, right:] = 0, 0, 0, 0
-    return cast(Map, turn_back(heat, frame.orientation))
+    return cast(Map, undo_orientation(heat, frame.orientation))
 
 
-def draw(
-    heat: Heat, view: View, frame: Frame, side: int, options: Options
-) -> Iterator[Callable[[], Drawing]]:
+def render_outputs(
+    heat: Heatmap, view: Background, frame: InputFrame, side: int, options: Options
+) -> Iterator[Callable[[], RenderedOutput]]:
     """The outputs that a request asks for, in their order.
 
     What they are made of together is made here; each is finished by calling it, in any thread.
@@ -168,7 +168,7 @@ def draw(
     """
     outputs, image_format = options.outputs, options.image_format
     grey = _NONE if PICTURES.isdisjoint(outputs) else heat.grey(view.frame)
-    heatmap = _NONE if _COLOURED.isdisjoint(outputs) else colour(grey, options.colormap)
+    heatmap = _NONE if _COLOURED.isdisjoint(outputs) else apply_colormap(grey, options.colormap)
     for output in outputs:
         match output:
             case "heatmap":
@@ -184,7 +184,7 @@ def draw(
                 yield partial(boxes, heat, frame, side, options.threshold)
 
 
-def colour(grey: Pixels, colormap: Colormap) -> Pixels:
+def apply_colormap(grey: Pixels, colormap: Colormap) -> Pixels:
     """(h, w), 0 to 255 -> (h, w, 3) RGB."""
     return cast(Pixels, cv2.applyColorMap(grey, _COLOURS[colormap]))
 
@@ -194,7 +194,7 @@ def overlay(heatmap: Pixels, photo: Pixels, alpha: float) -> Pixels:
     return cast(Pixels, cv2.addWeighted(heatmap, alpha, photo, 1 - alpha, 0))
 
 
-def encode(picture: Pixels, image_format: ImageFormat, *, photo: bool = False) -> Image:
+def encode(picture: Pixels, image_format: ImageFormat, *, photo: bool = False) -> EncodedImage:
     """(h, w, 3) RGB or (h, w) grey -> the file.
 
     Args:
@@ -207,7 +207,7 @@ def encode(picture: Pixels, image_format: ImageFormat, *, photo: bool = False) -
     if image_format == "auto":
         image_format = "jpeg" if photo else "png"
     data = png.encode(picture) if image_format == "png" else _lossy(picture, image_format)
-    return Image(data, f"image/{image_format}", width, height)
+    return EncodedImage(data, f"image/{image_format}", width, height)
 
 
 def _lossy(picture: Pixels, image_format: ImageFormat) -> bytes:
@@ -219,7 +219,7 @@ def _lossy(picture: Pixels, image_format: ImageFormat) -> bytes:
     return encoded.tobytes()
 
 
-def boxes(heat: Heat, frame: Frame, side: int, threshold: float) -> tuple[Region, ...]:
+def boxes(heat: Heatmap, frame: InputFrame, side: int, threshold: float) -> tuple[HotRegion, ...]:
     """The connected regions of heat above ``threshold``, the one with most heat first.
 
     They are sought at the size of the network's input, in the part of it that is photo, so the
@@ -231,7 +231,7 @@ def boxes(heat: Heat, frame: Frame, side: int, threshold: float) -> tuple[Region
         side: of the network's input.
         threshold: in [0, 1).
     """
-    seen = heat.over(Frame.whole(side, side))
+    seen = heat.over(InputFrame.whole(side, side))
     x0, y0, x1, y1 = frame.window
     across, down = (x1 - x0) / side, (y1 - y0) / side
     width, height = frame.upright
@@ -253,5 +253,5 @@ def boxes(heat: Heat, frame: Frame, side: int, threshold: float) -> tuple[Region
             x0 + (left + column + columns) * across,
             y0 + (top + row + rows) * down,
         )
-        regions.append(Region(frame.stored(upright), float(heats[n]) / total))
+        regions.append(HotRegion(frame.stored(upright), float(heats[n]) / total))
     return tuple(regions)

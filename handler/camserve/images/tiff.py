@@ -17,7 +17,7 @@ _WIDTHS: Final = {
 }  # fmt: skip
 
 
-def as_stored(data: bytes | bytearray) -> bytearray:
+def clear_orientation(data: bytes | bytearray) -> bytearray:
     """A copy of a TIFF that decodes to its pixels as they are stored.
 
     OpenCV turns a TIFF whatever it is asked for, reads fewer kinds of the orientation tag than

@@ -14,11 +14,11 @@ from typing import Any, Final
 import torch
 from torch import Tensor, fx, nn
 
-from camserve.networks import fusion, openvino_backend
-from camserve.networks.head import lighten
-from camserve.networks.openvino_backend import Compiled
-from camserve.networks.partition import Cut, cut_at
-from camserve.runtime import hardware
+from camserve.networks import fusion, hardware, openvino_backend
+from camserve.networks.head import optimize_head
+from camserve.networks.openvino_backend import OpenVINOModule
+from camserve.networks.partition import PartitionedNetwork, split_at_layer
+from camserve.runtime import memory
 from camserve.settings import Compile, Precision
 
 # By how much of their norm the activations may differ from those of the network as it came. In
@@ -29,7 +29,7 @@ _ROUNDED: Final = 0.1
 
 
 @dataclass(frozen=True)
-class Fast:
+class AccelerationResult:
     """How the trunk runs.
 
     Attributes:
@@ -39,7 +39,7 @@ class Fast:
         reason: why it does not run faster than it does; empty where nothing was in the way.
     """
 
-    cut: Cut | None
+    cut: PartitionedNetwork | None
     precision: str
     compiled: bool
     reason: str = ""
@@ -53,7 +53,7 @@ def accelerate(
     threads: int,
     precision: Precision,
     compile: Compile,
-) -> Fast:
+) -> AccelerationResult:
     """Cut a network at a layer and make its trunk as fast as the device can.
 
     The fast trunk has been held to the network as it came, on the example. Whatever keeps a network
@@ -73,12 +73,12 @@ def accelerate(
     compiles = compile == "auto" and device.type == "cpu"
     if compile == "off":
         reasons.append("compile is off")
-    elif compiles and openvino_backend.missing():
+    elif compiles and openvino_backend.unavailable_reason():
         compiles = False
-        reasons.append(openvino_backend.missing())
+        reasons.append(openvino_backend.unavailable_reason())
     rounds = precision == "bfloat16"
     if precision == "auto" and compile == "auto":
-        rounds = hardware.multiplies_bfloat16(device)
+        rounds = hardware.has_fast_bfloat16(device)
         if not rounds:
             reasons.append("the processor multiplies bfloat16 no faster than float32")
     # The fastest first.
@@ -100,10 +100,10 @@ def accelerate(
         except Exception as failure:
             reasons.append(_brief(failure))
             # Both at once would be the most memory that a worker ever takes.
-            hardware.release()
+            memory.release_memory()
         else:
-            return Fast(cut, way.precision, way.compiles, "; ".join(reasons))
-    return Fast(None, "float32", False, "; ".join(reasons))
+            return AccelerationResult(cut, way.precision, way.compiles, "; ".join(reasons))
+    return AccelerationResult(None, "float32", False, "; ".join(reasons))
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ class _Scissors:
         self._expected = _run(network, network.get_submodule(layer), self._inputs)
         self._hold(traced, _TRACED, "its trace")
 
-    def cut(self, way: _Way) -> Cut:
+    def cut(self, way: _Way) -> PartitionedNetwork:
         """The network in two parts, of which the first runs that way.
 
         Raises:
@@ -161,7 +161,7 @@ class _Scissors:
             self._hold(cut, _TRACED, "compiled, it")
         return cut
 
-    def _compiled(self, way: _Way) -> Cut:
+    def _compiled(self, way: _Way) -> PartitionedNetwork:
         trunk, head = self._parts(torch.float32)
         if way.rounds:
             first, rest = fusion.split_before_rounding(trunk)
@@ -172,17 +172,19 @@ class _Scissors:
         for part, rounded in parts:
             if part is not None:
                 values = compiled(self._example)
-                compiled.append(Compiled(part, values, self._batch_size, self._threads, rounded))
-        return Cut(compiled, head).eval()
+                compiled.append(
+                    OpenVINOModule(part, values, self._batch_size, self._threads, rounded)
+                )
+        return PartitionedNetwork(compiled, head).eval()
 
-    def _fused(self, numbers: torch.dtype) -> Cut:
-        return Cut(*self._parts(numbers)).eval()
+    def _fused(self, numbers: torch.dtype) -> PartitionedNetwork:
+        return PartitionedNetwork(*self._parts(numbers)).eval()
 
     def _parts(self, numbers: torch.dtype) -> tuple[fx.GraphModule, fx.GraphModule]:
-        trunk, head = cut_at(self._network, self._layer)
-        return fusion.fuse(trunk, self._example, numbers), lighten(head)
+        trunk, head = split_at_layer(self._network, self._layer)
+        return fusion.fuse(trunk, self._example, numbers), optimize_head(head)
 
-    def _hold(self, cut: Cut, alike: float, what: str) -> None:
+    def _hold(self, cut: PartitionedNetwork, alike: float, what: str) -> None:
         """Hold what it makes of the example to what the network as it came makes of it.
 
         Raises:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from camserve.errors import SettingsError, in_words
-from camserve.networks.layers import check_grid, find_layer, halves_changed
+from camserve.networks.layers import check_grid, get_layer, halves_changed
 from camserve.settings import Layout
 
 #: By how much of their norm the scores of one photo may differ between two calls. Float32 kernels
@@ -58,7 +58,7 @@ def check_network(
     Raises:
         SettingsError: it breaks one of these; the message says which, and what would be accepted.
     """
-    modules = {name: find_layer(network, name) for name in layers}
+    modules = {name: get_layer(network, name) for name in layers}
     alone = [_run(network, modules, one).scores for one in (photo, other)]
     _check_repeats(alone[0], _run(network, modules, photo).scores)
     photos = torch.cat([halves_changed(photo, other), other])

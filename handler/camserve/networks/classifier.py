@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from camserve.errors import SettingsError, in_words
-from camserve.explain.targets import Labels
+from camserve.networks.labels import Labels
 from camserve.settings import Settings
 
 

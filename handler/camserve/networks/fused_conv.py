@@ -36,7 +36,7 @@ ACTIVATIONS: Final[dict[Any, Activation]] = {
 
 
 @dataclass(frozen=True)
-class Convolution:
+class ConvParameters:
     """A convolution as its operator takes it, with float32 weights."""
 
     weight: Tensor
@@ -46,7 +46,7 @@ class Convolution:
     dilation: list[int]
     groups: int
 
-    def normalised(self, norm: nn.BatchNorm2d) -> Convolution:
+    def normalised(self, norm: nn.BatchNorm2d) -> ConvParameters:
         """Followed by a batch norm in eval mode, which is folded in."""
         mean, variance = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
         scale = torch.rsqrt(variance + norm.eps)
@@ -57,7 +57,7 @@ class Convolution:
         return replace(self, weight=self.weight * scale.view(-1, 1, 1, 1), bias=bias)
 
 
-class Kernel(nn.Module):
+class FusedConv2d(nn.Module):
     """A convolution, perhaps added to another value, then perhaps an activation.
 
     Args:
@@ -73,7 +73,7 @@ class Kernel(nn.Module):
 
     def __init__(
         self,
-        convolution: Convolution,
+        convolution: ConvParameters,
         activation: Activation | None,
         precision: torch.dtype,
         bears_rounding: bool,

@@ -16,8 +16,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
-from camserve.networks.fused_conv import ACTIVATIONS, Activation, Convolution, Kernel
-from camserve.networks.partition import in_two
+from camserve.networks.fused_conv import ACTIVATIONS, Activation, ConvParameters, FusedConv2d
+from camserve.networks.partition import split_graph
 
 # Below this many products a sum stays in float32.
 _LONG_SUM: Final = 64
@@ -38,7 +38,7 @@ class _Chain:
 
     nodes: list[fx.Node]
     inputs: fx.Node
-    convolution: Convolution
+    convolution: ConvParameters
     other: fx.Node | None = None
     activation: Activation | None = None
 
@@ -69,7 +69,7 @@ def fuse(trunk: fx.GraphModule, example: Tensor, precision: torch.dtype) -> fx.G
                 fused[_replace(trunk, chain, f"fused_{len(fused)}")] = chain
         for node, chain in fused.items():
             bears = _bears_rounding(node, chain, fused)
-            kernel = Kernel(chain.convolution, chain.activation, precision, bears)
+            kernel = FusedConv2d(chain.convolution, chain.activation, precision, bears)
             trunk.add_submodule(cast(str, node.target), kernel)
     for node in list(trunk.graph.nodes):
         if node not in fused:
@@ -80,9 +80,9 @@ def fuse(trunk: fx.GraphModule, example: Tensor, precision: torch.dtype) -> fx.G
     return trunk
 
 
-def kernels(trunk: nn.Module) -> list[Kernel]:
+def kernels(trunk: nn.Module) -> list[FusedConv2d]:
     """Those of a fused trunk."""
-    return [module for module in trunk.modules() if isinstance(module, Kernel)]
+    return [module for module in trunk.modules() if isinstance(module, FusedConv2d)]
 
 
 def rounds(trunk: nn.Module) -> bool:
@@ -107,7 +107,7 @@ def split_before_rounding(trunk: fx.GraphModule) -> tuple[fx.GraphModule | None,
         depends = not after.isdisjoint(node.all_input_nodes)
         (after if depends or node in bearing else before).add(node)
     modules = (_module(trunk, node) for node in after - bearing)
-    if not bearing or any(isinstance(module, Kernel) for module in modules):
+    if not bearing or any(isinstance(module, FusedConv2d) for module in modules):
         raise ValueError("not all of its convolutions bear bfloat16")
     places = [node for node in before if not after.isdisjoint(node.users)]
     (last,) = trunk.graph.output_node().all_input_nodes
@@ -117,12 +117,12 @@ def split_before_rounding(trunk: fx.GraphModule) -> tuple[fx.GraphModule | None,
     if place.op == "placeholder":
         return None, trunk
 
-    return in_two(trunk, before, place, place, after)
+    return split_graph(trunk, before, place, place, after)
 
 
 def _kernel_bears(trunk: fx.GraphModule, node: fx.Node) -> bool:
     module = _module(trunk, node)
-    return isinstance(module, Kernel) and module.bears_rounding
+    return isinstance(module, FusedConv2d) and module.bears_rounding
 
 
 def _chain(trunk: fx.GraphModule, node: fx.Node) -> _Chain | None:
@@ -160,7 +160,7 @@ def _other(value: fx.Node, node: fx.Node) -> fx.Node | None:
     return None
 
 
-def _convolution(trunk: fx.GraphModule, node: fx.Node) -> Convolution | None:
+def _convolution(trunk: fx.GraphModule, node: fx.Node) -> ConvParameters | None:
     """What a node convolves with; None where it does something else, or in a rare way."""
     module = _module(trunk, node)
     if type(module) is nn.Conv2d and module.padding_mode == "zeros":
@@ -179,7 +179,7 @@ def _convolution(trunk: fx.GraphModule, node: fx.Node) -> Convolution | None:
     stride, padding, dilation = (
         [pair, pair] if isinstance(pair, int) else list(pair) for pair in pairs
     )
-    return Convolution(weight, bias, stride, padding, dilation, given["groups"] or 1)
+    return ConvParameters(weight, bias, stride, padding, dilation, given["groups"] or 1)
 
 
 # The arguments of a convolution, in order.

@@ -53,7 +53,7 @@ class Classifier(nn.Module):
         return cast(Tensor, _OfFewClasses.apply(features, self.weight, self.bias))
 
 
-def lighten(head: fx.GraphModule) -> fx.GraphModule:
+def optimize_head(head: fx.GraphModule) -> fx.GraphModule:
     """A head that computes the same, for gradients with respect to its activations alone.
 
     Its global average pooling is a :func:`spatial_mean`, the linear layer that gives its scores a

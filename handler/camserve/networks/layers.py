@@ -33,7 +33,7 @@ _ACCEPTED: Final = (
 )
 
 
-def find_layer(network: nn.Module, name: str) -> nn.Module:
+def get_layer(network: nn.Module, name: str) -> nn.Module:
     """The module of that dotted name.
 
     Raises:
@@ -49,7 +49,7 @@ def find_layer(network: nn.Module, name: str) -> nn.Module:
     return modules[name]
 
 
-def default_layer(network: nn.Module, example: Tensor) -> str:
+def last_spatial_layer(network: nn.Module, example: Tensor) -> str:
     """The name of the last module whose output is a grid: the usual layer to explain.
 
     Of several modules that give that same output the outermost is taken; plain containers, pooling

@@ -37,12 +37,12 @@ _ALIGNED: Final = 64
 _KNOWN: Final = {"torch", "torchvision", "operator", "_operator", "math"}
 
 
-def missing() -> str:
+def unavailable_reason() -> str:
     """Why nothing can be compiled here; empty where it can."""
     return _missing
 
 
-class Compiled(nn.Module):
+class OpenVINOModule(nn.Module):
     """A fused trunk, compiled; it leaves no tape.
 
     Every batch size has been met when it returns, and what that took of memory is given back.

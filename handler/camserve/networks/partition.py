@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 _PLACE: Final = "target_layer"
 
 
-class Cut(nn.Module):
+class PartitionedNetwork(nn.Module):
     """A network in two parts, with a module between them for the hook.
 
     Args:
@@ -50,7 +50,7 @@ class _Tracer(fx.Tracer):
         return output
 
 
-def cut_at(network: nn.Module, layer: str) -> tuple[fx.GraphModule, fx.GraphModule]:
+def split_at_layer(network: nn.Module, layer: str) -> tuple[fx.GraphModule, fx.GraphModule]:
     """Trunk and head of a network, which share its parameters.
 
     Raises:
@@ -69,10 +69,10 @@ def cut_at(network: nn.Module, layer: str) -> tuple[fx.GraphModule, fx.GraphModu
     after = _needed(end, place) - {place, end}
     if any(node.op == "placeholder" for node in after):
         raise ValueError(f"more than layer {layer!r} leads from the photo to the scores")
-    return in_two(network, before, start, place, after)
+    return split_graph(network, before, start, place, after)
 
 
-def in_two(
+def split_graph(
     owner: nn.Module,
     before: Collection[fx.Node],
     last: fx.Node,

@@ -27,13 +27,14 @@ def parse(name: str, value: Any, limits: Limits) -> dict[str, Any]:
             raise RequestError("invalid_json", f"{name!r} is no valid JSON") from None
     if not isinstance(value, dict):
         raise RequestError(
-            "invalid_json", f"{name!r} must be a JSON object of options, not {kind(value)}"
+            "invalid_json",
+            f"{name!r} must be a JSON object of options, not {json_type_name(value)}",
         )
-    check(name, value, limits)
+    check_structure(name, value, limits)
     return value
 
 
-def check(name: str, value: Any, limits: Limits) -> None:
+def check_structure(name: str, value: Any, limits: Limits) -> None:
     """Refuse a value with too many others in it, or too deep ones.
 
     It is walked level by level, and no further than is accepted: a recursion would end in Python's
@@ -72,7 +73,7 @@ def check_text(name: str, text: bytes | bytearray | str, limits: Limits) -> None
         )
 
 
-def kind(value: Any) -> str:
+def json_type_name(value: Any) -> str:
     """What JSON calls a value of that type."""
     names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", int: "a number"}
     return names.get(type(value), "null" if value is None else "a number")

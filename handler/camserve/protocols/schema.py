@@ -1,23 +1,17 @@
-"""A reply's objects as they stand in JSON, and the bytes that go back.
+"""A reply's objects as they stand in JSON.
 
 ``scripts/schemas.py`` generates docs/reply.schema.json from these types.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Literal, NotRequired, Protocol
-
-import orjson
+from typing import Any, Literal, NotRequired
 
 # pydantic reads these; before Python 3.12 it cannot read typing's own.
 from typing_extensions import TypedDict
 
-from camserve.errors import RequestError
 from camserve.options import Method
 
-JSON: Final = "application/json"
 #: Those of KServe's that answers need.
 Datatype = Literal["BOOL", "INT64", "FP32", "BYTES"]
 
@@ -152,60 +146,3 @@ class V2Body(TypedDict):
 
 #: Every body that can come back.
 Body = AnswerBody | ErrorBody | V1Predictions | V1Explanations | V2Body
-#: What became of one photo.
-Outcome = AnswerBody | RequestError
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What goes back for one request."""
-
-    body: bytes
-    status: int = 200
-    content_type: str = JSON
-
-
-class Envelope(Protocol):
-    """How a protocol has the answers to a request's photos written.
-
-    Attributes:
-        protocol: its name.
-    """
-
-    protocol: ClassVar[str]
-
-    def reply(self, outcomes: Sequence[Outcome], model: ModelBody) -> Reply:
-        """The reply to a request with these photos, one at least."""
-
-    def refused(self, error: RequestError, model: ModelBody) -> Reply:
-        """The reply to a request that failed as a whole."""
-
-
-class Plain:
-    """One photo a request, its answer as it is."""
-
-    protocol: ClassVar[str] = "plain"
-
-    def reply(self, outcomes: Sequence[Outcome], model: ModelBody) -> Reply:
-        (outcome,) = outcomes
-        if isinstance(outcome, RequestError):
-            return self.refused(outcome, model)
-        return written(outcome)
-
-    def refused(self, error: RequestError, model: ModelBody) -> Reply:
-        return written(error_body(error), error.status)
-
-
-def error_body(error: RequestError) -> ErrorBody:
-    return {"error": {"code": error.code, "status": error.status, "message": error.message}}
-
-
-def written(body: Body | dict[str, Any], status: int = 200) -> Reply:
-    """A JSON reply."""
-    return Reply(orjson.dumps(body), status)
-
-
-def status_of(outcomes: Sequence[Outcome]) -> int:
-    """The HTTP status of several outcomes: 200 where any is an answer, else the gravest."""
-    errors = [outcome for outcome in outcomes if isinstance(outcome, RequestError)]
-    return max(error.status for error in errors) if len(errors) == len(outcomes) else 200

@@ -1,1 +1,23 @@
-"""runtime."""
+"""What a batch runs on: threads, cores, memory, stage times, and failures that stay with one photo.
+
+Importing this wing does not import PyTorch; the functions that need it do.
+"""
+
+from camserve.runtime.cores import usable_cores, worker_threads
+from camserve.runtime.failures import bisect_on_failure, capture_error, traceback_summary
+from camserve.runtime.memory import release_memory
+from camserve.runtime.stage_timer import STAGES, StageTimer
+from camserve.runtime.thread_pool import Task, ThreadPool
+
+__all__ = [
+    "STAGES",
+    "StageTimer",
+    "Task",
+    "ThreadPool",
+    "bisect_on_failure",
+    "capture_error",
+    "release_memory",
+    "traceback_summary",
+    "usable_cores",
+    "worker_threads",
+]

@@ -1,6 +1,6 @@
-"""The processor cores that this process may use.
+"""The processor cores that this process may use, and a worker's share of them.
 
-It imports no torch: ``scripts/server.py``, which starts the workers, has to know them as well.
+PyTorch is imported where it is used: what starts the workers asks for the cores as well.
 """
 
 from __future__ import annotations
@@ -21,3 +21,16 @@ def usable_cores() -> int:
     except (OSError, ValueError):
         # No container, or "max": no quota.
         return cores
+
+
+def worker_threads(wanted: int, workers: int) -> int:
+    """How many threads a worker is to compute in.
+
+    Args:
+        wanted: by the operator; 0 for this worker's share of the cores, or fewer where
+            ``OMP_NUM_THREADS`` says so.
+        workers: that share the machine.
+    """
+    import torch
+
+    return wanted or max(1, min(torch.get_num_threads(), usable_cores() // workers))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeVar
 
 from camserve.errors import RequestError
-from camserve.runtime import hardware
+from camserve.runtime import memory
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -15,7 +15,7 @@ U = TypeVar("U")
 _MOST: Final = 2000
 
 
-def attempt(step: Callable[..., T], *args: object) -> T | RequestError:
+def capture_error(step: Callable[..., T], *args: object) -> T | RequestError:
     """A step, or the error that it ends in.
 
     What no one foresaw is an ``internal_error`` with the place where it happened, or
@@ -26,46 +26,52 @@ def attempt(step: Callable[..., T], *args: object) -> T | RequestError:
     except RequestError as error:
         return error
     except Exception as failure:
-        if hardware.is_out_of_memory(failure):
+        if memory.is_out_of_memory(failure):
             return RequestError(
                 "out_of_memory",
                 "the server has not enough memory for this request now; try again later, or ask "
                 "for less",
             )
         return RequestError(
-            "internal_error", "the server failed on this request; see its log", place(failure)
+            "internal_error",
+            "the server failed on this request; see its log",
+            traceback_summary(failure),
         )
 
 
-def together(
-    step: Callable[[Sequence[T]], U], items: Sequence[T], halved: bool = False
+def bisect_on_failure(
+    run: Callable[[Sequence[T]], U],
+    items: Sequence[T],
+    retry: Callable[[Sequence[T]], U] | None = None,
+    already_split: bool = False,
 ) -> Iterator[tuple[Sequence[T], U | RequestError]]:
-    """One step for all items at once; where it fails, for fewer of them.
+    """Run a function on all items at once; where it fails, on halves of them, and so on.
 
-    A failure is followed down to the one item that causes it. Want of memory is met by halves,
+    A failure is followed down to the one item that causes it. Out of memory is answered by halving
     once: what is too large for half a batch is too large.
 
     Args:
-        step: called with ``items`` themselves first, then with parts of them.
-        items: one at least.
-        halved: they are such a half.
+        run: called with all items.
+        items: one or more.
+        retry: called with fewer of them after a failure; ``run`` by default.
+        already_split: the items are a half of those that ran out of memory.
 
     Yields:
-        Parts of the items, in their order, with what the step made of them.
+        Slices of the items, in their order, each with its result.
     """
-    result = attempt(step, items)
-    starved = isinstance(result, RequestError) and result.code == "out_of_memory"
-    if not isinstance(result, RequestError) or len(items) == 1 or (starved and halved):
+    result = capture_error(run, items)
+    out_of_memory = isinstance(result, RequestError) and result.code == "out_of_memory"
+    if not isinstance(result, RequestError) or len(items) == 1 or (out_of_memory and already_split):
         yield items, result
         return
-    if starved:
-        hardware.release()
+    if out_of_memory:
+        memory.release_memory()
     middle = (len(items) + 1) // 2
     for half in (items[:middle], items[middle:]):
-        yield from together(step, half, halved or starved)
+        yield from bisect_on_failure(retry or run, half, None, already_split or out_of_memory)
 
 
-def place(failure: BaseException) -> str:
+def traceback_summary(failure: BaseException) -> str:
     """Where an exception came from, and its class; nothing that it says, which may quote a request.
 
     The innermost frames come last, as Python prints them.

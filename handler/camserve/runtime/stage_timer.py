@@ -13,7 +13,7 @@ from typing import Final
 STAGES: Final = ("read", "decode", "forward", "backward", "draw", "write")
 
 
-class Stopwatch:
+class StageTimer:
     """The seconds that a batch spends in each of :data:`STAGES`."""
 
     def __init__(self) -> None:

@@ -15,11 +15,11 @@ from camserve.runtime import failures
 T = TypeVar("T")
 
 #: Work that needs nothing but to be called, in whatever thread.
-Step = Callable[[], T]
+Task = Callable[[], T]
 _Results = dict[int, T | RequestError]
 
 
-class Crew:
+class ThreadPool:
     """The caller's thread and its helpers.
 
     Args:
@@ -30,14 +30,14 @@ class Crew:
         self._threads = threads
         self._helpers = ThreadPoolExecutor(threads, "pictures")
 
-    def each(self, steps: Iterable[Step[T]]) -> list[T | RequestError]:
-        """What each step gives, or the error that it ends in."""
-        streams = [(step,) for step in steps]
-        results = self.all(streams, len(streams))
+    def map(self, tasks: Iterable[Task[T]]) -> list[T | RequestError]:
+        """Each task's result, or the error that it ends in, in their order."""
+        streams = [(task,) for task in tasks]
+        results = self.map_pipelined(streams, len(streams))
         return [one if isinstance(one, RequestError) else one[0] for one in results]
 
-    def all(
-        self, streams: Sequence[Iterable[Step[T]]], most: int | None = None
+    def map_pipelined(
+        self, streams: Sequence[Iterable[Task[T]]], most: int | None = None
     ) -> list[list[T] | RequestError]:
         """What the steps of each stream give, or the first error in it.
 
@@ -73,13 +73,13 @@ class Crew:
 
 
 def _left(
-    streams: Iterable[Iterable[Step[T]]], results: Iterable[_Results[T]]
+    streams: Iterable[Iterable[Task[T]]], results: Iterable[_Results[T]]
 ) -> Iterator[Callable[[], None]]:
     """All streams' steps, one stream after another, each to leave its result in its place."""
     for stream, of_stream in zip(streams, results, strict=True):
         steps = iter(stream)
         for n in count():
-            step: Step[T] | RequestError | None = failures.attempt(next, steps, None)
+            step: Task[T] | RequestError | None = failures.capture_error(next, steps, None)
             if isinstance(step, RequestError):
                 of_stream[n] = step
             if step is None or isinstance(step, RequestError):
@@ -87,8 +87,8 @@ def _left(
             yield partial(_run, step, of_stream, n)
 
 
-def _run(step: Step[T], of_stream: _Results[T], n: int) -> None:
-    of_stream[n] = failures.attempt(step)
+def _run(step: Task[T], of_stream: _Results[T], n: int) -> None:
+    of_stream[n] = failures.capture_error(step)
 
 
 def _whole(of_stream: _Results[T]) -> list[T] | RequestError:

@@ -15,27 +15,35 @@ from pytorch_grad_cam import GradCAM, HiResCAM, LayerCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 
-from camserve.explain import explanations, hooks
-from camserve.explain.explanations import Explained, LayerMap, Wish
+from camserve.explain import explanations, hooks, maps
+from camserve.explain.explanations import ExplanationRequest, LayerMap, ScoreExplanation
 from camserve.explain.methods import METHODS
-from camserve.explain.targets import Class, Rank, Target
-from camserve.images.geometry import Frame
-from camserve.images.render import Heat
+from camserve.explain.targets import ClassRef, Target, TopRank
+from camserve.images.geometry import InputFrame
+from camserve.images.render import Heatmap
 from camserve.options import Method
 from tests.support.small_networks import BY_HAND, GRIDS, Squares, photo, settled
 
-TOP = tuple(Target(Rank(place)) for place in range(4))
+TOP = tuple(Target(TopRank(place)) for place in range(4))
 WISHES = [
-    Wish((Target(Rank(0)), Target(3), Target(3)), ("layer4.1",), "gradcam"),
-    Wish((), ("layer1",), "gradcam"),
-    Wish((Target(0, 4), Target(4, 0), Target(Rank(1), Rank(0))), ("layer3",), "hirescam"),
-    Wish(TOP, ("layer4.1", "layer3"), "layercam"),
-    Wish((Target(2),), ("layer2.0",), "eigengradcam"),
-    Wish((Target(1), Target(5, 5), Target(Rank(0))), ("layer3", "layer4.1"), "gradcam++"),
-    Wish((Target(Rank(5)),), ("layer4.0",), "xgradcam"),
-    Wish((Target(0), Target(Rank(2), 0), Target(0, Rank(2))), ("layer4.1",), "eigencam"),
-    Wish((Target(0), Target(0)), ("layer2.0", "layer4.0", "layer4.1"), "gradcam_elementwise"),
-    Wish((Target(Rank(5), Rank(0)), Target(1)), ("layer4.1",), "gradcam"),
+    ExplanationRequest((Target(TopRank(0)), Target(3), Target(3)), ("layer4.1",), "gradcam"),
+    ExplanationRequest((), ("layer1",), "gradcam"),
+    ExplanationRequest(
+        (Target(0, 4), Target(4, 0), Target(TopRank(1), TopRank(0))), ("layer3",), "hirescam"
+    ),
+    ExplanationRequest(TOP, ("layer4.1", "layer3"), "layercam"),
+    ExplanationRequest((Target(2),), ("layer2.0",), "eigengradcam"),
+    ExplanationRequest(
+        (Target(1), Target(5, 5), Target(TopRank(0))), ("layer3", "layer4.1"), "gradcam++"
+    ),
+    ExplanationRequest((Target(TopRank(5)),), ("layer4.0",), "xgradcam"),
+    ExplanationRequest(
+        (Target(0), Target(TopRank(2), 0), Target(0, TopRank(2))), ("layer4.1",), "eigencam"
+    ),
+    ExplanationRequest(
+        (Target(0), Target(0)), ("layer2.0", "layer4.0", "layer4.1"), "gradcam_elementwise"
+    ),
+    ExplanationRequest((Target(TopRank(5), TopRank(0)), Target(1)), ("layer4.1",), "gradcam"),
 ]
 LAYERS = ("layer4.1", "layer3", "layer2.0", "layer4.0")
 
@@ -44,7 +52,7 @@ LAYERS = ("layer4.1", "layer3", "layer2.0", "layer4.0")
 class Served:
     """A network with its hooks, an untouched copy of it, and a photo for each wish."""
 
-    layers: hooks.TargetLayers
+    layers: hooks.HookedNetwork
     hooked: nn.Module
     plain: nn.Module
     inputs: Tensor
@@ -59,21 +67,23 @@ def served() -> Served:
     shifted = [cat.roll(11 * n, n % 2 + 2) for n in range(len(WISHES) - 2)]
     inputs = torch.cat([*shifted, -cat, torch.randn_like(cat)])
     names = (*LAYERS, "layer1", "layer2.1", "layer4")
-    return Served(hooks.TargetLayers(hooked, names, cat), hooked, plain, inputs)
+    return Served(hooks.HookedNetwork(hooked, names, cat), hooked, plain, inputs)
 
 
 def ordered(logits: Tensor) -> Tensor:
     return logits.detach().argsort(dim=1, descending=True, stable=True)
 
 
-def explained(served: Served, inputs: Tensor, wishes: Sequence[Wish]) -> list[list[Explained]]:
-    scores = served.layers.forward(inputs, explanations.layers_of(wishes))
-    return explanations.explain(scores, wishes).explained
+def explained(
+    served: Served, inputs: Tensor, wishes: Sequence[ExplanationRequest]
+) -> list[list[ScoreExplanation]]:
+    scores = served.layers.forward(inputs, explanations.required_layers(wishes))
+    return explanations.explain_batch(scores, wishes).explained
 
 
 def alone(
     network: nn.Module, photo: Tensor, target: Target, layer: str, method: Method
-) -> tuple[int, int | None, hooks.Maps]:
+) -> tuple[int, int | None, maps.Maps]:
     """The classes of one target, and its map, with the whole network on the tape."""
     outputs: list[Tensor] = []
     handle = network.get_submodule(layer).register_forward_hook(
@@ -83,17 +93,17 @@ def alone(
     handle.remove()
     order = ordered(logits[None])[0].tolist()
 
-    def index(one: Class) -> int:
-        return order[one.place] if isinstance(one, Rank) else one
+    def index(one: ClassRef) -> int:
+        return order[one.location] if isinstance(one, TopRank) else one
 
-    toward = index(target.toward)
+    toward = index(target.class_ref)
     against = None if target.against is None else index(target.against)
     score = logits[toward] if against is None else logits[toward] - logits[against]
     (gradients,) = torch.autograd.grad(score, outputs)
-    return toward, against, hooks.normalise(METHODS[method](outputs[0].detach(), gradients))
+    return toward, against, maps.normalise_maps(METHODS[method](outputs[0].detach(), gradients))
 
 
-def assert_same_map(ours: LayerMap, expected: hooks.Maps) -> None:
+def assert_same_map(ours: LayerMap, expected: maps.Maps) -> None:
     assert ours.values.dtype == np.float32
     assert_allclose(ours.values, expected.values[0], rtol=0, atol=1e-4)
     assert_allclose(ours.peak, expected.peak.item(), rtol=1e-4)
@@ -104,13 +114,13 @@ def assert_same_map(ours: LayerMap, expected: hooks.Maps) -> None:
 
 
 @pytest.fixture(scope="module")
-def together(served: Served) -> list[list[Explained]]:
+def together(served: Served) -> list[list[ScoreExplanation]]:
     return explained(served, served.inputs, WISHES)
 
 
 @pytest.mark.parametrize("n", range(len(WISHES)))
 def test_an_explanation_is_the_one_that_its_photo_and_target_have_alone(
-    n: int, served: Served, together: list[list[Explained]]
+    n: int, served: Served, together: list[list[ScoreExplanation]]
 ) -> None:
     wish = WISHES[n]
     assert len(together[n]) == len(wish.targets)
@@ -124,7 +134,7 @@ def test_an_explanation_is_the_one_that_its_photo_and_target_have_alone(
             assert_same_map(ours, maps)
 
 
-def test_the_explanations_differ_from_one_another(together: list[list[Explained]]) -> None:
+def test_the_explanations_differ_from_one_another(together: list[list[ScoreExplanation]]) -> None:
     """Else the test before this one would say little."""
     values = [
         layer_map.values
@@ -139,13 +149,13 @@ def test_the_explanations_differ_from_one_another(together: list[list[Explained]
             assert one.shape != other.shape or abs(one - other).max() > 0.01
 
 
-def test_the_same_target_twice_is_answered_twice(together: list[list[Explained]]) -> None:
+def test_the_same_target_twice_is_answered_twice(together: list[list[ScoreExplanation]]) -> None:
     _, first, second = together[0]
     assert first.class_id == second.class_id == 3
     assert_allclose(first.maps[0].values, second.maps[0].values, rtol=0, atol=1e-6)
 
 
-def test_a_class_against_itself_has_no_evidence(together: list[list[Explained]]) -> None:
+def test_a_class_against_itself_has_no_evidence(together: list[list[ScoreExplanation]]) -> None:
     one = together[5][1]
     assert (one.class_id, one.against) == (5, 5)
     assert [(map.peak, map.evidence, map.values.any()) for map in one.maps] == [
@@ -163,7 +173,7 @@ def test_a_class_against_itself_has_no_evidence(together: list[list[Explained]])
     ids=["photos", "targets", "layers"],
 )
 def test_the_order_of_what_is_wished_for_changes_nothing_else(
-    wishes: list[Wish], served: Served, together: list[list[Explained]]
+    wishes: list[ExplanationRequest], served: Served, together: list[list[ScoreExplanation]]
 ) -> None:
     turned = wishes == WISHES[::-1]
     inputs = served.inputs.flip(0) if turned else served.inputs
@@ -180,7 +190,7 @@ def test_the_order_of_what_is_wished_for_changes_nothing_else(
 
 
 def test_a_photo_that_is_not_finite_leaves_its_neighbours_theirs(
-    served: Served, together: list[list[Explained]]
+    served: Served, together: list[list[ScoreExplanation]]
 ) -> None:
     inputs = served.inputs.clone()
     inputs[3, :, 20:30], inputs[4] = torch.nan, torch.inf
@@ -206,7 +216,10 @@ def test_a_photo_that_is_not_finite_leaves_its_neighbours_theirs(
     ],
 )
 def test_one_forward_and_as_many_backwards_as_a_photo_has_targets(
-    wishes: list[Wish], backwards: int, served: Served, monkeypatch: pytest.MonkeyPatch
+    wishes: list[ExplanationRequest],
+    backwards: int,
+    served: Served,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ran: list[str] = []
     names = ("conv1", "layer1", "layer4.1", "fc")
@@ -266,9 +279,9 @@ def test_a_photos_further_targets_cost_no_backward_to_its_neighbours_layers(
 
 
 def test_a_pass_has_to_hold_the_layers_of_all_photos_that_are_explained() -> None:
-    assert explanations.layers_of(WISHES) == LAYERS
-    assert explanations.layers_of(WISHES[1:2]) == ()
-    assert explanations.layers_of([]) == ()
+    assert explanations.required_layers(WISHES) == LAYERS
+    assert explanations.required_layers(WISHES[1:2]) == ()
+    assert explanations.required_layers([]) == ()
 
 
 def test_where_nothing_is_wished_for_nothing_is_explained(served: Served) -> None:
@@ -289,12 +302,12 @@ CONTRASTS = {
 
 @pytest.mark.parametrize(("toward", "against"), CONTRASTS)
 def test_a_contrast_is_the_map_of_the_difference_of_the_scores(toward: int, against: int) -> None:
-    layers = hooks.TargetLayers(Squares(), ["pick"], GRIDS)
+    layers = hooks.HookedNetwork(Squares(), ["pick"], GRIDS)
     scores = layers.forward(GRIDS, ["pick"])
-    wish = Wish((Target(toward, against), Target(toward)), ("pick",), "gradcam")
-    ((contrast, plain),) = explanations.explain(scores, [wish]).explained
+    wish = ExplanationRequest((Target(toward, against), Target(toward)), ("pick",), "gradcam")
+    ((contrast, plain),) = explanations.explain_batch(scores, [wish]).explained
 
-    expected = hooks.normalise(CONTRASTS[toward, against].relu()[None])
+    expected = maps.normalise_maps(CONTRASTS[toward, against].relu()[None])
     assert (contrast.class_id, contrast.against) == (toward, against)
     assert_same_map(contrast.maps[0], expected)
     assert (plain.class_id, plain.against) == (toward, None)
@@ -302,11 +315,13 @@ def test_a_contrast_is_the_map_of_the_difference_of_the_scores(toward: int, agai
 
 
 def test_a_rank_is_looked_up_in_its_photos_own_order() -> None:
-    layers = hooks.TargetLayers(Squares(), ["pick"], GRIDS)
+    layers = hooks.HookedNetwork(Squares(), ["pick"], GRIDS)
     # The classes' order is 0, 2, 1, and with the channels exchanged 2, 1, 0.
     scores = layers.forward(torch.cat([GRIDS, GRIDS[:, [1, 0, 2]]]), ["pick"])
-    wish = Wish((Target(Rank(1), Rank(2)), Target(2), Target(Rank(0), 1)), ("pick",), "gradcam")
-    found = explanations.explain(scores, [wish, wish]).explained
+    wish = ExplanationRequest(
+        (Target(TopRank(1), TopRank(2)), Target(2), Target(TopRank(0), 1)), ("pick",), "gradcam"
+    )
+    found = explanations.explain_batch(scores, [wish, wish]).explained
     assert [[(one.class_id, one.against) for one in ones] for ones in found] == [
         [(2, 1), (2, None), (0, 1)],
         [(1, 0), (2, None), (2, 1)],
@@ -324,7 +339,7 @@ class Difference:
     against: int
 
     def __call__(self, output: Tensor) -> Tensor:
-        return output[self.toward] - output[self.against]
+        return output[self.class_ref] - output[self.against]
 
 
 @pytest.mark.parametrize("layer", ["layer4.1", "layer3"])
@@ -334,7 +349,7 @@ def test_contrasts_equal_pytorch_grad_cams_of_a_difference(
 ) -> None:
     pairs = [(0, 3), (3, 0), (5, 1), (1, 2)]
     inputs = served.inputs[: len(pairs)]
-    wishes = [Wish((Target(*pair),), (layer,), method) for pair in pairs]
+    wishes = [ExplanationRequest((Target(*pair),), (layer,), method) for pair in pairs]
     found = [one.maps[0] for (one,) in explained(served, inputs, wishes)]
 
     targets = [Difference(*pair) for pair in pairs]
@@ -346,7 +361,7 @@ def test_contrasts_equal_pytorch_grad_cams_of_a_difference(
         raw = torch.from_numpy(cam.get_cam_image(inputs, module, targets, *arrays, False)).relu()
     assert sum(map.evidence for map in found) > 2
     for n, ours in enumerate(found):
-        assert_same_map(ours, hooks.normalise(raw[n : n + 1]))
+        assert_same_map(ours, maps.normalise_maps(raw[n : n + 1]))
 
 
 @pytest.mark.parametrize(
@@ -366,9 +381,9 @@ def test_the_mean_over_layers_equals_pytorch_grad_cams(
 ) -> None:
     inputs, side = served.inputs[:3], served.inputs.shape[-1]
     classes = [0, 3, 5]
-    wishes = [Wish((Target(index),), layers, method) for index in classes]
+    wishes = [ExplanationRequest((Target(index),), layers, method) for index in classes]
     heats = [
-        Heat([map.values for map in one.maps], side).over(Frame.whole(side, side))
+        Heatmap([map.values for map in one.maps], side).over(InputFrame.whole(side, side))
         for (one,) in explained(served, inputs, wishes)
     ]
 

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from camserve.errors import SettingsError
-from camserve.explain import hooks, methods
-from camserve.networks.layers import default_layer
+from camserve.explain import backward, hooks, methods
+from camserve.explain.maps import Maps, normalise_maps
+from camserve.networks.layers import last_spatial_layer
 from tests.support.small_networks import (
     BY_HAND,
     GRIDS,
@@ -28,14 +29,12 @@ from tests.support.small_networks import (
 )
 
 
-def maps_of(
-    layers: hooks.TargetLayers, name: str, inputs: Tensor, classes: Sequence[int]
-) -> hooks.Maps:
+def maps_of(layers: hooks.HookedNetwork, name: str, inputs: Tensor, classes: Sequence[int]) -> Maps:
     """Input n's map of class n."""
     scores = layers.forward(inputs, [name])
     gradients = gradients_of(scores, range(len(classes)), classes)
     activations = scores.activations[name].detach()
-    return hooks.normalise(methods.gradcam(activations, gradients[name]))
+    return normalise_maps(methods.gradcam(activations, gradients[name]))
 
 
 # By hand
@@ -43,7 +42,7 @@ def maps_of(
 
 @pytest.mark.parametrize("classes", [[0], [1], [2], [0, 1, 2], [2, 0]])
 def test_a_map_is_the_one_worked_out_by_hand(classes: list[int]) -> None:
-    layers = hooks.TargetLayers(Squares(), ["pick"], GRIDS)
+    layers = hooks.HookedNetwork(Squares(), ["pick"], GRIDS)
     scores = layers.forward(GRIDS.expand(3, -1, -1, -1), ["pick"])
     assert layers.classes == 3
     assert layers.shapes == {"pick": (2, 2, 2)}
@@ -51,7 +50,7 @@ def test_a_map_is_the_one_worked_out_by_hand(classes: list[int]) -> None:
 
     gradients = gradients_of(scores, range(len(classes)), classes)["pick"]
     activations = scores.activations["pick"][: len(classes)].detach()
-    maps = hooks.normalise(methods.gradcam(activations, gradients))
+    maps = normalise_maps(methods.gradcam(activations, gradients))
 
     expected = [BY_HAND[c] for c in classes]
     assert gradients.tolist() == [gradient for gradient, _, _ in expected]
@@ -64,7 +63,7 @@ def test_a_map_is_the_one_worked_out_by_hand(classes: list[int]) -> None:
 
 @pytest.mark.parametrize("samples", [[0, 1, 2], [2, 0], [1]])
 def test_a_gradient_is_that_of_the_sample_it_was_asked_for(samples: list[int]) -> None:
-    layers = hooks.TargetLayers(Squares(), ["pick"], GRIDS)
+    layers = hooks.HookedNetwork(Squares(), ["pick"], GRIDS)
     scores = layers.forward(torch.cat([GRIDS, 10 * GRIDS, -GRIDS]), ["pick"])
     gradients = gradients_of(scores, samples, [0] * len(samples))["pick"]
     of_class_0 = torch.tensor(BY_HAND[0][0]).double()
@@ -84,11 +83,11 @@ def test_a_gradient_is_that_of_the_sample_it_was_asked_for(samples: list[int]) -
 def test_a_samples_second_score_has_its_gradient_in_the_second_round(
     samples: list[int], rounds: list[list[int]]
 ) -> None:
-    layers = hooks.TargetLayers(Squares(), ["pick"], GRIDS)
+    layers = hooks.HookedNetwork(Squares(), ["pick"], GRIDS)
     scores = layers.forward(torch.cat([GRIDS, 10 * GRIDS, -GRIDS]), ["pick"])
     classes = [place % 3 for place in range(len(samples))]
     weights = one_hot(scores, classes)
-    found = list(hooks.gradients(scores, samples, weights, [["pick"]] * len(samples)))
+    found = list(backward.score_gradients(scores, samples, weights, [["pick"]] * len(samples)))
 
     assert [places for places, _ in found] == rounds
     for places, gradients in found:
@@ -100,10 +99,10 @@ def test_a_samples_second_score_has_its_gradient_in_the_second_round(
 
 
 def test_a_difference_of_two_scores_has_the_difference_of_their_gradients() -> None:
-    layers = hooks.TargetLayers(Squares(), ["pick"], GRIDS)
+    layers = hooks.HookedNetwork(Squares(), ["pick"], GRIDS)
     scores = layers.forward(GRIDS, ["pick"])
     weights = one_hot(scores, [0]) - one_hot(scores, [2])
-    ((_, gradients),) = hooks.gradients(scores, [0], weights, [["pick"]])
+    ((_, gradients),) = backward.score_gradients(scores, [0], weights, [["pick"]])
     by_hand = torch.tensor(BY_HAND[0][0]) - torch.tensor(BY_HAND[2][0])
     assert_close(gradients["pick"], by_hand.double()[None])
 
@@ -125,7 +124,7 @@ def test_normalisation_stretches_a_map_over_0_to_1(
     raw: list[list[float]], values: list[list[float]], evidence: bool
 ) -> None:
     single = torch.tensor([raw], dtype=torch.float32)
-    maps = hooks.normalise(single)
+    maps = normalise_maps(single)
     assert_close(maps.values, torch.tensor([values], dtype=torch.float32), rtol=0, atol=1e-6)
     assert maps.evidence.tolist() == [evidence]
     assert maps.peak.tolist() == [single.max().item()]
@@ -133,7 +132,7 @@ def test_normalisation_stretches_a_map_over_0_to_1(
 
 def test_normalisation_is_per_map_and_never_over_the_batch() -> None:
     grid = torch.tensor([[1.0, 2], [3, 5]])
-    maps = hooks.normalise(torch.stack([grid, 1e6 * grid, torch.zeros(2, 2), 1e-20 * grid]))
+    maps = normalise_maps(torch.stack([grid, 1e6 * grid, torch.zeros(2, 2), 1e-20 * grid]))
     expected = torch.tensor([[0, 0.25], [0.5, 1]])
     assert_close(maps.values, torch.stack([expected, expected, torch.zeros(2, 2), expected]))
     assert maps.evidence.tolist() == [True, True, False, True]
@@ -145,7 +144,7 @@ def test_normalisation_is_per_map_and_never_over_the_batch() -> None:
 
 def test_in_a_batch_a_photo_has_the_map_that_it_has_alone() -> None:
     cat = photo()
-    layers = hooks.TargetLayers(settled("resnet18"), ["layer4.1"], cat)
+    layers = hooks.HookedNetwork(settled("resnet18"), ["layer4.1"], cat)
     torch.manual_seed(1)
     inputs = torch.cat([cat, cat.flip(3), cat.roll(60, 2), -cat, torch.randn_like(cat)])
     logits = layers.forward(inputs, ["layer4.1"]).logits
@@ -243,21 +242,21 @@ def subject(request: pytest.FixtureRequest, efficientnet_lite0: nn.Module) -> Su
 
 
 @pytest.fixture(scope="module")
-def hooked(subject: Subject) -> Iterator[hooks.TargetLayers]:
-    layers = hooks.TargetLayers(subject.network, subject.names, subject.inputs[:1])
+def hooked(subject: Subject) -> Iterator[hooks.HookedNetwork]:
+    layers = hooks.HookedNetwork(subject.network, subject.names, subject.inputs[:1])
     yield layers
     layers.close()
 
 
 def test_the_default_layer_is_the_last_grid(subject: Subject) -> None:
     hooks = hooks_of(subject.network)
-    assert default_layer(subject.network, subject.inputs[:1]) == subject.names[0]
+    assert last_spatial_layer(subject.network, subject.inputs[:1]) == subject.names[0]
     assert hooks_of(subject.network) == hooks
 
 
 @pytest.mark.parametrize("wanted", WANTED.values(), ids=WANTED)
 def test_scores_activations_and_gradients_are_the_whole_networks(
-    wanted: slice, subject: Subject, hooked: hooks.TargetLayers
+    wanted: slice, subject: Subject, hooked: hooks.HookedNetwork
 ) -> None:
     names = subject.names[wanted]
     scores = hooked.forward(subject.inputs, names)
@@ -277,7 +276,7 @@ def test_scores_activations_and_gradients_are_the_whole_networks(
         assert_close(held, subject.activations[name], rtol=1e-5, atol=1e-6)
 
 
-def test_the_trunk_leaves_no_tape(subject: Subject, hooked: hooks.TargetLayers) -> None:
+def test_the_trunk_leaves_no_tape(subject: Subject, hooked: hooks.HookedNetwork) -> None:
     name, *_, first = subject.names
     taped: list[bool] = []
     watch = subject.network.get_submodule(first).register_forward_hook(
@@ -296,7 +295,7 @@ def test_the_trunk_leaves_no_tape(subject: Subject, hooked: hooks.TargetLayers) 
 
 
 def test_the_tape_begins_at_the_first_of_several_layers(
-    subject: Subject, hooked: hooks.TargetLayers
+    subject: Subject, hooked: hooks.HookedNetwork
 ) -> None:
     activations = hooked.forward(subject.inputs, subject.names).activations
     leaves = [name for name in subject.names if activations[name].is_leaf]
@@ -305,7 +304,7 @@ def test_the_tape_begins_at_the_first_of_several_layers(
 
 
 def test_a_pass_that_wants_no_layer_leaves_no_tape(
-    subject: Subject, hooked: hooks.TargetLayers
+    subject: Subject, hooked: hooks.HookedNetwork
 ) -> None:
     scores = hooked.forward(subject.inputs, [])
     assert scores.activations == {}
@@ -314,7 +313,7 @@ def test_a_pass_that_wants_no_layer_leaves_no_tape(
 
 
 def test_outside_of_a_forward_the_hooked_network_is_the_plain_one(
-    subject: Subject, hooked: hooks.TargetLayers
+    subject: Subject, hooked: hooks.HookedNetwork
 ) -> None:
     logits = subject.network(subject.inputs)
     assert not logits.requires_grad
@@ -323,14 +322,14 @@ def test_outside_of_a_forward_the_hooked_network_is_the_plain_one(
 
 def test_close_takes_the_hooks_off() -> None:
     network = Squares()
-    layers = hooks.TargetLayers(network, ["before", "pick", "before"], GRIDS)
+    layers = hooks.HookedNetwork(network, ["before", "pick", "before"], GRIDS)
     assert hooks_of(network) == 2
     layers.close()
     assert hooks_of(network) == 0
 
 
 def test_under_no_grad_the_head_is_recorded_all_the_same() -> None:
-    layers = hooks.TargetLayers(Squares(), ["pick"], GRIDS)
+    layers = hooks.HookedNetwork(Squares(), ["pick"], GRIDS)
     with torch.no_grad():
         scores = layers.forward(GRIDS, ["pick"])
     assert gradients_of(scores, [0], [0])["pick"].tolist() == [BY_HAND[0][0]]
@@ -373,7 +372,7 @@ IN_BRANCHES = {"once": 3, "twice": 3, "joined": 3, "pick": 9}
 def test_layers_on_two_ways_have_each_their_own_gradient(
     names: list[str], leaves: list[str]
 ) -> None:
-    layers = hooks.TargetLayers(Branches(), ["joined", "twice", "once", "pick"], GRIDS)
+    layers = hooks.HookedNetwork(Branches(), ["joined", "twice", "once", "pick"], GRIDS)
     scores = layers.forward(GRIDS, names)
     assert scores.logits.tolist() == [[9 * logit for logit in LOGITS]]
     assert sorted(name for name in names if scores.activations[name].is_leaf) == leaves
@@ -385,7 +384,7 @@ def test_layers_on_two_ways_have_each_their_own_gradient(
 
 def test_passes_at_the_same_time_hold_each_their_own_layers() -> None:
     network = Squares()
-    layers = hooks.TargetLayers(network, ["before", "pick", "after"], GRIDS)
+    layers = hooks.HookedNetwork(network, ["before", "pick", "after"], GRIDS)
     both_inside = threading.Barrier(2, timeout=30)
 
     def meet(module: nn.Module, args: tuple[Tensor]) -> None:
@@ -393,7 +392,7 @@ def test_passes_at_the_same_time_hold_each_their_own_layers() -> None:
 
     network.before.register_forward_pre_hook(meet)
     network.fc.register_forward_pre_hook(meet)
-    found: dict[str, hooks.Scores] = {}
+    found: dict[str, hooks.ForwardOutput] = {}
 
     def run(name: str, factor: int) -> None:
         found[name] = layers.forward(factor * GRIDS, [name])
@@ -415,7 +414,7 @@ def test_passes_at_the_same_time_hold_each_their_own_layers() -> None:
 
 
 def test_a_layer_that_was_not_hooked_cannot_be_wanted() -> None:
-    layers = hooks.TargetLayers(Squares(), ["pick"], GRIDS)
+    layers = hooks.HookedNetwork(Squares(), ["pick"], GRIDS)
     with pytest.raises(SettingsError, match=r"'after' must run once .* not 0 times"):
         layers.forward(GRIDS, ["pick", "after"])
 
@@ -456,7 +455,7 @@ def unrecorded(channels: Tensor) -> None:
 def test_a_change_in_place_does_not_reach_the_activations(
     change: Callable[[Tensor], Tensor], gradient: list[list[list[float]]]
 ) -> None:
-    layers = hooks.TargetLayers(Changes(change), ["before", "pick"], GRIDS)
+    layers = hooks.HookedNetwork(Changes(change), ["before", "pick"], GRIDS)
     for names in (["pick"], ["before", "pick"]):
         scores = layers.forward(GRIDS, names)
         assert_close(scores.activations["pick"].detach(), GRIDS[:, :2])
@@ -472,7 +471,7 @@ def test_a_copy_goes_on_only_where_something_runs_in_place(name: str, copied: bo
     network = nn.Sequential(
         nn.Conv2d(3, 2, 1), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten()
     ).double()
-    layers = hooks.TargetLayers(network, [name], GRIDS)
+    layers = hooks.HookedNetwork(network, [name], GRIDS)
     received: list[int] = []
     network[int(name) + 1].register_forward_pre_hook(
         lambda module, args: received.append(args[0].data_ptr())
@@ -499,7 +498,7 @@ class Fails:
 @pytest.mark.parametrize("place", ["before", "pick", "after", "fc"])
 def test_after_an_exception_in_a_forward_the_next_is_right(place: str) -> None:
     network = Squares()
-    layers = hooks.TargetLayers(network, ["pick"], GRIDS)
+    layers = hooks.HookedNetwork(network, ["pick"], GRIDS)
     failing = network.get_submodule(place).register_forward_pre_hook(Fails())
     with pytest.raises(MemoryError, match="once"):
         layers.forward(7 * GRIDS, ["pick"])
@@ -558,7 +557,7 @@ def test_a_layer_that_carries_no_map_is_refused(
     network: nn.Module, name: str, message: str
 ) -> None:
     with pytest.raises(SettingsError, match=message):
-        hooks.TargetLayers(network, [name], GRIDS)
+        hooks.HookedNetwork(network, [name], GRIDS)
     assert hooks_of(network) == 0
 
 
@@ -576,7 +575,7 @@ def test_one_layer_of_several_that_carries_no_map_takes_all_hooks_off(
 ) -> None:
     network = Squares()
     with pytest.raises(SettingsError, match=message):
-        hooks.TargetLayers(network, names, GRIDS)
+        hooks.HookedNetwork(network, names, GRIDS)
     assert hooks_of(network) == 0
     assert not network(GRIDS).requires_grad
 
@@ -585,6 +584,6 @@ def test_a_forward_that_fails_while_layers_are_proven_takes_the_hooks_off() -> N
     network = Squares()
     network.after.register_forward_pre_hook(Fails())
     with pytest.raises(MemoryError, match="once"):
-        hooks.TargetLayers(network, ["before", "pick"], GRIDS)
+        hooks.HookedNetwork(network, ["before", "pick"], GRIDS)
     # The test's own.
     assert hooks_of(network) == 1

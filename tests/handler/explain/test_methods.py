@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from camserve.explain import hooks
+from camserve.explain.maps import normalise_maps
 from camserve.explain.methods import METHODS
 from camserve.options import Method
 from tests.support.small_networks import gradients_of, photo, settled
@@ -185,7 +186,7 @@ def test_a_layer_that_is_alike_everywhere_has_no_component(channels: int) -> Non
     # 0.1 and its like are no sums of few powers of two: what rounding leaves would be a map too.
     torch.manual_seed(0)
     alike = torch.rand(2, channels, 1, 1).expand(-1, -1, 7, 7)
-    maps = hooks.normalise(METHODS["eigencam"](alike, alike))
+    maps = normalise_maps(METHODS["eigencam"](alike, alike))
     assert maps.evidence.tolist() == [False, False]
     assert not maps.values.any()
 
@@ -244,7 +245,7 @@ def compared(request: pytest.FixtureRequest, efficientnet_lite0: nn.Module) -> C
     lite = request.param == "efficientnet-lite0"
     network = efficientnet_lite0 if lite else settled(request.param)
     names = NETWORKS[request.param]
-    layers = hooks.TargetLayers(copy.deepcopy(network), names, photo())
+    layers = hooks.HookedNetwork(copy.deepcopy(network), names, photo())
     # The predicted class, the next, and one that the network thinks little of.
     ranks = layers.forward(photo(), []).logits[0].argsort(descending=True)
     classes = ranks[[0, 1, 500]].tolist()
@@ -305,7 +306,7 @@ def test_maps_equal_those_of_another_library(
     method: Method, reference: Reference, place: int, compared: Compared
 ) -> None:
     name = list(compared.ours)[place]
-    maps = hooks.normalise(METHODS[method](*compared.ours[name]))
+    maps = normalise_maps(METHODS[method](*compared.ours[name]))
     raw = reference(method, name, compared)
     low, high = raw.amin((1, 2), keepdim=True), raw.amax((1, 2), keepdim=True)
     evidence = high > low

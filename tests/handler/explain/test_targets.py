@@ -11,8 +11,9 @@ import pytest
 from torchvision.models import ResNet50_Weights
 
 from camserve.errors import RequestError, SettingsError
-from camserve.explain.targets import Labels, Rank, Target
-from camserve.options import Words
+from camserve.explain.targets import Target, TopRank, resolve_targets
+from camserve.networks.labels import Labels
+from camserve.options import RawTarget
 
 IMAGENET = Labels(tuple(ResNet50_Weights.IMAGENET1K_V2.meta["categories"]))
 MOST = 16
@@ -23,12 +24,12 @@ def single(*classes: int) -> tuple[Target, ...]:
 
 
 def top(count: int) -> tuple[Target, ...]:
-    return tuple(Target(Rank(place)) for place in range(count))
+    return tuple(Target(TopRank(place)) for place in range(count))
 
 
-def refused(labels: Labels, target: Words, at_most: int = MOST) -> RequestError:
+def refused(labels: Labels, target: RawTarget, at_most: int = MOST) -> RequestError:
     with pytest.raises(RequestError) as error:
-        labels.resolve(target, at_most)
+        resolve_targets(labels, target, at_most)
     return error.value
 
 
@@ -57,7 +58,7 @@ def test_labels_load_from_either_form(content: object, tmp_path: Path) -> None:
 def test_labels_keep_their_letters(tmp_path: Path) -> None:
     path = tmp_path / "labels.json"
     path.write_text(json.dumps(["Bär", "猫"], ensure_ascii=False), "utf-8")
-    assert Labels.load(path).resolve("猫", MOST) == single(1)
+    assert resolve_targets(Labels.load(path), "猫", MOST) == single(1)
 
 
 @pytest.mark.parametrize(
@@ -126,9 +127,9 @@ def test_missing_labels_are_named(tmp_path: Path) -> None:
     ],
 )
 def test_a_target_is_one_score_or_several_in_their_order(
-    target: Words, targets: tuple[Target, ...]
+    target: RawTarget, targets: tuple[Target, ...]
 ) -> None:
-    assert IMAGENET.resolve(target, MOST) == targets
+    assert resolve_targets(IMAGENET, target, MOST) == targets
 
 
 @pytest.mark.parametrize(
@@ -140,9 +141,9 @@ def test_a_target_is_one_score_or_several_in_their_order(
         ("1-0", [(1, 0)]),
         ("281 - tench", [(281, 0)]),
         ("7-7", [(7, 7)]),
-        ("predicted-285", [(Rank(0), 285)]),
-        ("tabby-predicted", [(281, Rank(0))]),
-        ("predicted-predicted", [(Rank(0), Rank(0))]),
+        ("predicted-285", [(TopRank(0), 285)]),
+        ("tabby-predicted", [(281, TopRank(0))]),
+        ("predicted-predicted", [(TopRank(0), TopRank(0))]),
         ("Shih-Tzu-go-kart", [(155, 573)]),
         ("go-kart-0", [(573, 0)]),
         ("0-go-kart", [(0, 573)]),
@@ -154,10 +155,10 @@ def test_a_target_is_one_score_or_several_in_their_order(
     ],
 )
 def test_two_classes_with_a_hyphen_between_are_a_contrast(
-    target: Words, targets: list[tuple[Any, Any]]
+    target: RawTarget, targets: list[tuple[Any, Any]]
 ) -> None:
     expected = tuple(Target(toward, against) for toward, against in targets)
-    assert IMAGENET.resolve(target, MOST) == expected
+    assert resolve_targets(IMAGENET, target, MOST) == expected
 
 
 # What else they could be read as
@@ -168,8 +169,8 @@ WORDS = ("a", "b", "a, b", "a-b", "7", "predicted", "top:2", "1-0", "c,d", "[0]"
 @pytest.mark.parametrize("name", WORDS)
 def test_a_label_comes_before_whatever_else_it_could_be_read_as(name: str) -> None:
     labels = Labels(WORDS)
-    assert labels.resolve(name, MOST) == single(WORDS.index(name))
-    assert labels.resolve((name, 0), MOST) == single(WORDS.index(name), 0)
+    assert resolve_targets(labels, name, MOST) == single(WORDS.index(name))
+    assert resolve_targets(labels, (name, 0), MOST) == single(WORDS.index(name), 0)
 
 
 @pytest.mark.parametrize(
@@ -192,20 +193,20 @@ def test_a_label_comes_before_whatever_else_it_could_be_read_as(name: str) -> No
     ],
 )
 def test_a_part_is_read_as_a_label_too_before_all_else(
-    target: Words, targets: list[tuple[int, int | None]]
+    target: RawTarget, targets: list[tuple[int, int | None]]
 ) -> None:
     expected = tuple(Target(toward, against) for toward, against in targets)
-    assert Labels(WORDS).resolve(target, MOST) == expected
+    assert resolve_targets(Labels(WORDS), target, MOST) == expected
 
 
 def test_a_contrast_that_can_be_parted_in_two_ways_is_refused() -> None:
     labels = Labels(("a", "b-c", "a-b", "c", "c-d"))
-    assert labels.resolve("a-b-c-d", MOST) == (Target(2, 4),)
+    assert resolve_targets(labels, "a-b-c-d", MOST) == (Target(2, 4),)
     error = refused(labels, "a-b-c")
     assert error.code == "unknown_class"
     assert "'a-b-c' can be parted into two classes in 2 ways" in error.message
     assert "indices" in error.message
-    assert labels.resolve("0-1,2-3", MOST) == (Target(0, 1), Target(2, 3))
+    assert resolve_targets(labels, "0-1,2-3", MOST) == (Target(0, 1), Target(2, 3))
 
 
 # Beginnings of labels that are no class by themselves, or one of several.
@@ -219,12 +220,12 @@ BEGINNINGS = ("18-wheeler", "car", "crane", "crane", "crane-fly")
 def test_a_label_may_begin_as_an_index_or_as_a_label_that_is_not_unique(
     target: str, toward: int, against: int
 ) -> None:
-    assert Labels(BEGINNINGS).resolve(target, MOST) == (Target(toward, against),)
+    assert resolve_targets(Labels(BEGINNINGS), target, MOST) == (Target(toward, against),)
 
 
 @pytest.mark.parametrize(("target", "toward", "against"), [("car-18-wheeler", 1, 0)])
 def test_a_label_may_end_so(target: str, toward: int, against: int) -> None:
-    assert Labels(BEGINNINGS).resolve(target, MOST) == (Target(toward, against),)
+    assert resolve_targets(Labels(BEGINNINGS), target, MOST) == (Target(toward, against),)
 
 
 @pytest.mark.parametrize(
@@ -242,15 +243,15 @@ CRANES = Labels((*IMAGENET.names[:134], "crane", *IMAGENET.names[135:]))
 @pytest.mark.parametrize(
     "target", ["crane", ("tabby", "crane"), "crane,tabby", "crane-tabby", "tabby-crane"]
 )
-def test_a_label_of_two_classes_is_answered_with_both(target: Words) -> None:
+def test_a_label_of_two_classes_is_answered_with_both(target: RawTarget) -> None:
     error = refused(CRANES, target)
     assert error.code == "unknown_class"
     assert "'crane' stands for the classes 134, 517" in error.message
 
 
 def test_a_class_of_a_label_that_it_shares_has_its_index() -> None:
-    assert CRANES.resolve((134, 517), MOST) == single(134, 517)
-    assert CRANES.resolve("134-517", MOST) == (Target(134, 517),)
+    assert resolve_targets(CRANES, (134, 517), MOST) == single(134, 517)
+    assert resolve_targets(CRANES, "134-517", MOST) == (Target(134, 517),)
 
 
 # Refused
@@ -299,7 +300,7 @@ def test_a_class_of_a_label_that_it_shares_has_its_index() -> None:
         ("tabby\ud800", ["'tabby\\ud800'", "'tabby'"]),
     ],
 )
-def test_another_target_is_an_unknown_class(target: Words, parts: list[str]) -> None:
+def test_another_target_is_an_unknown_class(target: RawTarget, parts: list[str]) -> None:
     error = refused(IMAGENET, target)
     assert (error.code, error.status) == ("unknown_class", 400)
     assert [part for part in parts if part not in error.message] == []
@@ -314,7 +315,7 @@ def test_another_target_is_an_unknown_class(target: Words, parts: list[str]) -> 
         (("tabby", "top:0"), "'top:0' is not accepted; accepted: top:1 to top:16"),
     ],
 )
-def test_a_rank_that_there_is_not_is_refused(target: Words, message: str) -> None:
+def test_a_rank_that_there_is_not_is_refused(target: RawTarget, message: str) -> None:
     error = refused(IMAGENET, target)
     assert (error.code, error.status) == ("invalid_option", 400)
     assert message in error.message
@@ -332,7 +333,7 @@ def test_a_rank_that_there_is_not_is_refused(target: Words, message: str) -> Non
         ("top:17", "'top:17' is not accepted; accepted: top:1 to top:16"),
     ],
 )
-def test_too_many_scores_are_refused(target: Words, message: str) -> None:
+def test_too_many_scores_are_refused(target: RawTarget, message: str) -> None:
     error = refused(IMAGENET, target)
     assert (error.code, error.status) == ("too_many_targets", 413)
     assert error.message.startswith("option 'target'")
@@ -342,7 +343,7 @@ def test_too_many_scores_are_refused(target: Words, message: str) -> None:
 @pytest.mark.parametrize(("classes", "at_most", "most"), [(3, 16, 3), (20, 4, 4), (4, 4, 4)])
 def test_no_more_classes_are_ranked_than_there_are(classes: int, at_most: int, most: int) -> None:
     labels = Labels(tuple(f"class {n}" for n in range(classes)))
-    assert labels.resolve(f"top:{most}", at_most) == top(most)
+    assert resolve_targets(labels, f"top:{most}", at_most) == top(most)
     error = refused(labels, f"top:{most + 1}", at_most)
     assert error.code == ("too_many_targets" if most < classes else "invalid_option")
     assert f"accepted: top:1 to top:{most}" in error.message

@@ -20,8 +20,16 @@ from torchvision.models import ResNet50_Weights
 
 from camserve.errors import RequestError
 from camserve.images import decode
-from camserve.images.decode import Photo, fit, shown, view
-from camserve.images.geometry import ORIENTATIONS, Box, Frame, turn_back, turn_upright
+from camserve.images.background import output_background, output_frame
+from camserve.images.decode import DecodedPhoto
+from camserve.images.geometry import (
+    ORIENTATIONS,
+    Box,
+    InputFrame,
+    apply_orientation,
+    undo_orientation,
+)
+from camserve.images.preprocess import resize_and_crop
 from camserve.settings import Limits, Preprocess
 from tests.support.images import decode_photo
 
@@ -169,7 +177,7 @@ def test_photo_is_upright(format, options, orientation):
     assert photo.orientation == orientation
     assert difference(photo.upright, by_pillow(data)) <= 1
     if format != "JPEG":
-        assert np.array_equal(turn_back(photo.upright, orientation), RGB)
+        assert np.array_equal(undo_orientation(photo.upright, orientation), RGB)
 
 
 def test_photo_without_orientation_is_as_stored():
@@ -223,7 +231,7 @@ def test_deep_photo_with_transparency_is_upright(orientation):
     )
     photo = decode_photo(data, LIMITS, LIMITS.pixels)
     assert photo.orientation == orientation
-    expected = turn_upright(by_pillow(save(image("RGBA"), "PNG")), orientation)
+    expected = apply_orientation(by_pillow(save(image("RGBA"), "PNG")), orientation)
     assert difference(photo.upright, expected) <= 1
 
 
@@ -525,7 +533,7 @@ def normalised(crop, mean=PRESET.mean, std=PRESET.std):
 @pytest.mark.parametrize(("width", "height"), SIZES)
 def test_input_equals_torchvisions_preset(width, height):
     photo = noise(width, height)
-    crop, _ = fit(Photo(photo, 1), Preprocess())
+    crop, _ = resize_and_crop(DecodedPhoto(photo, 1), Preprocess())
     expected = PRESET(Image.fromarray(photo))
     torch.testing.assert_close(normalised(crop), expected, atol=1e-6, rtol=0)
 
@@ -533,7 +541,7 @@ def test_input_equals_torchvisions_preset(width, height):
 @pytest.mark.parametrize(("width", "height"), SIZES)
 def test_input_is_a_grey_level_from_the_preset_on_a_tensor(width, height):
     photo = noise(width, height)
-    crop, _ = fit(Photo(photo, 1), Preprocess())
+    crop, _ = resize_and_crop(DecodedPhoto(photo, 1), Preprocess())
     off = (normalised(crop) - PRESET(torch.from_numpy(photo).permute(2, 0, 1))).abs()
     level = 1 / 255 / torch.tensor(PRESET.std).view(3, 1, 1)
     assert (off <= level + 1e-5).all()
@@ -542,20 +550,22 @@ def test_input_is_a_grey_level_from_the_preset_on_a_tensor(width, height):
 @pytest.mark.parametrize(("width", "height"), SIZES)
 def test_bicubic_equals_torchvisions(width, height):
     photo = noise(width, height)
-    crop, _ = fit(Photo(photo, 1), Preprocess(resize=256, interpolation="bicubic"))
+    crop, _ = resize_and_crop(
+        DecodedPhoto(photo, 1), Preprocess(resize=256, interpolation="bicubic")
+    )
     assert np.array_equal(crop, np.asarray(BICUBIC(Image.fromarray(photo))))
 
 
 def test_seen_by_hand():
     # 451 x 300 becomes 348 x 232; the square of 224 starts at (62, 4).
-    _, frame = fit(Photo(noise(451, 300), 1), Preprocess())
+    _, frame = resize_and_crop(DecodedPhoto(noise(451, 300), 1), Preprocess())
     assert (frame.width, frame.height) == (451, 300)
     across, down = 451 / 348, 300 / 232
     assert frame.seen == pytest.approx((62 * across, 4 * down, 286 * across, 228 * down))
 
 
 def test_seen_of_a_square_is_all_where_nothing_is_cut():
-    _, frame = fit(Photo(noise(500, 500), 1), Preprocess(resize=224))
+    _, frame = resize_and_crop(DecodedPhoto(noise(500, 500), 1), Preprocess(resize=224))
     assert frame.seen == pytest.approx((0, 0, 500, 500))
 
 
@@ -567,7 +577,9 @@ EXTREME = [*SIZES, pytest.param(400, 20, id="20-to-1"), pytest.param(20, 400, id
 @pytest.mark.parametrize("fit_", FITS)
 @pytest.mark.parametrize(("width", "height"), EXTREME)
 def test_seen_lies_within_the_photo(width, height, fit_, orientation):
-    crop, frame = fit(Photo(noise(width, height), orientation), Preprocess(fit=fit_))
+    crop, frame = resize_and_crop(
+        DecodedPhoto(noise(width, height), orientation), Preprocess(fit=fit_)
+    )
     assert crop.shape == (224, 224, 3)
     assert crop.dtype == np.uint8
     assert frame.orientation == orientation
@@ -584,7 +596,7 @@ def test_seen_lies_within_the_photo(width, height, fit_, orientation):
 def test_stretch_is_the_whole_photo_resized(width, height, interpolation):
     photo = noise(width, height)
     preprocess = Preprocess(fit="stretch", interpolation=interpolation)
-    crop, frame = fit(Photo(photo, 1), preprocess)
+    crop, frame = resize_and_crop(DecodedPhoto(photo, 1), preprocess)
     resample = Image.Resampling[interpolation.upper()]
     assert np.array_equal(crop, Image.fromarray(photo).resize((224, 224), resample))
     assert frame.window == pytest.approx((0, 0, width, height))
@@ -592,9 +604,9 @@ def test_stretch_is_the_whole_photo_resized(width, height, interpolation):
 
 @pytest.mark.parametrize("fit_", ["stretch", "pad"])
 def test_resize_is_of_no_account_where_nothing_is_cropped(fit_):
-    photo = Photo(noise(97, 61), 1)
+    photo = DecodedPhoto(noise(97, 61), 1)
     (one, frame), (other, same) = (
-        fit(photo, Preprocess(fit=fit_, resize=resize)) for resize in (100, 400)
+        resize_and_crop(photo, Preprocess(fit=fit_, resize=resize)) for resize in (100, 400)
     )
     assert np.array_equal(one, other)
     assert frame == same
@@ -603,7 +615,7 @@ def test_resize_is_of_no_account_where_nothing_is_cropped(fit_):
 def padded(width, height, **options):
     """A white photo in bars, and which pixels of the square are the bars'."""
     white = np.full((height, width, 3), 255, np.uint8)
-    square, frame = fit(Photo(white, 1), Preprocess(fit="pad", **options))
+    square, frame = resize_and_crop(DecodedPhoto(white, 1), Preprocess(fit="pad", **options))
     x0, y0, x1, y1 = frame.window
     side = len(square)
     across = x0 + (np.arange(side) + 0.5) * (x1 - x0) / side
@@ -646,7 +658,9 @@ def test_bars_are_zero_to_the_network(width, mean, std):
 
 def test_pad_shows_the_photo_as_resized():
     photo = noise(451, 300)
-    square, _ = fit(Photo(photo, 1), Preprocess(fit="pad", interpolation="bicubic"))
+    square, _ = resize_and_crop(
+        DecodedPhoto(photo, 1), Preprocess(fit="pad", interpolation="bicubic")
+    )
     resized = Image.fromarray(photo).resize((224, 149), Image.Resampling.BICUBIC)
     # 75 rows of bars, of which the odd one is below: (149 - 224) / 2 is -37.5, rounded -38.
     assert np.array_equal(square[38:187], resized)
@@ -654,7 +668,7 @@ def test_pad_shows_the_photo_as_resized():
 
 def test_window_reaches_over_the_bars():
     # 451 x 300 becomes 224 x 149, with 38 rows above and 37 below.
-    _, frame = fit(Photo(noise(451, 300), 1), Preprocess(fit="pad"))
+    _, frame = resize_and_crop(DecodedPhoto(noise(451, 300), 1), Preprocess(fit="pad"))
     down = 300 / 149
     assert frame.window == pytest.approx((0, -38 * down, 451, 186 * down))
 
@@ -676,8 +690,8 @@ def test_marker_lies_in_the_input_where_the_frame_says(width, height, marker, fi
     stored = np.zeros((height, width, 3), np.uint8)
     x0, y0, x1, y1 = marker
     stored[y0:y1, x0:x1] = 255
-    square, frame = fit(
-        Photo(turn_upright(stored, orientation), orientation),
+    square, frame = resize_and_crop(
+        DecodedPhoto(apply_orientation(stored, orientation), orientation),
         Preprocess(fit=fit_, mean=(0, 0, 0)),
     )
     assert (frame.width, frame.height) == (width, height)
@@ -695,8 +709,8 @@ def test_marker_lies_in_the_input_where_the_frame_says(width, height, marker, fi
 
 def test_fit_takes_the_upright_photo_and_keeps_the_files_frame():
     photo = decode_photo(save(image(), "PNG", exif=oriented(6)), LIMITS, LIMITS.pixels)
-    crop, frame = fit(photo, Preprocess())
-    expected, upright_frame = fit(Photo(np.rot90(RGB, -1), 1), Preprocess())
+    crop, frame = resize_and_crop(photo, Preprocess())
+    expected, upright_frame = resize_and_crop(DecodedPhoto(np.rot90(RGB, -1), 1), Preprocess())
     assert np.array_equal(crop, expected)
     assert (frame.width, frame.height, frame.orientation) == (48, 32, 6)
     assert frame.window == upright_frame.window
@@ -722,20 +736,20 @@ def test_fit_takes_the_upright_photo_and_keeps_the_files_frame():
 )
 @pytest.mark.parametrize("orientation", [1, 6])
 def test_size_is_of_the_file(width, height, size, expected, orientation):
-    frame = Frame(width, height, orientation, Box(1, 2, 15, 16))
-    got = shown(frame, Preprocess(), size)
+    frame = InputFrame(width, height, orientation, Box(1, 2, 15, 16))
+    got = output_frame(frame, Preprocess(), size)
     assert (got.width, got.height) == expected
     if size == "model":
-        assert got == Frame.whole(224, 224)
+        assert got == InputFrame.whole(224, 224)
     else:
         assert got == frame.scaled(*expected)
 
 
 def seen_as(stored, orientation, size):
     preprocess = Preprocess()
-    photo = Photo(turn_upright(stored, orientation), orientation)
-    crop, frame = fit(photo, preprocess)
-    return crop, view(photo, crop, shown(frame, preprocess, size), size)
+    photo = DecodedPhoto(apply_orientation(stored, orientation), orientation)
+    crop, frame = resize_and_crop(photo, preprocess)
+    return crop, output_background(photo, crop, output_frame(frame, preprocess, size), size)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -761,7 +775,7 @@ def test_other_sizes_are_the_files_raster_resized(orientation, size):
 def test_at_the_models_size_the_input_is_shown(orientation):
     crop, got = seen_as(noise(45, 30), orientation, "model")
     assert np.array_equal(got.pixels, crop)
-    assert got.frame == Frame.whole(224, 224)
+    assert got.frame == InputFrame.whole(224, 224)
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 20), (20, 1), (400, 20)])
@@ -815,8 +829,8 @@ def test_mutated_file_gives_pixels_or_a_request_error(name):
             continue
         assert type(photo.orientation) is int
         assert photo.orientation in ORIENTATIONS
-        crop, frame = fit(photo, Preprocess())
+        crop, frame = resize_and_crop(photo, Preprocess())
         assert crop.shape == (224, 224, 3)
         assert crop.dtype == np.uint8
-        pixels = view(photo, crop, frame, "original").pixels
+        pixels = output_background(photo, crop, frame, "original").pixels
         assert pixels.shape == (frame.height, frame.width, 3)

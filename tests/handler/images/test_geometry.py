@@ -19,11 +19,17 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from camserve.images import decode, render
-from camserve.images.geometry import ORIENTATIONS, Box, Frame, turn_back, turn_upright
+from camserve.images import background, decode, render
+from camserve.images.geometry import (
+    ORIENTATIONS,
+    Box,
+    InputFrame,
+    apply_orientation,
+    undo_orientation,
+)
 from camserve.options import Options, Size
 from camserve.pipeline import Pipeline
-from camserve.protocols.parsing import Row
+from camserve.protocols.parsing import IncomingRequest
 from camserve.settings import Limits, Preprocess
 from tests.support.color_resnet import COLOURS, photo
 from tests.support.images import decode_photo, drawn
@@ -65,7 +71,7 @@ def by_pillow(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
 )
 def test_turned_as_exif_says(orientation: int, upright: list[list[int]]) -> None:
     stored = np.array([[1, 2, 3], [4, 5, 6]], np.uint8)
-    assert turn_upright(stored, orientation).tolist() == upright
+    assert apply_orientation(stored, orientation).tolist() == upright
 
 
 def test_there_are_eight_orientations() -> None:
@@ -78,7 +84,7 @@ def test_there_are_eight_orientations() -> None:
 def test_turned_as_pillow_turns(orientation: int, dtype: type, channels: tuple[int, ...]) -> None:
     for sides in UPRIGHT_SIDES:
         stored = noise(*sides, *channels, dtype=dtype)
-        upright = turn_upright(stored, orientation)
+        upright = apply_orientation(stored, orientation)
         assert upright.dtype == dtype
         np.testing.assert_array_equal(upright, by_pillow(stored, orientation))
 
@@ -89,10 +95,10 @@ def test_turned_as_pillow_turns(orientation: int, dtype: type, channels: tuple[i
 def test_turned_back_is_as_stored(orientation: int, dtype: type, channels: tuple[int, ...]) -> None:
     for sides in UPRIGHT_SIDES:
         stored = noise(*sides, *channels, dtype=dtype)
-        back = turn_back(turn_upright(stored, orientation), orientation)
+        back = undo_orientation(apply_orientation(stored, orientation), orientation)
         np.testing.assert_array_equal(back, stored)
         np.testing.assert_array_equal(
-            turn_upright(turn_back(stored, orientation), orientation), stored
+            apply_orientation(undo_orientation(stored, orientation), orientation), stored
         )
 
 
@@ -116,20 +122,20 @@ def test_box_of_an_upright_photo_in_a_file_of_6_by_4(
     orientation: int, stored: tuple[int, ...]
 ) -> None:
     upright = Box(0, 1, 2, 4)
-    assert Frame(6, 4, orientation, upright).stored(upright) == stored
-    assert Frame(6, 4, orientation, upright).seen == stored
+    assert InputFrame(6, 4, orientation, upright).stored(upright) == stored
+    assert InputFrame(6, 4, orientation, upright).seen == stored
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_frame_of_an_upright_size_is_as_large_as_the_file(orientation: int) -> None:
-    frame = Frame.of(451, 300, orientation, Box(0, 0, 1, 1))
+    frame = InputFrame.of(451, 300, orientation, Box(0, 0, 1, 1))
     assert frame.upright == (451, 300)
     assert (frame.width, frame.height) == ((451, 300) if orientation < 5 else (300, 451))
     assert frame.orientation == orientation
 
 
 def test_whole_frame_sees_all() -> None:
-    frame = Frame.whole(224, 100)
+    frame = InputFrame.whole(224, 100)
     assert (frame.width, frame.height, frame.orientation) == (224, 100, 1)
     assert frame.window == frame.seen == (0, 0, 224, 100)
 
@@ -147,7 +153,7 @@ def test_whole_frame_sees_all() -> None:
 def test_seen_is_cut_at_the_photos_edges(
     window: tuple[float, ...], seen: tuple[float, ...]
 ) -> None:
-    assert Frame(6, 4, 1, Box(*window)).seen == seen
+    assert InputFrame(6, 4, 1, Box(*window)).seen == seen
 
 
 @pytest.mark.parametrize(
@@ -156,21 +162,21 @@ def test_seen_is_cut_at_the_photos_edges(
     [(1, (2, 6, 6, 9)), (3, (2, 6, 6, 9)), (5, (3, 4, 9, 6)), (6, (3, 4, 9, 6))],
 )
 def test_scaled_by_the_files_sides(orientation: int, window: tuple[int, ...]) -> None:
-    scaled = Frame(6, 4, orientation, Box(1, 2, 3, 3)).scaled(12, 12)
-    assert scaled == Frame(12, 12, orientation, Box(*window))
+    scaled = InputFrame(6, 4, orientation, Box(1, 2, 3, 3)).scaled(12, 12)
+    assert scaled == InputFrame(12, 12, orientation, Box(*window))
 
 
 SIDES = st.integers(1, 40)
 
 
 @st.composite
-def frames(draw: st.DrawFn) -> Frame:
+def frames(draw: st.DrawFn) -> InputFrame:
     """A file of any shape and orientation; its window is of whole pixels, within or beyond it."""
     width, height = draw(SIDES), draw(SIDES)
     x0, y0 = draw(st.integers(-9, width - 1)), draw(st.integers(-9, height - 1))
     x1 = draw(st.integers(max(x0, 0) + 1, width + 9))
     y1 = draw(st.integers(max(y0, 0) + 1, height + 9))
-    return Frame.of(width, height, draw(st.integers(1, 8)), Box(x0, y0, x1, y1))
+    return InputFrame.of(width, height, draw(st.integers(1, 8)), Box(x0, y0, x1, y1))
 
 
 def extent(painted: NDArray[np.uint8]) -> tuple[int, ...]:
@@ -181,19 +187,21 @@ def extent(painted: NDArray[np.uint8]) -> tuple[int, ...]:
 
 @given(frames())
 @settings(deadline=None, derandomize=True)
-def test_stored_box_is_where_a_painted_box_is_stored(frame: Frame) -> None:
+def test_stored_box_is_where_a_painted_box_is_stored(frame: InputFrame) -> None:
     width, height = frame.upright
     x0, y0, x1, y1 = (int(edge) for edge in frame.window)
     upright = np.zeros((height, width), np.uint8)
     upright[max(y0, 0) : y1, max(x0, 0) : x1] = 1
-    stored = turn_back(upright, frame.orientation)
+    stored = undo_orientation(upright, frame.orientation)
     assert stored.shape == (frame.height, frame.width)
     assert frame.seen == extent(stored)
 
 
 @given(frames(), SIDES, SIDES)
 @settings(deadline=None, derandomize=True)
-def test_scaled_then_stored_is_stored_then_scaled(frame: Frame, width: int, height: int) -> None:
+def test_scaled_then_stored_is_stored_then_scaled(
+    frame: InputFrame, width: int, height: int
+) -> None:
     scaled = frame.scaled(width, height)
     assert (scaled.width, scaled.height, scaled.orientation) == (width, height, frame.orientation)
     across, down = width / frame.width, height / frame.height
@@ -359,7 +367,7 @@ def test_odd_exif_neither_refuses_a_photo_nor_parts_it_from_its_orientation(
     # A reply's JSON and the tables of turns want nothing but whole numbers.
     assert type(got.orientation) is int
     assert got.orientation in ORIENTATIONS
-    assert np.array_equal(turn_back(got.upright, got.orientation), plain)
+    assert np.array_equal(undo_orientation(got.upright, got.orientation), plain)
     assert expected in (None, got.orientation)
 
 
@@ -372,7 +380,7 @@ def test_exif_before_or_after_a_pngs_pixels_never_parts_it_from_its_orientation(
     got = decode_photo(
         data[:place] + chunk(b"eXIf", directory(SIX)) + data[place:], LIMITS, LIMITS.pixels
     )
-    assert np.array_equal(turn_back(got.upright, got.orientation), STORED)
+    assert np.array_equal(undo_orientation(got.upright, got.orientation), STORED)
 
 
 @pytest.mark.parametrize(
@@ -395,7 +403,7 @@ def test_segments_of_a_jpeg_never_part_it_from_its_orientation(segments: list[by
     marked = b"".join(b"\xff\xe1" + struct.pack(">H", len(one) + 2) + one for one in segments)
     got = decode_photo(data[:2] + marked + data[2:], LIMITS, LIMITS.pixels)
     plain = decode_photo(data, LIMITS, LIMITS.pixels).upright
-    assert np.array_equal(turn_back(got.upright, got.orientation), plain)
+    assert np.array_equal(undo_orientation(got.upright, got.orientation), plain)
 
 
 @pytest.mark.parametrize(
@@ -428,7 +436,7 @@ def test_segments_of_a_jpeg_never_part_it_from_its_orientation(segments: list[by
 def test_odd_tag_of_a_tiff_never_parts_it_from_its_orientation(tags: list[Tag]) -> None:
     got = decode_photo(tiff(STORED, *tags), LIMITS, LIMITS.pixels)
     assert type(got.orientation) is int
-    assert np.array_equal(turn_back(got.upright, got.orientation), STORED)
+    assert np.array_equal(undo_orientation(got.upright, got.orientation), STORED)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -494,22 +502,22 @@ def redness(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
 class Shown:
     """What a reply would hold of a photo whose heat is its redness."""
 
-    frame: Frame
+    frame: InputFrame
     mask: NDArray[np.uint8]
     overlay: NDArray[np.uint8]
-    regions: tuple[render.Region, ...]
+    regions: tuple[render.HotRegion, ...]
 
 
 def showing(stored: NDArray[np.uint8], orientation: int, fit: str, size: Size) -> Shown:
     preprocess = Preprocess(fit=fit)
     side = preprocess.crop
-    original = decode.Photo(turn_upright(stored, orientation), orientation)
-    crop, frame = decode.fit(original, preprocess)
+    original = decode.DecodedPhoto(apply_orientation(stored, orientation), orientation)
+    crop, frame = preprocess.fit(original, preprocess)
     map = cv2.resize(redness(crop), (GRID, GRID), interpolation=cv2.INTER_AREA)
-    shown = decode.shown(frame, preprocess, size)
+    shown = background.output_frame(frame, preprocess, size)
     drawings = drawn(
-        render.Heat([map], side),
-        decode.view(original, crop, shown, size),
+        render.Heatmap([map], side),
+        background.output_background(original, crop, shown, size),
         frame,
         side,
         Options(outputs=("mask", "overlay", "boxes"), alpha=0, image_format="png"),
@@ -621,7 +629,7 @@ def answers(pipeline: Pipeline, *files: bytes, **options: str) -> Iterator[dict[
     """Each photo's reply; they are asked about the red disc."""
     asked = {"target": "red", "outputs": "mask,boxes", "size": "original", **options}
     fields = {name: value.encode() for name, value in asked.items()}
-    rows = [Row({"data": data, **fields}, {}) for data in files]
+    rows = [IncomingRequest({"data": data, **fields}, {}) for data in files]
     replies = pipeline.postprocess(pipeline.inference(pipeline.preprocess(rows)))
     for reply in replies:
         assert reply.status == 200, reply.body
@@ -768,7 +776,7 @@ def test_at_the_models_size_a_reply_is_upright(colours: Pipeline, orientation: i
     stored = SCENES["landscape"].stored
     files = [
         encoded(stored, "PNG", directory(turned(SHORT, orientation))),
-        encoded(turn_upright(stored, orientation), "PNG"),
+        encoded(apply_orientation(stored, orientation), "PNG"),
     ]
     got, expected = answers(colours, *files, size="model", outputs="mask,heatmap,overlay")
     for output in ("mask", "heatmap", "overlay"):

@@ -16,9 +16,10 @@ from PIL import Image
 
 from camserve import photo_preparation
 from camserve.errors import RequestError
-from camserve.images import decode
-from camserve.images.decode import Header, reduction
+from camserve.images import background, decode, header, preprocess
 from camserve.images.geometry import ORIENTATIONS
+from camserve.images.header import ImageHeader, read_header
+from camserve.images.preprocess import downscale_factor
 from camserve.options import Size
 from camserve.pipeline import Pipeline
 from camserve.settings import Limits, Preprocess
@@ -87,29 +88,33 @@ def test_a_jpeg_is_reduced_as_far_as_leaves_three_times_what_is_needed(
     preprocess: Preprocess, width: int, height: int, size: Size, expected: int
 ) -> None:
     for orientation in ORIENTATIONS:
-        header = Header("JPEG", width, height, orientation, False, False)
-        assert reduction(header, preprocess, size) == expected
+        header = ImageHeader("JPEG", width, height, orientation, False, False)
+        assert downscale_factor(header, preprocess, size) == expected
 
 
 @pytest.mark.parametrize("format", ["PNG", "WEBP", "GIF", "BMP", "TIFF"])
 def test_no_other_format_is_reduced(format: str) -> None:
-    assert reduction(Header(format, 8000, 8000, 1, False, False), PRESET, "model") == 1
+    assert downscale_factor(ImageHeader(format, 8000, 8000, 1, False, False), PRESET, "model") == 1
 
 
 @pytest.mark.parametrize("preprocess", [PRESET, STRETCH, PAD, FINE, Preprocess(resize=1, crop=1)])
 def test_never_less_is_left_than_network_and_pictures_need(preprocess: Preprocess) -> None:
     rng = np.random.default_rng(0)
     for width, height, size in rng.integers(1, 14000, (3000, 3)).tolist():
-        reduced = reduction(Header("JPEG", width, height, 1, False, False), preprocess, size)
+        reduced = downscale_factor(
+            ImageHeader("JPEG", width, height, 1, False, False), preprocess, size
+        )
         shorter, longer = sorted((width // reduced, height // reduced))
         if reduced > 1:
             assert longer >= size
-            resized = preprocess.resize if preprocess.fit == "crop" else preprocess.crop
+            resized = preprocess.resize if preprocess.resize_and_crop == "crop" else preprocess.crop
             assert shorter >= 3 * resized
         # And what is left is not more than it has to be.
         if reduced < 8:
             further = 2 * reduced
-            needed = 3 * (preprocess.resize if preprocess.fit == "crop" else preprocess.crop)
+            needed = 3 * (
+                preprocess.resize if preprocess.resize_and_crop == "crop" else preprocess.crop
+            )
             assert min(width, height) < further * needed or max(width, height) < further * size
 
 
@@ -169,17 +174,17 @@ def file(name: str) -> bytes:
 
 def made(
     data: bytes, preprocess: Preprocess, size: Size, reduced: int | None
-) -> photo_preparation.Job:
+) -> photo_preparation.PreparedPhoto:
     """A photo made ready; decoded at the part of its size that is said, or as it is wanted."""
-    header = decode.inspect(data, Limits(), 10**8)
+    header = read_header(data, Limits(), 10**8)
     if reduced is None:
-        reduced = reduction(header, preprocess, size)
+        reduced = downscale_factor(header, preprocess, size)
         assert reduced > 1
     photo = decode.decode(data, header, reduced)
-    crop, frame = decode.fit(photo, preprocess)
-    shown = decode.shown(frame, preprocess, size)
-    view = decode.view(photo, crop, shown, size)
-    return photo_preparation.Job(crop, frame, view, None, None, 0)  # type: ignore[arg-type]
+    crop, frame = preprocess.resize_and_crop(photo, preprocess)
+    shown = background.output_frame(frame, preprocess, size)
+    view = background.output_background(photo, crop, shown, size)
+    return photo_preparation.PreparedPhoto(crop, frame, view, None, None, 0)  # type: ignore[arg-type]
 
 
 def differences(found: Pixels, exact: Pixels) -> NDArray[np.int64]:
@@ -221,8 +226,8 @@ def test_the_crop_lies_where_it_lay(reduced: int, orientation: int) -> None:
 @pytest.mark.parametrize("size", [100, 240, "original"])
 @pytest.mark.parametrize("name", ["a pixel over", "tall", "grey", "turned, 3", "turned, 6", "by 8"])
 def test_pictures_have_the_size_asked_for_and_show_the_same(name: str, size: Size) -> None:
-    header = decode.inspect(file(name), Limits(), 10**8)
-    reduced = reduction(header, SMALL, size)
+    header = read_header(file(name), Limits(), 10**8)
+    reduced = downscale_factor(header, SMALL, size)
     assert (reduced > 1) is (size != "original")
     found = made(file(name), SMALL, size, reduced)
     exact = made(file(name), SMALL, size, 1)
@@ -255,7 +260,7 @@ def test_pictures_lie_where_they_lay(orientation: int) -> None:
 def test_a_reduced_photo_remembers_its_size(reduced: int, orientation: int) -> None:
     width, height = 645, 487
     data = file(f"turned, {orientation}")
-    photo = decode.decode(data, decode.inspect(data, Limits(), 10**8), reduced)
+    photo = decode.decode(data, header.read_header(data, Limits(), 10**8), reduced)
     turned = orientation >= 5
     assert photo.whole == ((height, width) if turned else (width, height))
     # Of what is left over at the edges, a pixel too.
@@ -265,7 +270,7 @@ def test_a_reduced_photo_remembers_its_size(reduced: int, orientation: int) -> N
 
 @pytest.mark.parametrize("end", [200, 5000, -2000, -2])
 def test_a_file_that_is_cut_off_is_refused_at_any_size(end: int) -> None:
-    header = decode.inspect(file("by 8"), Limits(), 10**8)
+    header = read_header(file("by 8"), Limits(), 10**8)
     for reduced in (1, 2, 8):
         with pytest.raises(RequestError) as caught:
             decode.decode(file("by 8")[:end], header, reduced)
@@ -284,13 +289,13 @@ def pipeline(load: Callable[..., Pipeline]) -> Pipeline:
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """By how much each photo is reduced."""
     found: list[int] = []
-    original = decode.reduction
+    original = preprocess.downscale_factor
 
     def note(*arguments: Any) -> int:
         found.append(original(*arguments))
         return found[-1]
 
-    monkeypatch.setattr(decode, "reduction", note)
+    monkeypatch.setattr(preprocess, "downscale_factor", note)
     return found
 
 
@@ -321,7 +326,7 @@ def test_a_reply_tells_nothing_of_how_its_photo_was_decoded(
     data = jpeg(scene(641, 579), orientation)
     (found,) = request_builders.answer(pipeline, request_builders.form(data, **options))
     assert steps == [step]
-    monkeypatch.setattr(decode, "reduction", lambda *arguments: 1)
+    monkeypatch.setattr(preprocess, "downscale_factor", lambda *arguments: 1)
     (exact,) = request_builders.answer(pipeline, request_builders.form(data, **options))
 
     assert found["image"] == exact["image"]

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from camserve.images import render
-from camserve.images.geometry import Box, Frame, View, turn_back
-from camserve.images.render import Heat, Region, spread_over
+from camserve.images.geometry import Background, Box, InputFrame, undo_orientation
+from camserve.images.render import Heatmap, HotRegion, upsample_to_frame
 from camserve.options import Colormap, Options
 from tests.support.images import drawn
 
@@ -60,7 +60,7 @@ def reference(map, frame):
     x0, y0, x1, y1 = frame.window
     rows = weights(map.shape[0], height, y0, y1)
     columns = weights(map.shape[1], width, x0, x1)
-    return turn_back(rows @ map.astype(np.float64) @ columns.T, frame.orientation)
+    return undo_orientation(rows @ map.astype(np.float64) @ columns.T, frame.orientation)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,9 @@ def reference(map, frame):
     ],
 )
 def test_spread_is_bilinear(map, width, height, expected):
-    np.testing.assert_allclose(spread_over(Frame.whole(width, height), map), expected, atol=1e-6)
+    np.testing.assert_allclose(
+        upsample_to_frame(InputFrame.whole(width, height), map), expected, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize(
@@ -99,7 +101,7 @@ def test_spread_is_bilinear(map, width, height, expected):
     ],
 )
 def test_spread_over_a_window_by_hand(window, expected):
-    spread = spread_over(Frame(6, 1, 1, Box(*window)), a_map([0, 1]))
+    spread = upsample_to_frame(InputFrame(6, 1, 1, Box(*window)), a_map([0, 1]))
     np.testing.assert_allclose(spread, expected, atol=1e-6)
 
 
@@ -116,8 +118,8 @@ def test_spread_over_a_window_by_hand(window, expected):
 )
 def test_pixel_was_seen_where_its_centre_was(start, end, seen):
     ones = a_map([1, 1], [1, 1])
-    assert spread_over(Frame(6, 1, 1, Box(start, 0, end, 1)), ones).tolist() == [seen]
-    down = spread_over(Frame(1, 6, 1, Box(0, start, 1, end)), ones)
+    assert upsample_to_frame(InputFrame(6, 1, 1, Box(start, 0, end, 1)), ones).tolist() == [seen]
+    down = upsample_to_frame(InputFrame(1, 6, 1, Box(0, start, 1, end)), ones)
     assert down.ravel().tolist() == seen
 
 
@@ -125,9 +127,9 @@ def test_pixel_was_seen_where_its_centre_was(start, end, seen):
 @pytest.mark.parametrize(("width", "height"), [(224, 224), (451, 300), (33, 97), (1, 1)])
 def test_spread_over_a_photo_that_was_seen_whole_is_opencvs_resize(width, height, orientation):
     map = random_map(7, 7)
-    frame = Frame.of(width, height, orientation, Box(0, 0, width, height))
+    frame = InputFrame.of(width, height, orientation, Box(0, 0, width, height))
     resized = cv2.resize(map, (width, height), interpolation=cv2.INTER_LINEAR)
-    assert np.array_equal(spread_over(frame, map), turn_back(resized, orientation))
+    assert np.array_equal(upsample_to_frame(frame, map), undo_orientation(resized, orientation))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -137,9 +139,9 @@ def test_what_was_seen_gets_what_a_crop_of_it_would_get(window, orientation):
     x0, y0, x1, y1 = window
     expected = np.zeros((300, 451), np.float32)
     expected[y0:y1, x0:x1] = cv2.resize(map, (x1 - x0, y1 - y0), interpolation=cv2.INTER_LINEAR)
-    spread = spread_over(Frame.of(451, 300, orientation, Box(*window)), map)
-    np.testing.assert_allclose(spread, turn_back(expected, orientation), rtol=0, atol=1e-5)
-    assert not spread[turn_back(expected, orientation) == 0].any()
+    spread = upsample_to_frame(InputFrame.of(451, 300, orientation, Box(*window)), map)
+    np.testing.assert_allclose(spread, undo_orientation(expected, orientation), rtol=0, atol=1e-5)
+    assert not spread[undo_orientation(expected, orientation) == 0].any()
 
 
 @st.composite
@@ -151,14 +153,14 @@ def frames(draw):
         start = draw(st.floats(-length / 2, length * 0.7))
         edges.append((start, start + draw(st.floats(length * 0.5, length * 2))))
     (x0, x1), (y0, y1) = edges
-    return Frame.of(width, height, draw(st.integers(1, 8)), Box(x0, y0, x1, y1))
+    return InputFrame.of(width, height, draw(st.integers(1, 8)), Box(x0, y0, x1, y1))
 
 
 @given(frames(), st.integers(1, 14), st.integers(1, 14))
 @settings(deadline=None, derandomize=True, max_examples=300)
 def test_spread_is_bilinear_over_any_window(frame, rows, columns):
     map = random_map(rows, columns)
-    spread = spread_over(frame, map)
+    spread = upsample_to_frame(frame, map)
     assert spread.shape == (frame.height, frame.width)
     assert spread.dtype == np.float32
     expected = reference(map, frame)
@@ -170,53 +172,53 @@ def test_spread_is_bilinear_over_any_window(frame, rows, columns):
 @pytest.mark.parametrize(
     "frame",
     [
-        Frame(8192, 410, 1, Box(3891, 0, 4301, 410)),
-        Frame(410, 8192, 6, Box(0.25, -3890.5, 410, 4300.75)),
-        Frame(3000, 2000, 8, Box(4.5, 505.25, 1996, 2495.5)),
-        Frame(3, 2, 1, Box(-2.5, 0, 4.5, 2)),
+        InputFrame(8192, 410, 1, Box(3891, 0, 4301, 410)),
+        InputFrame(410, 8192, 6, Box(0.25, -3890.5, 410, 4300.75)),
+        InputFrame(3000, 2000, 8, Box(4.5, 505.25, 1996, 2495.5)),
+        InputFrame(3, 2, 1, Box(-2.5, 0, 4.5, 2)),
     ],
     ids=["wide", "tall", "large", "tiny"],
 )
 def test_spread_is_bilinear_over_extreme_photos(frame):
     map = random_map(7, 7)
     expected = reference(map, frame)
-    np.testing.assert_allclose(spread_over(frame, map), expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(upsample_to_frame(frame, map), expected, rtol=0, atol=1e-5)
 
 
 # Heat
 
 
 def test_heat_stays_between_0_and_1():
-    heat = Heat([random_map(7, 7).round()], SIDE)
-    larger = heat.over(Frame.whole(SIDE, SIDE))
+    heat = Heatmap([random_map(7, 7).round()], SIDE)
+    larger = heat.over(InputFrame.whole(SIDE, SIDE))
     assert (larger.min(), larger.max()) == (0, 1)
     assert larger.dtype == np.float32
 
 
 def test_heat_of_one_layer_is_its_map():
     map = random_map(7, 9) / 2
-    heat = Heat([map], SIDE)
+    heat = Heatmap([map], SIDE)
     assert heat.peak == 1
     assert np.array_equal(heat.map, map)
-    frame = Frame(451, 300, 6, Box(10, 20, 290, 400))
-    assert np.array_equal(heat.over(frame), spread_over(frame, map))
+    frame = InputFrame(451, 300, 6, Box(10, 20, 290, 400))
+    assert np.array_equal(heat.over(frame), upsample_to_frame(frame, map))
 
 
 SOME_FRAMES = [
-    Frame.whole(SIDE, SIDE),
-    Frame.whole(50, 50),
-    Frame.whole(1000, 1000),
-    Frame(451, 300, 1, Box(80, 5, 371, 295)),
-    Frame(451, 300, 6, Box(5, 80, 295, 371)),
-    Frame(451, 300, 3, Box(0, -75.5, 451, 375.5)),
+    InputFrame.whole(SIDE, SIDE),
+    InputFrame.whole(50, 50),
+    InputFrame.whole(1000, 1000),
+    InputFrame(451, 300, 1, Box(80, 5, 371, 295)),
+    InputFrame(451, 300, 6, Box(5, 80, 295, 371)),
+    InputFrame(451, 300, 3, Box(0, -75.5, 451, 375.5)),
 ]
 
 
 @pytest.mark.parametrize("frame", SOME_FRAMES)
 def test_heat_of_several_layers_is_their_mean_normalised_once(frame):
     maps = [random_map(7, 7), random_map(14, 14), random_map(3, 5)]
-    heat = Heat(maps, SIDE)
-    at_side = np.mean([reference(map, Frame.whole(SIDE, SIDE)) for map in maps], axis=0)
+    heat = Heatmap(maps, SIDE)
+    at_side = np.mean([reference(map, InputFrame.whole(SIDE, SIDE)) for map in maps], axis=0)
     low, high = at_side.min(), at_side.max()
     assert heat.peak == pytest.approx(high, abs=1e-6)
     mean = np.mean([reference(map, frame) for map in maps], axis=0)
@@ -228,46 +230,46 @@ def test_heat_of_several_layers_is_their_mean_normalised_once(frame):
 
 
 def test_heat_of_several_layers_reaches_from_0_to_1_in_the_networks_input():
-    heat = Heat([random_map(7, 7), random_map(14, 14)], SIDE).over(Frame.whole(SIDE, SIDE))
+    heat = Heatmap([random_map(7, 7), random_map(14, 14)], SIDE).over(InputFrame.whole(SIDE, SIDE))
     assert (heat.min(), heat.max()) == (0, 1)
 
 
 def test_map_of_several_layers_is_at_the_finest_grid():
     maps = [random_map(4, 4), random_map(8, 6), random_map(2, 9)]
-    heat = Heat(maps, SIDE)
+    heat = Heatmap(maps, SIDE)
     assert heat.map.shape == (8, 6)
-    assert np.array_equal(heat.map, heat.over(Frame.whole(6, 8)))
+    assert np.array_equal(heat.map, heat.over(InputFrame.whole(6, 8)))
 
 
 def test_layers_that_agree_make_no_other_heat():
     map = a_map([0, 0.5], [0.25, 1])
-    one, several = Heat([map], SIDE), Heat([map, map, map], SIDE)
+    one, several = Heatmap([map], SIDE), Heatmap([map, map, map], SIDE)
     for frame in SOME_FRAMES:
         np.testing.assert_allclose(several.over(frame), one.over(frame), atol=1e-6)
 
 
 def test_a_layer_without_evidence_halves_the_mean_but_not_the_heat():
     map, nothing = a_map([0, 0.5], [0.25, 1]), np.zeros((4, 4), np.float32)
-    heat = Heat([map, nothing], SIDE)
+    heat = Heatmap([map, nothing], SIDE)
     assert heat.peak == pytest.approx(0.5)
-    frame = Frame.whole(30, 20)
-    np.testing.assert_allclose(heat.over(frame), spread_over(frame, map), atol=1e-6)
+    frame = InputFrame.whole(30, 20)
+    np.testing.assert_allclose(heat.over(frame), upsample_to_frame(frame, map), atol=1e-6)
 
 
 def test_layers_that_cancel_make_no_heat_of_what_rounding_left():
     map = random_map(7, 7)
-    heat = Heat([map, 1 - map], SIDE)
+    heat = Heatmap([map, 1 - map], SIDE)
     assert heat.flat
     assert not heat.map.any()
-    assert not heat.over(Frame.whole(SIDE, SIDE)).any()
-    assert not Heat([map, map], SIDE).flat
+    assert not heat.over(InputFrame.whole(SIDE, SIDE)).any()
+    assert not Heatmap([map, map], SIDE).flat
 
 
 def test_layers_without_evidence_make_no_heat():
-    heat = Heat([np.zeros((7, 7), np.float32), np.zeros((14, 14), np.float32)], SIDE)
+    heat = Heatmap([np.zeros((7, 7), np.float32), np.zeros((14, 14), np.float32)], SIDE)
     assert heat.peak == 0
     assert not heat.map.any()
-    assert not heat.over(Frame(60, 40, 1, Box(10, 0, 50, 40))).any()
+    assert not heat.over(InputFrame(60, 40, 1, Box(10, 0, 50, 40))).any()
 
 
 # Colours
@@ -284,9 +286,9 @@ def test_layers_without_evidence_make_no_heat():
     ],
 )
 def test_heatmap_of_jet_goes_from_blue_to_red(value, level, colour):
-    view = View(noise(1, 1, 3), Frame.whole(1, 1))
+    view = Background(noise(1, 1, 3), InputFrame.whole(1, 1))
     options = Options(outputs=("mask", "heatmap"))
-    drawings = drawn(Heat([a_map([value])], 1), view, view.frame, 1, options)
+    drawings = drawn(Heatmap([a_map([value])], 1), view, view.frame, 1, options)
     assert decoded(drawings["mask"]).tolist() == [[level]]
     assert tuple(decoded(drawings["heatmap"])[0, 0]) == colour
 
@@ -301,12 +303,12 @@ def test_heatmap_of_jet_goes_from_blue_to_red(value, level, colour):
 )
 def test_colours_are_of_the_colormap_that_is_named(colormap, low, high):
     ends = np.array([[0, 255]], np.uint8)
-    assert render.colour(ends, colormap).tolist() == [[list(low), list(high)]]
+    assert render.apply_colormap(ends, colormap).tolist() == [[list(low), list(high)]]
 
 
 @pytest.mark.parametrize("colormap", get_args(Colormap))
 def test_every_colormap_colours(colormap):
-    coloured = render.colour(np.arange(256, dtype=np.uint8)[None], colormap)
+    coloured = render.apply_colormap(np.arange(256, dtype=np.uint8)[None], colormap)
     assert len(np.unique(coloured[0], axis=0)) > 50
 
 
@@ -341,7 +343,9 @@ RAMP = np.linspace(0, 255, 64).round().astype(np.uint8)[None].repeat(48, axis=0)
 
 
 @pytest.mark.parametrize("image_format", ["jpeg", "webp"])
-@pytest.mark.parametrize("picture", [render.colour(RAMP, "jet"), RAMP], ids=["colour", "grey"])
+@pytest.mark.parametrize(
+    "picture", [render.apply_colormap(RAMP, "jet"), RAMP], ids=["colour", "grey"]
+)
 def test_lossy_formats_come_close(image_format, picture):
     mode = "L" if picture.ndim == 2 else "RGB"
     file = Image.open(io.BytesIO(render.encode(picture, image_format).data))
@@ -373,14 +377,14 @@ def test_file_is_of_the_format_asked_for(image_format, name, shape):
 # What a request asks for
 
 MAP = a_map([0, 0.5], [0.5, 1])
-PHOTO = Frame(60, 40, 1, Box(10, 0, 50, 40))
+PHOTO = InputFrame(60, 40, 1, Box(10, 0, 50, 40))
 
 
 def views():
     """A photo's at the network's input, at its own size and at two others."""
-    whole = Frame.whole(SIDE, SIDE)
+    whole = InputFrame.whole(SIDE, SIDE)
     for frame in (whole, PHOTO, PHOTO.scaled(30, 20), PHOTO.scaled(97, 65)):
-        yield View(noise(frame.height, frame.width, 3), frame)
+        yield Background(noise(frame.height, frame.width, 3), frame)
 
 
 VIEWS = list(views())
@@ -388,7 +392,7 @@ SIZES = ["model", "original", "smaller", "larger"]
 
 
 def draw(view=VIEWS[1], heat=None, **options):
-    return drawn(heat or Heat([MAP], SIDE), view, PHOTO, SIDE, Options(**options))
+    return drawn(heat or Heatmap([MAP], SIDE), view, PHOTO, SIDE, Options(**options))
 
 
 @pytest.mark.parametrize(
@@ -419,7 +423,7 @@ def test_drawings_say_what_they_are(image_format, output):
 
 def test_each_picture_is_of_the_format_that_suits_it_where_none_is_named():
     # As smooth as photos are: noise is the worst that a JPEG can be asked for.
-    view = View(cv2.GaussianBlur(VIEWS[1].pixels, (0, 0), 2), VIEWS[1].frame)
+    view = Background(cv2.GaussianBlur(VIEWS[1].pixels, (0, 0), 2), VIEWS[1].frame)
     drawings = draw(view, outputs=("heatmap", "overlay", "mask"))
     kinds = {output: drawing.media_type for output, drawing in drawings.items()}
     assert kinds == {"heatmap": "image/png", "overlay": "image/jpeg", "mask": "image/png"}
@@ -435,7 +439,7 @@ def test_each_picture_is_of_the_format_that_suits_it_where_none_is_named():
 @pytest.mark.parametrize("maps", [[MAP], [MAP, random_map(7, 7)]], ids=["one-layer", "two-layers"])
 @pytest.mark.parametrize(("colormap", "alpha"), [("jet", 0.3), ("bone", 0.8)])
 def test_pictures_agree_with_each_other_at_every_size(view, maps, colormap, alpha):
-    heat = Heat(maps, SIDE)
+    heat = Heatmap(maps, SIDE)
     outputs = ("mask", "heatmap", "overlay")
     drawings = draw(view, heat, outputs=outputs, colormap=colormap, alpha=alpha, image_format="png")
     mask, heatmap, overlay = (decoded(drawings[output]) for output in outputs)
@@ -471,11 +475,11 @@ def map_place(corner):
     return int(corner[0]), int(corner[1])
 
 
-WHOLE = Frame.whole(8, 8)
+WHOLE = InputFrame.whole(8, 8)
 
 
 def regions(map, frame=WHOLE, threshold=0.5):
-    return render.boxes(Heat([map], 8), frame, 8, threshold)
+    return render.boxes(Heatmap([map], 8), frame, 8, threshold)
 
 
 def rounded(found):
@@ -553,7 +557,7 @@ def test_no_heat_at_a_threshold_of_zero_has_no_box():
 
 def test_boxes_are_in_the_photos_pixels():
     # The input's 8 pixels are 16 of the photo across and 24 down, from (10, 20) on.
-    frame = Frame(100, 90, 1, Box(10, 20, 26, 44))
+    frame = InputFrame(100, 90, 1, Box(10, 20, 26, 44))
     map = eight(p00=1.0, p35_46=0.8)
     assert rounded(regions(map, frame)) == [
         ((20, 29, 24, 35), round(3.2 / 4.2, 6)),
@@ -563,7 +567,7 @@ def test_boxes_are_in_the_photos_pixels():
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_boxes_are_in_the_files_pixels(orientation):
-    frame = Frame.of(24, 10, orientation, Box(6, 1, 22, 9))
+    frame = InputFrame.of(24, 10, orientation, Box(6, 1, 22, 9))
     map = eight(p01_12=1.0, p66=0.9)
     upright = np.zeros((2, 10, 24), np.uint8)
     upright[0, 1:3, 8:12] = 1
@@ -571,7 +575,7 @@ def test_boxes_are_in_the_files_pixels(orientation):
     found = regions(map, frame)
     assert len(found) == 2
     for region, painted in zip(found, upright, strict=True):
-        stored = turn_back(painted, orientation)
+        stored = undo_orientation(painted, orientation)
         x0, y0, x1, y1 = (int(edge) for edge in region.box)
         assert region.box == (x0, y0, x1, y1)
         assert stored[y0:y1, x0:x1].all()
@@ -582,20 +586,20 @@ def test_boxes_are_in_the_files_pixels(orientation):
     ("frame", "expected"),
     [
         # Bars of two pixels left and right, then above and below, which are no part of the photo.
-        pytest.param(Frame(4, 8, 1, Box(-2, 0, 6, 8)), (0, 3, 4, 5), id="across"),
-        pytest.param(Frame(8, 4, 1, Box(0, -2, 8, 6)), (0, 1, 8, 3), id="down"),
-        pytest.param(Frame(12, 6, 3, Box(0, -3, 12, 9)), (0, 1.5, 12, 4.5), id="upside-down"),
-        pytest.param(Frame(8, 4, 6, Box(-2, 0, 6, 8)), (3, 0, 5, 4), id="on-its-side"),
+        pytest.param(InputFrame(4, 8, 1, Box(-2, 0, 6, 8)), (0, 3, 4, 5), id="across"),
+        pytest.param(InputFrame(8, 4, 1, Box(0, -2, 8, 6)), (0, 1, 8, 3), id="down"),
+        pytest.param(InputFrame(12, 6, 3, Box(0, -3, 12, 9)), (0, 1.5, 12, 4.5), id="upside-down"),
+        pytest.param(InputFrame(8, 4, 6, Box(-2, 0, 6, 8)), (3, 0, 5, 4), id="on-its-side"),
     ],
 )
 def test_bars_have_no_part_in_boxes_and_shares(frame, expected):
     # A hot row through the middle, and a hot spot in each corner, in the bars.
     map = eight(p30_47=1.0, p00=1.0, p07=1.0, p70=1.0, p77=1.0)
-    assert regions(map, frame) == (Region(Box(*expected), 1.0),)
+    assert regions(map, frame) == (HotRegion(Box(*expected), 1.0),)
 
 
 def test_heat_in_the_bars_alone_has_no_box():
-    assert regions(eight(p00_07=1.0), Frame(8, 4, 1, Box(0, -2, 8, 6))) == ()
+    assert regions(eight(p00_07=1.0), InputFrame(8, 4, 1, Box(0, -2, 8, 6))) == ()
 
 
 def flooded(seen, threshold):
@@ -625,7 +629,7 @@ VALUES = st.sampled_from([0.0, 0.0, 0.2, 0.4, 0.6, 0.8, 1.0])
 def test_boxes_are_those_of_the_regions(values, orientation, threshold):
     map = np.array(values, np.float32).reshape(8, 8)
     # Two rows of bars, six of photo; a pixel of the input is two of the photo.
-    frame = Frame.of(16, 12, orientation, Box(0, -2, 16, 14))
+    frame = InputFrame.of(16, 12, orientation, Box(0, -2, 16, 14))
     seen = map[1:7]
     expected = []
     for region in flooded(seen, np.float32(threshold)):
@@ -645,7 +649,7 @@ def test_boxes_are_those_of_the_regions(values, orientation, threshold):
 def test_boxes_of_several_layers_are_those_of_their_mean():
     maps = [eight(p11=1.0, p66=0.6), eight(p11=0.2, p66=1.0), eight(p11=1.0)]
     mean = np.mean(maps, axis=0)
-    found = render.boxes(Heat(maps, 8), WHOLE, 8, 0.5)
+    found = render.boxes(Heatmap(maps, 8), WHOLE, 8, 0.5)
     assert rounded(found) == rounded(regions((mean / mean.max()).astype(np.float32)))
     assert [region.box for region in found] == [(1, 1, 2, 2), (6, 6, 7, 7)]
 
@@ -654,7 +658,9 @@ def test_boxes_of_a_layers_grid_follow_its_heat_at_the_networks_input():
     # One hot cell of 7: its heat falls to a half halfway to the next cell.
     map = np.zeros((7, 7), np.float32)
     map[2, 4] = 1
-    (region,) = render.boxes(Heat([map], SIDE), Frame(448, 448, 1, Box(0, 0, 448, 448)), SIDE, 0.5)
+    (region,) = render.boxes(
+        Heatmap([map], SIDE), InputFrame(448, 448, 1, Box(0, 0, 448, 448)), SIDE, 0.5
+    )
     x0, y0, x1, y1 = region.box
     assert ((x0 + x1) / 2, (y0 + y1) / 2) == (4.5 * 64, 2.5 * 64)
     assert 56 <= x1 - x0 <= 66

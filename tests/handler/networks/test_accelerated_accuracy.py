@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import pretrained
-from camserve.images import decode
+from camserve.images import header, preprocess
 from camserve.networks.classifier import build
 from camserve.pipeline import Pipeline
 from camserve.settings import Limits
@@ -123,7 +123,7 @@ class Subject:
     ) -> Said:
         """What is said of each photo, its target explained."""
         reduced: list[int] = []
-        reduction = decode.reduction
+        reduction = preprocess.downscale_factor
 
         def decide(*arguments: Any) -> int:
             reduced.append(1 if exact else reduction(*arguments))
@@ -136,7 +136,7 @@ class Subject:
             for photo, target in zip(photos, targets, strict=True)
         ]
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(decode, "reduction", decide)
+            patch.setattr(preprocess, "downscale_factor", decide)
             batch = pipeline.preprocess(asked)
         for n, reply in enumerate(pipeline.postprocess(pipeline.inference(batch))):
             content = json.loads(reply.body)
@@ -265,7 +265,7 @@ def test_the_photos_are_many_and_of_every_kind(
     photos: dict[str, list[bytes]], references: Callable[[str, str], Said]
 ) -> None:
     assert len(photos["everyday"]) >= 200
-    sizes = [decode.inspect(photo, Limits(), 10**8) for photo in photos["everyday"]]
+    sizes = [header.read_header(photo, Limits(), 10**8) for photo in photos["everyday"]]
     megapixels = np.array([header.width * header.height / 1e6 for header in sizes])
     assert (megapixels > 2).sum() >= 10
     assert megapixels.max() > 5

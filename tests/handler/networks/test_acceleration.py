@@ -16,13 +16,12 @@ from torch import Tensor, fx, nn
 from torch.testing import assert_close
 
 from camserve.explain import hooks
-from camserve.networks import acceleration, openvino_backend
-from camserve.networks.acceleration import Fast
+from camserve.networks import acceleration, hardware, openvino_backend
+from camserve.networks.acceleration import AccelerationResult
 from camserve.networks.classifier import build
-from camserve.networks.layers import default_layer
-from camserve.networks.openvino_backend import Compiled
+from camserve.networks.layers import last_spatial_layer
+from camserve.networks.openvino_backend import OpenVINOModule
 from camserve.pipeline import Pipeline
-from camserve.runtime import hardware
 from tests.support.color_resnet import photo, png
 from tests.support.contract import assert_alike
 from tests.support.request_builders import answer, form, jsoned
@@ -82,7 +81,7 @@ def accelerate(
     precision: Any = "float32",
     compile: Any = "auto",
     side: int = 16,
-) -> Fast:
+) -> AccelerationResult:
     return acceleration.accelerate(
         network, layer, noise(1, side), BATCH, THREADS, precision, compile
     )
@@ -143,7 +142,7 @@ def subject() -> Callable[[str], tuple[nn.Module, str, int]]:
             with torch.no_grad():
                 network.train()(noise(4, side, seed=1))
             network.eval()
-            made[arch] = network, default_layer(network, noise(1, side)), side
+            made[arch] = network, last_spatial_layer(network, noise(1, side)), side
         return made[arch]
 
     return subject
@@ -180,7 +179,7 @@ def test_in_bfloat16_it_is_nearly_so(arch: str, subject: Callable[..., Any]) -> 
 def test_where_not_all_of_it_bears_bfloat16_it_is_compiled_in_float32_and_says_so(
     arch: str, precision: str, subject: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hardware, "multiplies_bfloat16", lambda device: True)
+    monkeypatch.setattr(hardware, "has_fast_bfloat16", lambda device: True)
     network, layer, side = subject(arch)
     fast = accelerate(network, layer, precision=precision, side=side)
     assert (fast.precision, fast.compiled) == ("float32", True)
@@ -210,8 +209,8 @@ def test_gradients_at_the_layer_are_those_of_the_network(
     fast = cut(network, layer, side=side)
     example, inputs, classes = noise(1, side), noise(3, side, seed=4), [5, 0, 9]
     ways = {
-        "fast": hooks.TargetLayers(fast, {layer: fast.layer}, example),
-        "plain": hooks.TargetLayers(network, [layer], example),
+        "fast": hooks.HookedNetwork(fast, {layer: fast.layer}, example),
+        "plain": hooks.HookedNetwork(network, [layer], example),
     }
     assert ways["fast"].shapes == ways["plain"].shapes
     assert ways["fast"].classes == ways["plain"].classes == 10
@@ -235,7 +234,7 @@ def test_the_trunk_leaves_no_tape(precision: str) -> None:
     # The head's tape leads to its activations alone.
     assert network.fc.weight.grad is None
 
-    layers = hooks.TargetLayers(fast, {"layer": fast.layer}, noise(1))
+    layers = hooks.HookedNetwork(fast, {"layer": fast.layer}, noise(1))
     scores = layers.forward(noise(2), ["layer"])
     assert scores.activations["layer"].is_leaf
     assert scores.activations["layer"].dtype == scores.logits.dtype == torch.float32
@@ -294,8 +293,8 @@ def test_settings_and_machine_say_how_the_trunk_runs(
     expected: tuple[str | None, bool, str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(hardware, "multiplies_bfloat16", lambda device: bfloat16)
-    monkeypatch.setattr(openvino_backend, "missing", lambda: "" if openvino else MISSING)
+    monkeypatch.setattr(hardware, "has_fast_bfloat16", lambda device: bfloat16)
+    monkeypatch.setattr(openvino_backend, "unavailable_reason", lambda: "" if openvino else MISSING)
     network = Bearing()
     fast = accelerate(network, precision=precision, compile=compile)
     numbers, compiles, reason = expected
@@ -306,7 +305,9 @@ def test_settings_and_machine_say_how_the_trunk_runs(
         _, found = run(fast.cut, fast.cut.layer, noise(2))
         assert apart(found, scores) < (1e-5 if numbers == "float32" else 0.05)
         assert (apart(found, scores) > 1e-4) is (numbers == "bfloat16")
-        assert any(isinstance(part, Compiled) for part in fast.cut.trunk.modules()) is compiles
+        assert (
+            any(isinstance(part, OpenVINOModule) for part in fast.cut.trunk.modules()) is compiles
+        )
 
 
 # Networks that cannot be cut, or only in a way
@@ -511,10 +512,10 @@ class Position(Small):
 
     def __init__(self) -> None:
         super().__init__()
-        self.place = nn.Parameter(noise(1, 16, seed=5)[:, :1].repeat(1, 8, 1, 1))
+        self.location = nn.Parameter(noise(1, 16, seed=5)[:, :1].repeat(1, 8, 1, 1))
 
     def trunk(self, inputs: Tensor) -> Tensor:
-        return F.relu(self.norm(self.first(inputs)) + self.place)
+        return F.relu(self.norm(self.first(inputs)) + self.location)
 
 
 class Spread(Small):
@@ -548,7 +549,7 @@ def test_whatever_a_network_does_it_is_served_as_it_came(precision: str, kind: t
 def test_what_can_be_cut_is_cut(
     precision: str, kind: type[Small], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hardware, "multiplies_bfloat16", lambda device: True)
+    monkeypatch.setattr(hardware, "has_fast_bfloat16", lambda device: True)
     fast = accelerate(kind(), precision=precision)
     assert fast.cut is not None, fast.reason
     assert fast.compiled
@@ -573,7 +574,7 @@ class Chaotic(Bearing):
 def test_a_network_that_does_not_bear_bfloat16_has_it_only_where_told(
     compile: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hardware, "multiplies_bfloat16", lambda device: True)
+    monkeypatch.setattr(hardware, "has_fast_bfloat16", lambda device: True)
     network = Chaotic()
     told = accelerate(network, precision="bfloat16", compile=compile)
     assert (told.cut is None, told.precision) == (False, "bfloat16")
@@ -719,7 +720,7 @@ def both(serve: Callable[..., Pipeline]) -> tuple[Pipeline, list[tuple[int, int]
     """A fast network with a second layer to ask for, and its passes: which way, how many photos."""
     pipeline = serve(Small, layers=["second"], precision="float32")
     passes: list[tuple[int, int]] = []
-    for n, way in enumerate(pipeline.ways):
+    for n, way in enumerate(pipeline.forward_paths):
         way.network.register_forward_hook(
             lambda module, args, output, n=n: passes.append((n, len(output)))
         )
@@ -765,11 +766,11 @@ def test_only_a_network_with_other_layers_to_explain_is_kept_beside_its_fast_one
     serve: Callable[..., Pipeline],
 ) -> None:
     alone, beside = serve(Small, precision="float32"), serve(Small, layers=["second"])
-    assert [list(way.shapes) for way in alone.ways] == [["layer"]]
-    assert alone.network.module is alone.ways[0].network
-    assert [list(way.shapes) for way in beside.ways] == [["layer"], ["layer", "second"]]
+    assert [list(way.shapes) for way in alone.forward_paths] == [["layer"]]
+    assert alone.network.module is alone.forward_paths[0].network
+    assert [list(way.shapes) for way in beside.forward_paths] == [["layer"], ["layer", "second"]]
     eager = serve(Small, layers=["second"], precision="float32", compile="off")
-    assert [list(way.shapes) for way in eager.ways] == [["layer", "second"]]
+    assert [list(way.shapes) for way in eager.forward_paths] == [["layer", "second"]]
     assert_close(
         torch.tensor(scores_of(answer(alone, form(PHOTO))[0])),
         torch.tensor(scores_of(answer(eager, form(PHOTO))[0])),

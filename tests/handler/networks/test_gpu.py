@@ -49,8 +49,8 @@ def test_the_answers_are_those_of_a_processor(
 
 
 def test_everything_lies_on_the_device_that_was_given(on_gpu: Pipeline) -> None:
-    for way in on_gpu.ways:
+    for way in on_gpu.forward_paths:
         assert {tensor.device.type for tensor in way.network.parameters()} == {"cuda"}
     inputs = on_gpu.network.example(224)
-    scores = on_gpu.ways[0].forward(inputs, ["layer4.2"])
+    scores = on_gpu.forward_paths[0].forward(inputs, ["layer4.2"])
     assert scores.logits.device == scores.activations["layer4.2"].device == torch.device("cuda", 0)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, fx, nn
 
-from camserve.networks.head import Classifier, lighten, spatial_mean
+from camserve.networks.head import Classifier, optimize_head, spatial_mean
 
 
 class Head(nn.Module):
@@ -43,7 +43,7 @@ POOLS: dict[str, tuple[Any, bool]] = {
 def test_scores_and_gradients_are_the_same(pool: Any, is_mean: bool) -> None:
     torch.manual_seed(0)
     head = Head(pool).requires_grad_(False)
-    light = lighten(fx.symbolic_trace(head))
+    light = optimize_head(fx.symbolic_trace(head))
     activations = torch.randn(3, 6, 7, 5)
     found = []
     for one in (head, light):
@@ -61,7 +61,7 @@ def test_scores_and_gradients_are_the_same(pool: Any, is_mean: bool) -> None:
 
 def test_the_network_keeps_its_own_pooling() -> None:
     head = Head(nn.AdaptiveAvgPool2d(1))
-    lighten(fx.symbolic_trace(head))
+    optimize_head(fx.symbolic_trace(head))
     assert isinstance(head.pool, nn.AdaptiveAvgPool2d)
 
 
@@ -100,7 +100,7 @@ def test_a_classifiers_gradient_is_that_of_its_linear_layer(
 
 def test_only_the_layer_that_gives_the_scores_is_a_classifier() -> None:
     head = Head(nn.AdaptiveAvgPool2d(1))
-    light = lighten(fx.symbolic_trace(head))
+    light = optimize_head(fx.symbolic_trace(head))
     assert isinstance(light.get_submodule("scores.2"), Classifier)
     assert isinstance(light.get_submodule("scores.0"), nn.Linear)
     assert isinstance(head.scores[2], nn.Linear)
@@ -110,4 +110,4 @@ def test_only_the_layer_that_gives_the_scores_is_a_classifier() -> None:
             return 2 * super().forward(features)
 
     other = fx.symbolic_trace(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), Scaled(6, 4)))
-    assert not any(isinstance(one, Classifier) for one in lighten(other).modules())
+    assert not any(isinstance(one, Classifier) for one in optimize_head(other).modules())

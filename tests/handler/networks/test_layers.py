@@ -9,14 +9,14 @@ from torchvision import models
 
 from camserve.errors import SettingsError
 from camserve.networks.classifier import build
-from camserve.networks.layers import check_grid, default_layer, find_layer, halves_changed
+from camserve.networks.layers import check_grid, get_layer, halves_changed, last_spatial_layer
 from tests.support.small_networks import GRIDS, hooks_of, pictures
 
 
 def outputs_of(network: nn.Module, layer: str, side: int) -> Tensor:
     """What a layer gives for the five photos that :func:`check_grid` judges by."""
     kept: list[Tensor] = []
-    hook = find_layer(network, layer).register_forward_hook(lambda *call: kept.append(call[2]))
+    hook = get_layer(network, layer).register_forward_hook(lambda *call: kept.append(call[2]))
     with torch.no_grad():
         network(halves_changed(*pictures(side)))
     hook.remove()
@@ -34,7 +34,7 @@ def outputs_of(network: nn.Module, layer: str, side: int) -> Tensor:
 def test_a_wrong_name_is_answered_with_near_ones(name: str, nearest: str) -> None:
     network = build("resnet18", {}, 5).eval()
     with pytest.raises(SettingsError) as error:
-        find_layer(network, name)
+        get_layer(network, name)
     listed = str(error.value).split("nearest names: ")[1].split(", ")
     assert nearest in listed
     assert all(network.get_submodule(near) for near in listed)
@@ -46,19 +46,19 @@ def test_a_wrong_name_is_answered_with_near_ones(name: str, nearest: str) -> Non
 def test_a_network_without_a_grid_has_no_default_layer() -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(12, 3)).double()
     with pytest.raises(SettingsError, match=r"no module .* grid"):
-        default_layer(network, GRIDS)
+        last_spatial_layer(network, GRIDS)
     assert hooks_of(network) == 0
 
 
 def test_a_swin_has_the_grid_that_it_makes_of_its_last_norm() -> None:
     network = build("swin_t", {}, 3).eval()
-    assert default_layer(network, pictures(64)[0]) == "permute"
+    assert last_spatial_layer(network, pictures(64)[0]) == "permute"
 
 
 def test_a_vision_transformer_has_no_default_layer() -> None:
     network = models.vit_b_16(weights=None, num_classes=3, image_size=64).eval()
     with pytest.raises(SettingsError, match=r"tokens \('encoder': \(1, 17, 768\)\).*--layer"):
-        default_layer(network, pictures(64)[0])
+        last_spatial_layer(network, pictures(64)[0])
     assert hooks_of(network) == 0
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from camserve.networks import fusion, openvino_backend
-from camserve.networks.openvino_backend import Compiled
+from camserve.networks.openvino_backend import OpenVINOModule
 
 HANDLER = Path(openvino_backend.__file__).parents[2]
 SIDE, BATCH = 12, 4
@@ -37,8 +37,8 @@ def fused() -> fx.GraphModule:
     return fusion.fuse(trunk, inputs_of(1), torch.float32)
 
 
-def made(rounded: bool = False) -> Compiled:
-    return Compiled(fused(), inputs_of(1), BATCH, 2, rounded)
+def made(rounded: bool = False) -> OpenVINOModule:
+    return OpenVINOModule(fused(), inputs_of(1), BATCH, 2, rounded)
 
 
 def apart(found: Tensor, expected: Tensor) -> float:
@@ -87,7 +87,7 @@ class Unknown(nn.Module):
 def test_what_it_does_not_know_it_names() -> None:
     trunk = fusion.fuse(fx.symbolic_trace(Unknown()), inputs_of(1), torch.float32)
     with pytest.raises(RuntimeError, match=r"^OpenVINO cannot compile it: .*aten::diag$"):
-        Compiled(trunk, inputs_of(1), BATCH, 2, rounded=False)
+        OpenVINOModule(trunk, inputs_of(1), BATCH, 2, rounded=False)
 
 
 @fx.wrap
@@ -105,7 +105,7 @@ class Deciding(nn.Module):
 def test_what_python_decides_for_each_photo_is_not_compiled() -> None:
     trunk = fusion.fuse(fx.symbolic_trace(Deciding()), inputs_of(1), torch.float32)
     with pytest.raises(RuntimeError, match=r"it calls .*\.halved_where_dark, whose Python"):
-        Compiled(trunk, inputs_of(1), BATCH, 2, rounded=False)
+        OpenVINOModule(trunk, inputs_of(1), BATCH, 2, rounded=False)
 
 
 # Its weights

@@ -52,7 +52,7 @@ INPUTS = torch.linspace(-1, 1, 2 * 3 * 6 * 6).view(2, 3, 6, 6)
 def test_the_head_after_the_trunk_is_the_network(kind: type[Small]) -> None:
     torch.manual_seed(0)
     network = kind()
-    trunk, head = partition.cut_at(network, "layer")
+    trunk, head = partition.split_at_layer(network, "layer")
     activations = trunk(INPUTS)
     assert activations.shape == (2, 5, 4, 4)
     assert head(activations).equal(network(INPUTS))
@@ -60,7 +60,7 @@ def test_the_head_after_the_trunk_is_the_network(kind: type[Small]) -> None:
 
 def test_both_parts_share_the_networks_parameters_and_have_no_others() -> None:
     network = Small()
-    trunk, head = partition.cut_at(network, "layer")
+    trunk, head = partition.split_at_layer(network, "layer")
     own = {id(parameter) for parameter in network.parameters()}
     parts = [{id(parameter) for parameter in part.parameters()} for part in (trunk, head)]
     assert parts[0] | parts[1] == own
@@ -76,12 +76,12 @@ def test_both_parts_share_the_networks_parameters_and_have_no_others() -> None:
 )
 def test_what_cannot_be_cut_says_why(kind: type[Small], says: str) -> None:
     with pytest.raises(ValueError, match=says):
-        partition.cut_at(kind(), "layer")
+        partition.split_at_layer(kind(), "layer")
 
 
 def test_the_trunk_of_a_cut_leaves_no_tape() -> None:
     network = Small()
-    both = partition.Cut(*partition.cut_at(network, "layer"))
+    both = partition.PartitionedNetwork(*partition.split_at_layer(network, "layer"))
     seen: list[Tensor] = []
     both.layer.register_forward_hook(lambda module, args, output: seen.append(output))
     assert both(INPUTS).equal(network(INPUTS))
@@ -95,6 +95,6 @@ def test_a_graph_is_cut_at_any_value_and_a_constant_goes_to_whoever_reads_it() -
     nodes = [node for node in traced.graph.nodes if node.op not in ("get_attr", "output")]
     (place,) = (node for node in nodes if node.target == "layer")
     before = nodes[: nodes.index(place) + 1]
-    first, rest = partition.in_two(traced, before, place, place, nodes[len(before) :])
+    first, rest = partition.split_graph(traced, before, place, place, nodes[len(before) :])
     assert rest(first(INPUTS)).equal(network(INPUTS))
     assert first.scale is rest.scale is network.scale

@@ -9,7 +9,7 @@ import pytest
 
 from camserve.errors import RequestError
 from camserve.protocols import json_limits
-from camserve.protocols.parsing import Row, read
+from camserve.protocols.parsing import IncomingRequest, parse_request
 from camserve.settings import Limits, Settings
 from tests.support.contract import tensor
 from tests.support.request_builders import HTTP, b64, form, jsoned
@@ -28,7 +28,7 @@ def nested(depth: int) -> Any:
 
 def refused(value: Any, limits: Limits = LIMITS) -> str:
     with pytest.raises(RequestError) as refusal:
-        json_limits.check("it", value, limits)
+        json_limits.check_structure("it", value, limits)
     assert (refusal.value.code, refusal.value.status) == ("json_too_large", 413)
     return refusal.value.message
 
@@ -37,7 +37,7 @@ def refused(value: Any, limits: Limits = LIMITS) -> str:
     "value", [None, 1, "text", [], {}, [1] * 19, {"a": [1, 2], "b": {"c": []}}, nested(4)]
 )
 def test_what_is_within_the_limits_passes(value: Any) -> None:
-    json_limits.check("it", value, LIMITS)
+    json_limits.check_structure("it", value, LIMITS)
 
 
 def test_too_many_values_are_refused() -> None:
@@ -81,19 +81,23 @@ def test_what_is_no_object_is_invalid(text: str | bytes) -> None:
         pytest.param(form(PHOTO, target="[" * 70_000), id="a list in a form"),
         pytest.param(form(PHOTO, options=json.dumps({"target": [1] * 30_000})), id="options"),
         pytest.param(
-            Row({"body": PHOTO}, {"x-explain": json.dumps({"target": nested(200)})}), id="header"
+            IncomingRequest({"body": PHOTO}, {"x-explain": json.dumps({"target": nested(200)})}),
+            id="header",
         ),
         pytest.param(
-            Row({"body": {"instances": [b64(PHOTO)], "parameters": {"x": [1] * 99_999}}}, HTTP),
+            IncomingRequest(
+                {"body": {"instances": [b64(PHOTO)], "parameters": {"x": [1] * 99_999}}}, HTTP
+            ),
             id="v1",
         ),
         pytest.param(
-            Row({"body": {"inputs": [tensor("image", "BYTES", [nested(400)])]}}, {}), id="grpc"
+            IncomingRequest({"body": {"inputs": [tensor("image", "BYTES", [nested(400)])]}}, {}),
+            id="grpc",
         ),
     ],
 )
-def test_a_request_above_the_limits_is_refused(row: Row) -> None:
-    found = read(row, Settings()).instances
+def test_a_request_above_the_limits_is_refused(row: IncomingRequest) -> None:
+    found = parse_request(row, Settings()).instances
     error = found if isinstance(found, RequestError) else found[0]
     assert isinstance(error, RequestError)
     assert (error.code, error.status) == ("json_too_large", 413)
@@ -101,5 +105,5 @@ def test_a_request_above_the_limits_is_refused(row: Row) -> None:
 
 
 def test_a_photo_in_json_is_no_option() -> None:
-    (instance,) = read(jsoned(PHOTO * 20_000), Settings()).instances
+    (instance,) = parse_request(jsoned(PHOTO * 20_000), Settings()).instances
     assert instance.image == PHOTO * 20_000

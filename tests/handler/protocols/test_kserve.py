@@ -9,9 +9,15 @@ import pytest
 
 from camserve.errors import RequestError
 from camserve.options import Options
-from camserve.protocols.kserve import V1, V2, envelope
-from camserve.protocols.parsing import Instance, Row, read
-from camserve.protocols.schema import Plain
+from camserve.protocols.kserve_v1 import KServeV1
+from camserve.protocols.kserve_v2 import KServeV2
+from camserve.protocols.parsing import (
+    ImageRequest,
+    IncomingRequest,
+    detect_protocol,
+    parse_request,
+)
+from camserve.protocols.plain import PlainProtocol
 from camserve.settings import Limits, Settings
 from tests.support import contract
 from tests.support.contract import inputs_of, tensor
@@ -25,15 +31,17 @@ MODEL = {"name": "colours", "version": "1.0"}
 
 
 def photo(image=PHOTO, **options):
-    return Instance(image, Options(**{"layer": (SETTINGS.layer,), **options}))
+    return ImageRequest(image, Options(**{"layer": (SETTINGS.layer,), **options}))
 
 
 def text64(*texts):
     return [base64.b64encode(text.encode()).decode() for text in texts]
 
 
-def read_body(body, headers=HTTP, must_explain=False, **beside):
-    return read(Row({"body": body, **beside}, headers, must_explain=must_explain), SETTINGS)
+def read_body(body, headers=HTTP, force_explain=False, **beside):
+    return parse_request(
+        IncomingRequest({"body": body, **beside}, headers, force_explain=force_explain), SETTINGS
+    )
 
 
 def brief(request):
@@ -49,29 +57,31 @@ def brief(request):
 @pytest.mark.parametrize(
     ("body", "over_http", "explain", "expected"),
     [
-        ({"instances": []}, True, False, V1("predictions")),
-        ({"instances": 1}, True, True, V1("explanations")),
-        ({"inputs": []}, True, False, V2("")),
-        ({"inputs": None, "id": "7"}, True, True, V2("7")),
-        ({"inputs": [], "instances": []}, True, False, V2("")),
-        ({"inputs": [], "id": 7}, True, False, V2("")),
-        ({"inputs": [], "outputs": [{"name": "map"}]}, True, False, V2("", ("map",))),
-        ({"inputs": [], "outputs": "map"}, True, False, V2("")),
+        ({"instances": []}, True, False, KServeV1("predictions")),
+        ({"instances": 1}, True, True, KServeV1("explanations")),
+        ({"inputs": []}, True, False, KServeV2("")),
+        ({"inputs": None, "id": "7"}, True, True, KServeV2("7")),
+        ({"inputs": [], "instances": []}, True, False, KServeV2("")),
+        ({"inputs": [], "id": 7}, True, False, KServeV2("")),
+        ({"inputs": [], "outputs": [{"name": "map"}]}, True, False, KServeV2("", ("map",))),
+        ({"inputs": [], "outputs": "map"}, True, False, KServeV2("")),
         # Over gRPC, TorchServe needs a v2 reply to whatever body it has parsed.
-        ({"inputs": [], "id": "7"}, False, False, V2("7", binary=True)),
-        ({}, False, False, V2("", binary=True)),
-        ({"instances": []}, False, False, V2("", binary=True)),
-        ({"image": B64}, True, False, None),
-        ({}, True, False, None),
-        ([], True, False, None),
-        ("inputs", True, False, None),
-        (b'{"inputs": []}', True, False, None),
-        (b'{"inputs": []}', False, False, None),
-        (None, False, False, None),
+        ({"inputs": [], "id": "7"}, False, False, KServeV2("7", base64_text=True)),
+        ({}, False, False, KServeV2("", base64_text=True)),
+        ({"instances": []}, False, False, KServeV2("", base64_text=True)),
+        ({"image": B64}, True, False, PlainProtocol()),
+        ({}, True, False, PlainProtocol()),
+        ([], True, False, PlainProtocol()),
+        ("inputs", True, False, PlainProtocol()),
+        (b'{"inputs": []}', True, False, PlainProtocol()),
+        (b'{"inputs": []}', False, False, PlainProtocol()),
+        (None, False, False, PlainProtocol()),
     ],
 )
-def test_envelope(body, over_http, explain, expected):
-    assert envelope(body, over_http, explain) == expected
+def test_the_protocol_of_a_body(body, over_http, explain, expected):
+    headers = HTTP if over_http else GRPC
+    request = IncomingRequest({"body": body}, headers, force_explain=explain)
+    assert detect_protocol(request) == expected
 
 
 # V1: what is understood
@@ -138,7 +148,7 @@ V1_GOOD = {
 @pytest.mark.parametrize(("body", "expected"), V1_GOOD.values(), ids=V1_GOOD)
 def test_v1_photos_and_their_options(body, expected):
     request = read_body(body)
-    assert request.envelope == V1("predictions")
+    assert request.reply_format == KServeV1("predictions")
     assert brief(request) == expected
 
 
@@ -165,8 +175,8 @@ def test_v1_options_beside_the_body_are_those_of_all(headers, beside, common):
 
 
 def test_v1_options_in_the_url_are_those_of_all():
-    row = Row({"body": {"instances": [B64]}}, HTTP, "target=red,blue,top_k=2")
-    assert brief(read(row, SETTINGS)) == [photo(target="red,blue", top_k=2)]
+    row = IncomingRequest({"body": {"instances": [B64]}}, HTTP, "target=red,blue,top_k=2")
+    assert brief(parse_request(row, SETTINGS)) == [photo(target="red,blue", top_k=2)]
 
 
 # V1: what is refused
@@ -187,7 +197,7 @@ V1_BAD = {
 @pytest.mark.parametrize("body", V1_BAD.values(), ids=V1_BAD)
 def test_v1_body_that_is_none_is_refused_whole(body):
     request = read_body(body)
-    assert request.envelope == V1("predictions")
+    assert request.reply_format == KServeV1("predictions")
     assert brief(request) == "invalid_request"
 
 
@@ -222,8 +232,8 @@ def test_v1_options_of_all_in_two_places_must_agree(headers, beside, common):
 def test_v1_explain_explains(operator):
     settings = Settings(defaults=Options(explain=operator))
     body = {"instances": [B64, {"image": B64, "explain": True}, {"image": B64, "explain": False}]}
-    request = read(Row({"body": body}, HTTP, must_explain=True), settings)
-    assert request.envelope == V1("explanations")
+    request = parse_request(IncomingRequest({"body": body}, HTTP, force_explain=True), settings)
+    assert request.reply_format == KServeV1("explanations")
     first, second, third = request.instances
     assert first.options.explain
     assert second.options.explain
@@ -233,14 +243,14 @@ def test_v1_explain_explains(operator):
 def test_v2_explain_explains():
     settings = Settings(defaults=Options(explain=False))
     row = {"body": {"inputs": inputs_of([B64])}}
-    (predict,) = read(Row(row, HTTP), settings).instances
-    (explain,) = read(Row(row, HTTP, must_explain=True), settings).instances
+    (predict,) = parse_request(IncomingRequest(row, HTTP), settings).instances
+    (explain,) = parse_request(IncomingRequest(row, HTTP, force_explain=True), settings).instances
     assert (predict.options.explain, explain.options.explain) == (False, True)
 
 
 def test_v2_explain_refuses_to_go_without():
     body = {"inputs": inputs_of([B64], explain=False)}
-    assert brief(read_body(body, must_explain=True)) == ["conflicting_options"]
+    assert brief(read_body(body, force_explain=True)) == ["conflicting_options"]
 
 
 # V2: what is understood
@@ -329,7 +339,7 @@ V2_GOOD = {
 @pytest.mark.parametrize(("body", "expected"), V2_GOOD.values(), ids=V2_GOOD)
 def test_v2_photos_and_their_options(body, expected):
     request = read_body(body)
-    assert request.envelope == V2(body.get("id", ""))
+    assert request.reply_format == KServeV2(body.get("id", ""))
     assert brief(request) == expected
 
 
@@ -366,7 +376,7 @@ def test_texts_over_grpc_are_in_base64():
     ]
     body = {"id": "", "model_name": "m", "inputs": inputs}
     request = read_body(body, GRPC)
-    assert request.envelope == V2("", binary=True)
+    assert request.reply_format == KServeV2("", base64_text=True)
     common = {"top_k": 2, "outputs": ("map", "boxes")}
     assert brief(request) == [
         photo(target="Häher", **common),
@@ -461,12 +471,12 @@ V2_BAD = {
 def test_v2_body_that_does_not_fit_together_is_refused_whole(body, code, headers):
     request = read_body(body, headers)
     assert brief(request) == code
-    assert isinstance(request.envelope, V2)
+    assert isinstance(request.reply_format, KServeV2)
 
 
 def test_v2_body_without_inputs_is_refused_over_grpc():
     request = read_body({"id": "7", "model_name": "m"}, GRPC)
-    assert request.envelope == V2("7", binary=True)
+    assert request.reply_format == KServeV2("7", base64_text=True)
     assert brief(request) == "invalid_request"
 
 
@@ -547,24 +557,24 @@ GREY_BODY = {"code": "unsupported_format", "status": 415, "message": GREY.messag
 
 @pytest.mark.parametrize("key", ["predictions", "explanations"])
 def test_v1_answers_are_one_object_each_errors_in_their_place(key):
-    reply = V1(key).reply([ANSWER, WRONG, answer()], MODEL)
+    reply = KServeV1(key).reply([ANSWER, WRONG, answer()], MODEL)
     assert (reply.status, reply.content_type) == (200, "application/json")
     assert json.loads(reply.body) == {key: [ANSWER, {"error": WRONG_BODY}, answer()]}
 
 
 def test_v1_status_is_an_error_where_no_photo_is_answered():
-    reply = V1("predictions").reply([WRONG, GREY], MODEL)
+    reply = KServeV1("predictions").reply([WRONG, GREY], MODEL)
     assert reply.status == 415
     assert json.loads(reply.body) == {"predictions": [{"error": WRONG_BODY}, {"error": GREY_BODY}]}
 
 
 def test_v1_refusal_of_the_whole_is_the_plain_one():
-    reply = V1("explanations").refused(WRONG, MODEL)
+    reply = KServeV1("explanations").error_reply(WRONG, MODEL)
     assert (reply.status, json.loads(reply.body)) == (400, {"error": WRONG_BODY})
 
 
 def test_v2_answer_is_its_tensors():
-    reply = V2("seven").reply([ANSWER, answer()], MODEL)
+    reply = KServeV2("seven").reply([ANSWER, answer()], MODEL)
     assert (reply.status, reply.content_type) == (200, "application/json")
     body = json.loads(reply.body)
     assert list(body) == ["id", "model_name", "model_version", "outputs"]
@@ -574,7 +584,7 @@ def test_v2_answer_is_its_tensors():
 
 @pytest.mark.parametrize("id", ["", "7", "Häher 鳥", 'a "quoted" \\ one', "x" * 100_000])
 def test_v2_id_is_echoed(id):
-    for reply in (V2(id).reply([ANSWER], MODEL), V2(id).refused(WRONG, MODEL)):
+    for reply in (KServeV2(id).reply([ANSWER], MODEL), KServeV2(id).error_reply(WRONG, MODEL)):
         assert json.loads(reply.body)["id"] == id
 
 
@@ -591,19 +601,21 @@ def test_v2_id_is_echoed(id):
     ],
 )  # fmt: skip
 def test_v2_sends_what_is_wanted(wanted, names):
-    body = json.loads(V2("", wanted).reply([ANSWER], MODEL).body)
+    body = json.loads(KServeV2("", wanted).reply([ANSWER], MODEL).body)
     assert {one["name"] for one in body["outputs"]} == names
 
 
 def test_v2_error_is_a_tensor_in_its_place_whatever_is_wanted():
-    body = json.loads(V2("", ("label",)).reply([WRONG, ANSWER, GREY], MODEL).body)
+    body = json.loads(KServeV2("", ("label",)).reply([WRONG, ANSWER, GREY], MODEL).body)
     found = contract.arrays(body)
     assert found.keys() == {"label", "error"}
     assert found["label"].tolist() == [[""], ["cat"], [""]]
     first, second, third = found["error"]
     assert (json.loads(first), second, json.loads(third)) == (WRONG_BODY, "", GREY_BODY)
     assert "error" not in body
-    assert contract.replies_in(json.loads(V2("").reply([WRONG, ANSWER, GREY], MODEL).body)) == [
+    assert contract.replies_in(
+        json.loads(KServeV2("").reply([WRONG, ANSWER, GREY], MODEL).body)
+    ) == [
         {"error": WRONG_BODY},
         ANSWER,
         {"error": GREY_BODY},
@@ -611,7 +623,7 @@ def test_v2_error_is_a_tensor_in_its_place_whatever_is_wanted():
 
 
 def test_v2_status_is_an_error_where_no_photo_is_answered():
-    reply = V2("").reply([WRONG, GREY], MODEL)
+    reply = KServeV2("").reply([WRONG, GREY], MODEL)
     assert reply.status == 415
     body = json.loads(reply.body)
     assert contract.outcomes(body, "v2") == [{"error": WRONG_BODY}, {"error": GREY_BODY}]
@@ -621,8 +633,10 @@ def test_v2_status_is_an_error_where_no_photo_is_answered():
 @pytest.mark.parametrize("wanted", [(), ("label",)])
 @pytest.mark.parametrize("over", ["reply", "refused"])
 def test_v2_refusal_is_whole_v2_and_says_it_where_http_looks_for_it(over, wanted):
-    protocol = V2("seven", wanted)
-    reply = protocol.refused(WRONG, MODEL) if over == "refused" else protocol.reply([WRONG], MODEL)
+    protocol = KServeV2("seven", wanted)
+    reply = (
+        protocol.error_reply(WRONG, MODEL) if over == "refused" else protocol.reply([WRONG], MODEL)
+    )
     assert (reply.status, reply.content_type) == (400, "application/json")
     body = json.loads(reply.body)
     # TorchServe's gRPC side dies of an object that lacks any of these.
@@ -634,7 +648,7 @@ def test_v2_refusal_is_whole_v2_and_says_it_where_http_looks_for_it(over, wanted
 def test_v2_id_that_no_reply_can_carry_is_refused():
     request = read_body({"id": "\ud800", "inputs": [IMAGES]})
     assert brief(request) == "invalid_request"
-    assert json.loads(request.envelope.refused(request.instances, MODEL).body)["error"]
+    assert json.loads(request.reply_format.error_reply(request.instances, MODEL).body)["error"]
 
 
 def test_v2_photo_under_another_name_is_told_so():
@@ -686,5 +700,5 @@ def test_v2_header_says_what_is_drawn_whatever_tensors_are_wanted(asked):
 
 def test_plain_is_what_neither_is():
     request = read_body({"image": B64})
-    assert isinstance(request.envelope, Plain)
+    assert isinstance(request.reply_format, PlainProtocol)
     assert brief(request) == [photo()]

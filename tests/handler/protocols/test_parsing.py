@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from camserve.errors import RequestError
 from camserve.options import Options
-from camserve.protocols.parsing import FORM_IMAGES, JSON_IMAGES, Instance, Request, Row, read
-from camserve.protocols.schema import Plain
+from camserve.protocols.parsing import ImageRequest, IncomingRequest, ParsedBody, parse_request
+from camserve.protocols.photo_fields import FORM_IMAGES, JSON_IMAGES
+from camserve.protocols.plain import PlainProtocol
 from camserve.settings import Settings
 
 SETTINGS = Settings()
@@ -28,8 +29,8 @@ def explain(text):
 
 def one(row, settings=SETTINGS):
     """The one photo of a plain request, or the error that refuses it."""
-    request = read(row, settings)
-    assert isinstance(request.envelope, Plain)
+    request = parse_request(row, settings)
+    assert isinstance(request.reply_format, PlainProtocol)
     if isinstance(request.instances, RequestError):
         return request.instances
     (instance,) = request.instances
@@ -42,123 +43,145 @@ def one(row, settings=SETTINGS):
 @pytest.mark.parametrize(
     ("row", "options"),
     [
-        pytest.param(Row({"body": bytearray(PHOTO)}, {"content-type": "image/jpeg"}), {}, id="raw"),
-        pytest.param(Row({"body": PHOTO}, {}), {}, id="raw-untyped"),
-        pytest.param(Row({"data": PHOTO}, {}), {}, id="form-data"),
-        pytest.param(Row({"body": PHOTO, "top_k": b"3"}, {}), {"top_k": 3}, id="form-body"),
-        pytest.param(Row({"image": PHOTO}, {}), {}, id="form-image"),
         pytest.param(
-            Row({"data": PHOTO, "target": b"285", "outputs": b"overlay", "explain": b"false"}, {}),
+            IncomingRequest({"body": bytearray(PHOTO)}, {"content-type": "image/jpeg"}),
+            {},
+            id="raw",
+        ),
+        pytest.param(IncomingRequest({"body": PHOTO}, {}), {}, id="raw-untyped"),
+        pytest.param(IncomingRequest({"data": PHOTO}, {}), {}, id="form-data"),
+        pytest.param(
+            IncomingRequest({"body": PHOTO, "top_k": b"3"}, {}), {"top_k": 3}, id="form-body"
+        ),
+        pytest.param(IncomingRequest({"image": PHOTO}, {}), {}, id="form-image"),
+        pytest.param(
+            IncomingRequest(
+                {"data": PHOTO, "target": b"285", "outputs": b"overlay", "explain": b"false"}, {}
+            ),
             {"target": 285, "outputs": ("overlay",), "explain": False},
             id="form-fields",
         ),
         pytest.param(
-            Row({"data": PHOTO, "target": "Häher".encode()}, {}),
+            IncomingRequest({"data": PHOTO, "target": "Häher".encode()}, {}),
             {"target": "Häher"},
             id="form-label",
         ),
         pytest.param(
-            Row({"data": PHOTO, "options": b'{"target": 285, "alpha": 0.5}'}, {}),
+            IncomingRequest({"data": PHOTO, "options": b'{"target": 285, "alpha": 0.5}'}, {}),
             {"target": 285, "alpha": 0.5},
             id="form-options",
         ),
         pytest.param(
-            Row({"data": PHOTO, "options": {"alpha": 0.5}}, {}),
+            IncomingRequest({"data": PHOTO, "options": {"alpha": 0.5}}, {}),
             {"alpha": 0.5},
             id="form-options-parsed-by-the-server",
         ),
         pytest.param(
-            Row({"data": PHOTO, "options": b'{"target": 285}', "alpha": b"0.5"}, {}),
+            IncomingRequest({"data": PHOTO, "options": b'{"target": 285}', "alpha": b"0.5"}, {}),
             {"target": 285, "alpha": 0.5},
             id="form-options-and-field",
         ),
         pytest.param(
-            Row({"data": B64.encode(), "target": b"285"}, URLENCODED),
+            IncomingRequest({"data": B64.encode(), "target": b"285"}, URLENCODED),
             {"target": 285},
             id="urlencoded",
         ),
         pytest.param(
-            Row({"body": {"image": {"b64": B64}, "target": 285}}, JSON),
+            IncomingRequest({"body": {"image": {"b64": B64}, "target": 285}}, JSON),
             {"target": 285},
             id="json-image-object",
         ),
-        pytest.param(Row({"body": {"image": B64}}, JSON), {}, id="json-image"),
-        pytest.param(Row({"body": {"data": B64}}, JSON), {}, id="json-data"),
-        pytest.param(Row({"body": {"data": {"b64": B64}}}, JSON), {}, id="json-data-object"),
-        pytest.param(Row({"body": {"b64": B64}}, JSON), {}, id="json-b64"),
+        pytest.param(IncomingRequest({"body": {"image": B64}}, JSON), {}, id="json-image"),
+        pytest.param(IncomingRequest({"body": {"data": B64}}, JSON), {}, id="json-data"),
         pytest.param(
-            Row({"body": {"b64": B64, "outputs": ["overlay"], "explain": False}}, JSON),
+            IncomingRequest({"body": {"data": {"b64": B64}}}, JSON), {}, id="json-data-object"
+        ),
+        pytest.param(IncomingRequest({"body": {"b64": B64}}, JSON), {}, id="json-b64"),
+        pytest.param(
+            IncomingRequest({"body": {"b64": B64, "outputs": ["overlay"], "explain": False}}, JSON),
             {"outputs": ("overlay",), "explain": False},
             id="json-typed-options",
         ),
         pytest.param(
-            Row({"body": {"b64": B64, "target": ["red", 1, "top:2"], "size": 512}}, JSON),
+            IncomingRequest(
+                {"body": {"b64": B64, "target": ["red", 1, "top:2"], "size": 512}}, JSON
+            ),
             {"target": ("red", 1, "top:2"), "size": 512},
             id="json-list-of-targets",
         ),
         pytest.param(
-            Row({"data": PHOTO, "target": b'["red", 1]', "size": b"512", "threshold": b"0"}, {}),
+            IncomingRequest(
+                {"data": PHOTO, "target": b'["red", 1]', "size": b"512", "threshold": b"0"}, {}
+            ),
             {"target": ("red", 1), "size": 512, "threshold": 0},
             id="form-list-of-targets",
         ),
         pytest.param(
-            Row({"data": PHOTO, "method": b"gradcam  ", "layer": b"layer4.2,layer4.2"}, {}),
+            IncomingRequest(
+                {"data": PHOTO, "method": b"gradcam  ", "layer": b"layer4.2,layer4.2"}, {}
+            ),
             {"method": "gradcam++", "layer": ("layer4.2",)},
             id="form-whose-pluses-were-not-escaped",
         ),
         pytest.param(
-            Row({"data": PHOTO, "target": b"Egyptian cat", "top_k": b"1"}, {}),
+            IncomingRequest({"data": PHOTO, "target": b"Egyptian cat", "top_k": b"1"}, {}),
             {"target": "Egyptian cat", "top_k": 1},
             id="grpc",
         ),
         pytest.param(
-            Row({"body": PHOTO, "model_name": b"m", "model_version": b"1.0", "top_k": b"2"}, {}),
+            IncomingRequest(
+                {"body": PHOTO, "model_name": b"m", "model_version": b"1.0", "top_k": b"2"}, {}
+            ),
             {"top_k": 2},
             id="invocations",
         ),
         pytest.param(
-            Row({"body": {"image": B64, "alpha": 0.5}, "model_name": b"m", "top_k": b"2"}, JSON),
+            IncomingRequest(
+                {"body": {"image": B64, "alpha": 0.5}, "model_name": b"m", "top_k": b"2"}, JSON
+            ),
             {"top_k": 2, "alpha": 0.5},
             id="invocations-json",
         ),
         pytest.param(
-            Row({"body": PHOTO}, {}, "target=285,outputs=heatmap,overlay"),
+            IncomingRequest({"body": PHOTO}, {}, "target=285,outputs=heatmap,overlay"),
             {"target": 285, "outputs": ("heatmap", "overlay")},
             id="path-list",
         ),
         pytest.param(
-            Row({"body": PHOTO}, {}, "target=red,blue-red,top:2,size=original"),
+            IncomingRequest({"body": PHOTO}, {}, "target=red,blue-red,top:2,size=original"),
             {"target": "red,blue-red,top:2", "size": "original"},
             id="path-list-of-targets",
         ),
         pytest.param(
-            Row({"body": PHOTO}, {}, "/target=tiger, tabby, alpha=0.5/"),
+            IncomingRequest({"body": PHOTO}, {}, "/target=tiger, tabby, alpha=0.5/"),
             {"target": "tiger, tabby", "alpha": 0.5},
             id="path-label-with-a-comma",
         ),
         pytest.param(
-            Row({"body": PHOTO}, explain('{"target": 285, "outputs": ["overlay"]}')),
+            IncomingRequest({"body": PHOTO}, explain('{"target": 285, "outputs": ["overlay"]}')),
             {"target": 285, "outputs": ("overlay",)},
             id="header",
         ),
         pytest.param(
-            Row({"data": PHOTO, "top_k": b"2"}, explain('{"alpha": 0.5}'), "target=285"),
+            IncomingRequest(
+                {"data": PHOTO, "top_k": b"2"}, explain('{"alpha": 0.5}'), "target=285"
+            ),
             {"top_k": 2, "alpha": 0.5, "target": 285},
             id="several-sources",
         ),
         pytest.param(
-            Row({"data": PHOTO, "target": b"285"}, {}, "target=285"),
+            IncomingRequest({"data": PHOTO, "target": b"285"}, {}, "target=285"),
             {"target": 285},
             id="two-sources-agree",
         ),
     ],
 )
 def test_photo_and_options_are_found(row, options):
-    assert one(row) == Instance(PHOTO, Options(**{"layer": (SETTINGS.layer,), **options}))
+    assert one(row) == ImageRequest(PHOTO, Options(**{"layer": (SETTINGS.layer,), **options}))
 
 
 @pytest.mark.parametrize(
-    ("path", "must_explain", "expected"),
+    ("path", "force_explain", "expected"),
     [
         pytest.param("", False, False, id="as-the-operator-says"),
         pytest.param("explain=true", False, True, id="as-asked"),
@@ -166,18 +189,20 @@ def test_photo_and_options_are_found(row, options):
         pytest.param("explain=true", True, True, id="call-for-explanations-says-so"),
     ],
 )
-def test_explain_where_the_operator_defaults_to_none(path, must_explain, expected):
+def test_explain_where_the_operator_defaults_to_none(path, force_explain, expected):
     operator = Settings(defaults=Options(explain=False))
-    row = Row({"body": PHOTO}, {}, path, must_explain)
+    row = IncomingRequest({"body": PHOTO}, {}, path, force_explain)
     assert one(row, operator).options.explain is expected
 
 
 def test_a_header_may_hold_utf_8_which_http_reads_as_latin_1():
     header = json.dumps({"target": "grün"}, ensure_ascii=False).encode().decode("latin-1")
-    row = Row({"body": b"photo"}, {"content-type": "image/png", "x-explain": header})
+    row = IncomingRequest({"body": b"photo"}, {"content-type": "image/png", "x-explain": header})
     assert one(row).options.target == "grün"
     # Latin-1 that is no UTF-8 is read as it is.
-    row = Row({"body": b"photo"}, {"content-type": "image/png", "x-explain": '{"target": "grün"}'})
+    row = IncomingRequest(
+        {"body": b"photo"}, {"content-type": "image/png", "x-explain": '{"target": "grün"}'}
+    )
     assert one(row).options.target == "grün"
 
 
@@ -185,11 +210,14 @@ def test_a_form_need_not_escape_the_plus_of_base64():
     photo = b"\xfb\xef\xbe photo"
     form = {"data": base64.b64encode(photo).decode().replace("+", " ").encode()}
     assert b"+" in base64.b64encode(photo)
-    assert one(Row(form, {"content-type": "application/x-www-form-urlencoded"})).image == photo
+    assert (
+        one(IncomingRequest(form, {"content-type": "application/x-www-form-urlencoded"})).image
+        == photo
+    )
 
 
 def test_call_for_explanations_refuses_to_go_without():
-    refusal = one(Row({"body": PHOTO}, {}, "explain=false", must_explain=True))
+    refusal = one(IncomingRequest({"body": PHOTO}, {}, "explain=false", force_explain=True))
     assert refusal.code == "conflicting_options"
     assert "explain" in refusal.message
 
@@ -200,96 +228,160 @@ def test_call_for_explanations_refuses_to_go_without():
 @pytest.mark.parametrize(
     ("row", "code"),
     [
-        pytest.param(Row({}, {}), "missing_image", id="nothing"),
-        pytest.param(Row({"target": b"285"}, {}), "missing_image", id="options-only"),
-        pytest.param(Row({"body": {"target": 285}}, JSON), "missing_image", id="json-options-only"),
-        pytest.param(Row({"body": {}}, JSON), "missing_image", id="json-nothing"),
-        pytest.param(Row({"body": b""}, {}), "missing_image", id="empty"),
-        pytest.param(Row({"body": {"b64": ""}}, JSON), "missing_image", id="json-empty"),
-        pytest.param(Row({"data": PHOTO, "image": PHOTO}, {}), "invalid_request", id="two-photos"),
+        pytest.param(IncomingRequest({}, {}), "missing_image", id="nothing"),
+        pytest.param(IncomingRequest({"target": b"285"}, {}), "missing_image", id="options-only"),
         pytest.param(
-            Row({"body": {"image": B64, "b64": B64}}, JSON), "invalid_request", id="json-two-photos"
+            IncomingRequest({"body": {"target": 285}}, JSON),
+            "missing_image",
+            id="json-options-only",
         ),
-        pytest.param(Row({"body": {"image": 1}}, JSON), "invalid_request", id="photo-number"),
-        pytest.param(Row({"body": {"image": None}}, JSON), "invalid_request", id="photo-null"),
-        pytest.param(Row({"body": {"image": [B64]}}, JSON), "invalid_request", id="photo-list"),
+        pytest.param(IncomingRequest({"body": {}}, JSON), "missing_image", id="json-nothing"),
+        pytest.param(IncomingRequest({"body": b""}, {}), "missing_image", id="empty"),
         pytest.param(
-            Row({"body": {"image": {"b64": None}}}, JSON), "invalid_request", id="photo-b64-null"
+            IncomingRequest({"body": {"b64": ""}}, JSON), "missing_image", id="json-empty"
         ),
         pytest.param(
-            Row({"body": {"image": {"b64": B64, "url": "x"}}}, JSON),
+            IncomingRequest({"data": PHOTO, "image": PHOTO}, {}), "invalid_request", id="two-photos"
+        ),
+        pytest.param(
+            IncomingRequest({"body": {"image": B64, "b64": B64}}, JSON),
+            "invalid_request",
+            id="json-two-photos",
+        ),
+        pytest.param(
+            IncomingRequest({"body": {"image": 1}}, JSON), "invalid_request", id="photo-number"
+        ),
+        pytest.param(
+            IncomingRequest({"body": {"image": None}}, JSON), "invalid_request", id="photo-null"
+        ),
+        pytest.param(
+            IncomingRequest({"body": {"image": [B64]}}, JSON), "invalid_request", id="photo-list"
+        ),
+        pytest.param(
+            IncomingRequest({"body": {"image": {"b64": None}}}, JSON),
+            "invalid_request",
+            id="photo-b64-null",
+        ),
+        pytest.param(
+            IncomingRequest({"body": {"image": {"b64": B64, "url": "x"}}}, JSON),
             "invalid_request",
             id="photo-with-more-keys",
         ),
-        pytest.param(Row({"body": {"b64": "a"}}, JSON), "invalid_base64", id="base64-cut"),
-        pytest.param(Row({"body": {"b64": "é" + B64}}, JSON), "invalid_base64", id="base64-accent"),
-        pytest.param(Row({"body": {"b64": B64[:-1]}}, JSON), "invalid_base64", id="base64-padding"),
         pytest.param(
-            Row({"body": {"b64": f"{B64[:8]}\n{B64[8:]}"}}, JSON),
+            IncomingRequest({"body": {"b64": "a"}}, JSON), "invalid_base64", id="base64-cut"
+        ),
+        pytest.param(
+            IncomingRequest({"body": {"b64": "é" + B64}}, JSON),
+            "invalid_base64",
+            id="base64-accent",
+        ),
+        pytest.param(
+            IncomingRequest({"body": {"b64": B64[:-1]}}, JSON),
+            "invalid_base64",
+            id="base64-padding",
+        ),
+        pytest.param(
+            IncomingRequest({"body": {"b64": f"{B64[:8]}\n{B64[8:]}"}}, JSON),
             "invalid_base64",
             id="base64-line-break",
         ),
         pytest.param(
-            Row({"body": {"b64": f"data:image/jpeg;base64,{B64}"}}, JSON),
+            IncomingRequest({"body": {"b64": f"data:image/jpeg;base64,{B64}"}}, JSON),
             "invalid_base64",
             id="base64-data-url",
         ),
         pytest.param(
-            Row({"data": b"not base64"}, URLENCODED), "invalid_base64", id="urlencoded-no-base64"
+            IncomingRequest({"data": b"not base64"}, URLENCODED),
+            "invalid_base64",
+            id="urlencoded-no-base64",
         ),
         # TorchServe hands on as bytes what it could not parse.
-        pytest.param(Row({"body": b'{"b64": '}, JSON), "invalid_json", id="json-broken"),
-        pytest.param(Row({"body": None}, JSON), "invalid_request", id="json-null"),
-        pytest.param(Row({"body": True}, JSON), "invalid_request", id="json-boolean"),
-        pytest.param(Row({"body": 7}, JSON), "invalid_request", id="json-number"),
-        pytest.param(Row({"body": float("nan")}, JSON), "invalid_request", id="json-nan"),
-        pytest.param(Row({"body": B64}, JSON), "invalid_request", id="json-string"),
-        pytest.param(Row({"body": [{"b64": B64}]}, JSON), "invalid_request", id="json-list"),
-        pytest.param(Row({"data": PHOTO, "traget": b"1"}, {}), "unknown_option", id="field"),
         pytest.param(
-            Row({"body": {"b64": B64, "traget": 1}}, JSON), "unknown_option", id="json-key"
+            IncomingRequest({"body": b'{"b64": '}, JSON), "invalid_json", id="json-broken"
         ),
-        pytest.param(Row({"body": PHOTO}, {}, "285"), "unknown_option", id="path-no-pair"),
-        pytest.param(Row({"body": PHOTO}, {}, "=285"), "unknown_option", id="path-no-name"),
-        pytest.param(Row({"data": PHOTO, "target": b"\xff"}, {}), "invalid_option", id="not-utf-8"),
-        pytest.param(Row({"data": PHOTO, "alpha": b"2"}, {}), "invalid_option", id="out-of-range"),
-        pytest.param(Row({"data": PHOTO, "options": b"{"}, {}), "invalid_json", id="options"),
+        pytest.param(IncomingRequest({"body": None}, JSON), "invalid_request", id="json-null"),
+        pytest.param(IncomingRequest({"body": True}, JSON), "invalid_request", id="json-boolean"),
+        pytest.param(IncomingRequest({"body": 7}, JSON), "invalid_request", id="json-number"),
         pytest.param(
-            Row({"data": PHOTO, "options": b"\xff"}, {}), "invalid_json", id="options-not-utf-8"
+            IncomingRequest({"body": float("nan")}, JSON), "invalid_request", id="json-nan"
+        ),
+        pytest.param(IncomingRequest({"body": B64}, JSON), "invalid_request", id="json-string"),
+        pytest.param(
+            IncomingRequest({"body": [{"b64": B64}]}, JSON), "invalid_request", id="json-list"
         ),
         pytest.param(
-            Row({"data": PHOTO, "options": b"[285]"}, {}), "invalid_json", id="options-list"
+            IncomingRequest({"data": PHOTO, "traget": b"1"}, {}), "unknown_option", id="field"
         ),
-        pytest.param(Row({"body": PHOTO}, explain("")), "invalid_json", id="header-empty"),
-        pytest.param(Row({"body": PHOTO}, explain("target=285")), "invalid_json", id="header-text"),
-        pytest.param(Row({"body": PHOTO}, explain("null")), "invalid_json", id="header-null"),
         pytest.param(
-            Row({"body": PHOTO}, explain('{"target":' + "[" * 60_000)),
+            IncomingRequest({"body": {"b64": B64, "traget": 1}}, JSON),
+            "unknown_option",
+            id="json-key",
+        ),
+        pytest.param(
+            IncomingRequest({"body": PHOTO}, {}, "285"), "unknown_option", id="path-no-pair"
+        ),
+        pytest.param(
+            IncomingRequest({"body": PHOTO}, {}, "=285"), "unknown_option", id="path-no-name"
+        ),
+        pytest.param(
+            IncomingRequest({"data": PHOTO, "target": b"\xff"}, {}),
+            "invalid_option",
+            id="not-utf-8",
+        ),
+        pytest.param(
+            IncomingRequest({"data": PHOTO, "alpha": b"2"}, {}), "invalid_option", id="out-of-range"
+        ),
+        pytest.param(
+            IncomingRequest({"data": PHOTO, "options": b"{"}, {}), "invalid_json", id="options"
+        ),
+        pytest.param(
+            IncomingRequest({"data": PHOTO, "options": b"\xff"}, {}),
+            "invalid_json",
+            id="options-not-utf-8",
+        ),
+        pytest.param(
+            IncomingRequest({"data": PHOTO, "options": b"[285]"}, {}),
+            "invalid_json",
+            id="options-list",
+        ),
+        pytest.param(
+            IncomingRequest({"body": PHOTO}, explain("")), "invalid_json", id="header-empty"
+        ),
+        pytest.param(
+            IncomingRequest({"body": PHOTO}, explain("target=285")),
+            "invalid_json",
+            id="header-text",
+        ),
+        pytest.param(
+            IncomingRequest({"body": PHOTO}, explain("null")), "invalid_json", id="header-null"
+        ),
+        pytest.param(
+            IncomingRequest({"body": PHOTO}, explain('{"target":' + "[" * 60_000)),
             "invalid_json",
             id="header-bottomless",
         ),
         pytest.param(
-            Row({"body": PHOTO}, {}, "target=285,target=286"),
+            IncomingRequest({"body": PHOTO}, {}, "target=285,target=286"),
             "conflicting_options",
             id="path-twice",
         ),
         pytest.param(
-            Row({"data": PHOTO, "target": b"285"}, {}, "target=286"),
+            IncomingRequest({"data": PHOTO, "target": b"285"}, {}, "target=286"),
             "conflicting_options",
             id="path-and-field",
         ),
         pytest.param(
-            Row({"body": PHOTO}, explain('{"alpha": 0.5}'), "alpha=0.4"),
+            IncomingRequest({"body": PHOTO}, explain('{"alpha": 0.5}'), "alpha=0.4"),
             "conflicting_options",
             id="path-and-header",
         ),
         pytest.param(
-            Row({"data": PHOTO, "options": b'{"top_k": 1}', "top_k": b"2"}, {}),
+            IncomingRequest({"data": PHOTO, "options": b'{"top_k": 1}', "top_k": b"2"}, {}),
             "conflicting_options",
             id="options-and-field",
         ),
         pytest.param(
-            Row({"body": {"b64": B64, "top_k": 1}, "top_k": b"2"}, JSON),
+            IncomingRequest({"body": {"b64": B64, "top_k": 1}, "top_k": b"2"}, JSON),
             "conflicting_options",
             id="json-and-query",
         ),
@@ -310,7 +402,7 @@ def test_bad_request_is_refused_with_its_code(row, code):
     ],
 )
 def test_broken_base64_is_said_to_be_broken_where_it_is(text, wrong):
-    assert wrong in one(Row({"body": {"b64": text}}, JSON)).message
+    assert wrong in one(IncomingRequest({"body": {"b64": text}}, JSON)).message
 
 
 LONG = "x" * 1_000_000
@@ -319,11 +411,15 @@ LONG = "x" * 1_000_000
 @pytest.mark.parametrize(
     "row",
     [
-        pytest.param(Row({LONG: b"1"}, {}), id="field-without-photo"),
-        pytest.param(Row({"data": PHOTO, LONG: b"\xff"}, {}), id="field-not-utf-8"),
-        pytest.param(Row({"body": {"b64": B64, LONG: 1}, LONG: b"2"}, JSON), id="given-twice"),
-        pytest.param(Row({"data": PHOTO, "alpha": LONG.encode()}, {}), id="value"),
-        pytest.param(Row({"body": {"b64": B64, "alpha": LONG}, "alpha": b"1"}, JSON), id="values"),
+        pytest.param(IncomingRequest({LONG: b"1"}, {}), id="field-without-photo"),
+        pytest.param(IncomingRequest({"data": PHOTO, LONG: b"\xff"}, {}), id="field-not-utf-8"),
+        pytest.param(
+            IncomingRequest({"body": {"b64": B64, LONG: 1}, LONG: b"2"}, JSON), id="given-twice"
+        ),
+        pytest.param(IncomingRequest({"data": PHOTO, "alpha": LONG.encode()}, {}), id="value"),
+        pytest.param(
+            IncomingRequest({"body": {"b64": B64, "alpha": LONG}, "alpha": b"1"}, JSON), id="values"
+        ),
     ],
 )
 def test_message_stays_short_for_a_huge_request(row):
@@ -332,7 +428,7 @@ def test_message_stays_short_for_a_huge_request(row):
 
 def test_message_is_utf_8_whatever_a_json_body_escapes():
     # A reply that cannot be encoded would fail the whole batch.
-    assert one(Row({"body": json.loads(r'{"\ud800": 1}')}, JSON)).message.encode()
+    assert one(IncomingRequest({"body": json.loads(r'{"\ud800": 1}')}, JSON)).message.encode()
 
 
 texts = st.text(st.characters(), max_size=12)
@@ -386,10 +482,10 @@ paths = st.just("") | texts | st.lists(st.tuples(options, values).map("=".join))
 
 
 @settings(deadline=None, derandomize=True, max_examples=300)
-@given(st.builds(Row, field_dicts, header_dicts, paths, st.booleans()))
+@given(st.builds(IncomingRequest, field_dicts, header_dicts, paths, st.booleans()))
 def test_any_row_gives_photos_or_a_request_error(row):
-    request = read(row, SETTINGS)
-    assert isinstance(request, Request)
+    request = parse_request(row, SETTINGS)
+    assert isinstance(request, ParsedBody)
     if not isinstance(request.instances, RequestError):
         assert request.instances
-        assert all(isinstance(one, Instance | RequestError) for one in request.instances)
+        assert all(isinstance(one, ImageRequest | RequestError) for one in request.instances)

@@ -6,8 +6,10 @@ import json
 
 import pytest
 
-from camserve.errors import STATUS_OF, RequestError
-from camserve.protocols.schema import Body, Plain, error_body, status_of, written
+from camserve.errors import HTTP_STATUS, RequestError
+from camserve.protocols.plain import PlainProtocol
+from camserve.protocols.replies import combined_status, error_body, json_reply
+from camserve.protocols.schema import Body
 from tests.support import contract
 
 MODEL = {"name": "resnet50", "version": "1.0"}
@@ -30,18 +32,20 @@ def compact(document):
 
 
 def test_answer_goes_back_as_it_is():
-    reply = Plain().reply([ANSWER], MODEL)
+    reply = PlainProtocol().reply([ANSWER], MODEL)
     assert reply.body == compact(ANSWER)
     assert (reply.status, reply.content_type) == (200, "application/json")
 
 
 def test_label_keeps_its_letters():
     jay = {**ANSWER, "predictions": [{**TABBY, "label": "Häher 鳥"}]}
-    reply = Plain().reply([jay], MODEL)
+    reply = PlainProtocol().reply([jay], MODEL)
     assert json.loads(reply.body.decode("utf-8"))["predictions"][0]["label"] == "Häher 鳥"
 
 
-@pytest.mark.parametrize("refused", [Plain().refused, lambda error, _: Plain().reply([error], _)])
+@pytest.mark.parametrize(
+    "refused", [PlainProtocol().error_reply, lambda error, _: PlainProtocol().reply([error], _)]
+)
 def test_error_is_the_contracts_document(refused):
     reply = refused(WRONG, MODEL)
     assert reply.body == compact(
@@ -56,17 +60,17 @@ def test_error_is_the_contracts_document(refused):
     assert (reply.status, reply.content_type) == (400, "application/json")
 
 
-@pytest.mark.parametrize(("code", "status"), STATUS_OF.items())
+@pytest.mark.parametrize(("code", "status"), HTTP_STATUS.items())
 def test_error_says_its_status_in_the_body_too(code, status):
     error = RequestError(code, "why")
-    reply = Plain().refused(error, MODEL)
+    reply = PlainProtocol().error_reply(error, MODEL)
     assert reply.status == json.loads(reply.body)["error"]["status"] == status
     assert reply.content_type == "application/json"
     assert json.loads(reply.body) == error_body(error)
 
 
 def test_statuses_are_those_of_http():
-    assert {400 <= status < 600 for status in STATUS_OF.values()} == {True}
+    assert {400 <= status < 600 for status in HTTP_STATUS.values()} == {True}
 
 
 @pytest.mark.parametrize(
@@ -84,11 +88,11 @@ def test_statuses_are_those_of_http():
     ],
 )
 def test_several_photos_status_is_200_where_any_is_answered_else_the_gravest(outcomes, status):
-    assert status_of(outcomes) == status
+    assert combined_status(outcomes) == status
 
 
 def test_a_written_reply_is_json():
-    reply = written({"classes": ["Häher"]})
+    reply = json_reply({"classes": ["Häher"]})
     assert reply.body == '{"classes":["Häher"]}'.encode()
     assert (reply.status, reply.content_type) == (200, "application/json")
 

@@ -15,7 +15,7 @@ import schemas
 from camserve.errors import RequestError
 from camserve.options import Options
 from camserve.pipeline import Pipeline
-from camserve.protocols.parsing import Row, read
+from camserve.protocols.parsing import IncomingRequest, parse_request
 from tests.support import color_resnet
 from tests.support.scripts import ROOT, run
 
@@ -82,7 +82,7 @@ REQUESTS: dict[str, tuple[dict[str, Any], bool]] = {
 def test_a_request_is_valid_where_the_server_takes_it(
     colours: Pipeline, body: dict[str, Any], good: bool
 ) -> None:
-    request = read(Row({"body": body}, HTTP), colours.settings)
+    request = parse_request(IncomingRequest({"body": body}, HTTP), colours.settings)
     failed = isinstance(request.instances, RequestError) or any(
         isinstance(instance, RequestError) for instance in request.instances
     )
@@ -107,13 +107,13 @@ BODIES: dict[str, Callable[[str], dict[str, Any]]] = {
 def test_replies_are_valid(
     colours: Pipeline, body: Callable[[str], dict[str, Any]], image: str, explain: bool
 ) -> None:
-    row = Row({"body": body(image)}, HTTP, must_explain=explain)
+    row = IncomingRequest({"body": body(image)}, HTTP, force_explain=explain)
     (reply,) = colours.postprocess(colours.inference(colours.preprocess([row])))
     validator("reply").validate(json.loads(reply.body))
 
 
 def test_a_reply_with_a_missing_or_wrong_part_is_not_valid(colours: Pipeline) -> None:
-    row = Row({"body": {"image": B64, **EVERYTHING}}, HTTP)
+    row = IncomingRequest({"body": {"image": B64, **EVERYTHING}}, HTTP)
     (reply,) = colours.postprocess(colours.inference(colours.preprocess([row])))
     schema = validator("reply")
     for spoil in (

@@ -54,7 +54,7 @@ def failing(bad: Sequence[int], failure: Exception, seen: list[list[int]]) -> Ca
 
 def test_a_step_that_succeeds_is_taken_once_with_the_items_themselves() -> None:
     items, seen = [1, 2, 3], list[Any]()
-    ((part, result),) = failures.together(lambda given: seen.append(given), items)
+    ((part, result),) = failures.bisect_on_failure(lambda given: seen.append(given), items)
     assert part is items
     assert result is None
     assert seen[0] is items
@@ -64,22 +64,24 @@ def test_a_step_that_succeeds_is_taken_once_with_the_items_themselves() -> None:
 @pytest.mark.parametrize("bad", [[0], [1], [0, 2], [7], [8], list(range(9))])
 def test_a_failure_is_followed_down_to_what_causes_it(count: int, bad: list[int]) -> None:
     step = failing(bad, ZeroDivisionError("nothing by nothing"), [])
-    found = [(n, result) for part, result in failures.together(step, range(count)) for n in part]
+    found = [
+        (n, result) for part, result in failures.bisect_on_failure(step, range(count)) for n in part
+    ]
     assert [n for n, _ in found] == list(range(count))
     failed = {n: result for n, result in found if isinstance(result, RequestError)}
     assert set(failed) == set(bad) & set(range(count))
     for error in failed.values():
         assert (error.code, error.status) == ("internal_error", 500)
-        assert error.place.endswith("\nZeroDivisionError")
-        assert "in step" in error.place
+        assert error.location.endswith("\nZeroDivisionError")
+        assert "in step" in error.location
         # In the traceback, and not from what the exception says.
-        assert "nothing by" not in error.place
+        assert "nothing by" not in error.location
         assert "nothing by" not in error.message
 
 
 def test_an_error_of_the_request_keeps_its_code() -> None:
     step = failing([1], RequestError("non_finite_scores", "not finite"), [])
-    (first, error, *rest) = [result for _, result in failures.together(step, range(4))]
+    (first, error, *rest) = [result for _, result in failures.bisect_on_failure(step, range(4))]
     assert isinstance(error, RequestError)
     assert (first, error.code, rest) == ("0", "non_finite_scores", ["23"])
 
@@ -96,7 +98,7 @@ def test_an_error_of_the_request_keeps_its_code() -> None:
 def test_want_of_memory_is_met_by_halves_once(failure: Exception) -> None:
     seen = list[list[int]]()
     step = failing([5], failure, seen)
-    found = list(failures.together(step, range(8)))
+    found = list(failures.bisect_on_failure(step, range(8)))
     assert seen == [list(range(8)), [0, 1, 2, 3], [4, 5, 6, 7]]
     assert found[0] == (range(4), "0123")
     part, error = found[1]
@@ -107,7 +109,7 @@ def test_want_of_memory_is_met_by_halves_once(failure: Exception) -> None:
 
 def test_one_item_has_no_halves() -> None:
     seen = list[list[int]]()
-    ((_, error),) = failures.together(failing([0], MemoryError(), seen), [0])
+    ((_, error),) = failures.bisect_on_failure(failing([0], MemoryError(), seen), [0])
     assert isinstance(error, RequestError)
     assert (error.code, seen) == ("out_of_memory", [[0]])
 
@@ -126,22 +128,22 @@ def test_an_exceptions_values_and_frames_are_let_go() -> None:
         local = item[0]
         raise ValueError(b"\xff\xd8\xff" * 10_000, local)
 
-    error = failures.attempt(step, held)
+    error = failures.capture_error(step, held)
     held.clear()
     gc.collect()
     assert watch() is None
     assert isinstance(error, RequestError)
-    assert error.place.splitlines()[-1] == "ValueError"
+    assert error.location.splitlines()[-1] == "ValueError"
 
 
 def test_a_place_is_short_however_deep_and_long_the_code() -> None:
     namespace: dict[str, Any] = {}
     name = "f" * 3000
     exec(f"def {name}(n):\n    return {name}(n - 1) if n else 1 / 0", namespace)  # noqa: S102
-    error = failures.attempt(namespace[name], 50)
+    error = failures.capture_error(namespace[name], 50)
     assert isinstance(error, RequestError)
-    assert len(error.place) == 2000
-    assert error.place.endswith("\nZeroDivisionError")
+    assert len(error.location) == 2000
+    assert error.location.endswith("\nZeroDivisionError")
 
 
 # A batch
@@ -213,16 +215,16 @@ def test_a_backward_that_fails_is_tried_again_for_fewer(
     alone: list[dict[str, Any]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    plain = explanations.explain
+    plain = explanations.explain_batch
 
-    def fails(scores: Any, wishes: Sequence[explanations.Wish]) -> Any:
+    def fails(scores: Any, wishes: Sequence[explanations.ExplanationRequest]) -> Any:
         # The boom is at one photo; memory is wanting for more than four.
         boom = any(wish.method == "layercam" for wish in wishes)
         if boom if isinstance(failure, RuntimeError) else len(wishes) > 4:
             raise failure
         return plain(scores, wishes)
 
-    monkeypatch.setattr(explanations, "explain", fails)
+    monkeypatch.setattr(explanations, "explain_batch", fails)
     odd = form(PHOTOS["blue"], outputs="map", method="layercam")
     found = answer(small, *ROWS[:5], odd, *ROWS[6:])
     assert codes(found)[5] == code
@@ -242,12 +244,12 @@ def test_a_request_of_several_photos_keeps_those_that_live(small: Pipeline) -> N
 def test_a_plan_that_fails_fails_its_own_photo(
     small: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain, calls = photo_preparation.plan, iter(range(9))
+    plain, calls = photo_preparation.plan_photo, iter(range(9))
 
-    def fails(*args: Any) -> photo_preparation.Plan:
+    def fails(*args: Any) -> photo_preparation.DecodePlan:
         if next(calls) == 1:
             raise KeyError("a secret")
         return plain(*args)
 
-    monkeypatch.setattr(photo_preparation, "plan", fails)
+    monkeypatch.setattr(photo_preparation, "plan_photo", fails)
     assert codes(answer(small, *ROWS[:3])) == [None, "internal_error", None]

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from camserve.runtime import hardware
+from camserve.networks import hardware
+from camserve.runtime import cores
 
 CPU = torch.device("cpu")
 
@@ -66,17 +67,17 @@ def test_a_worker_computes_in_its_share_of_the_cores(
     # Not the first ones: a worker may be pinned to any.
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {7 + 2 * n for n in range(cores)})
     monkeypatch.setattr(torch, "get_num_threads", lambda: omp)
-    assert hardware.threads(wanted, workers) == expected
+    assert cores.worker_threads(wanted, workers) == expected
 
 
 def test_the_affinity_is_that_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("camserve.runtime.cores.QUOTA", Path("/no/such/file"))
     monkeypatch.setattr(torch, "get_num_threads", lambda: 10**6)
     before = os.sched_getaffinity(0)
-    assert hardware.threads(0, 1) == len(before)
+    assert cores.worker_threads(0, 1) == len(before)
     os.sched_setaffinity(0, {max(before)})
     try:
-        assert hardware.threads(0, 1) == 1
+        assert cores.worker_threads(0, 1) == 1
     finally:
         os.sched_setaffinity(0, before)
 
@@ -98,7 +99,7 @@ def test_a_processor_multiplies_bfloat16_by_instructions_and_kernels_for_it(
     monkeypatch.setattr(hardware, "has_onednn", lambda: onednn)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
-    assert hardware.multiplies_bfloat16(CPU) is expected
+    assert hardware.has_fast_bfloat16(CPU) is expected
 
 
 @pytest.mark.parametrize(
@@ -110,7 +111,7 @@ def test_a_gpu_multiplies_bfloat16_from_ampere_on(
 ) -> None:
     monkeypatch.setattr(hardware, "has_onednn", lambda: False)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    assert hardware.multiplies_bfloat16(torch.device("cuda", 1)) is expected
+    assert hardware.has_fast_bfloat16(torch.device("cuda", 1)) is expected
 
 
 @pytest.mark.parametrize("available", [True, False])
@@ -122,5 +123,5 @@ def test_onednn_is_there_where_pytorch_was_built_with_it(
 
 
 def test_of_this_machine_something_is_known() -> None:
-    assert isinstance(hardware.multiplies_bfloat16(CPU), bool)
-    assert 1 <= hardware.threads(0, 1) <= len(os.sched_getaffinity(0))
+    assert isinstance(hardware.has_fast_bfloat16(CPU), bool)
+    assert 1 <= cores.worker_threads(0, 1) <= len(os.sched_getaffinity(0))

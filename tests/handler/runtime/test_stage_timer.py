@@ -14,9 +14,9 @@ import pytest
 import yaml
 
 from camserve.pipeline import Pipeline
-from camserve.protocols.parsing import Row
+from camserve.protocols.parsing import IncomingRequest
 from camserve.runtime import stage_timer
-from camserve.runtime.stage_timer import STAGES, Stopwatch
+from camserve.runtime.stage_timer import STAGES, StageTimer
 from tests.support import color_resnet, request_builders
 
 METRICS = Path(__file__).parents[3] / "metrics.yaml"
@@ -32,13 +32,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_a_stopwatch_starts_at_zero() -> None:
-    watch = Stopwatch()
+    watch = StageTimer()
     assert list(watch.seconds) == list(STAGES)
     assert set(watch.seconds.values()) == {0.0}
 
 
 def test_what_is_done_within_a_stage_counts_to_it(clock: list[float]) -> None:
-    watch, other = Stopwatch(), Stopwatch()
+    watch, other = StageTimer(), StageTimer()
     clock += [1.0, 3.5, 10.0, 10.25, 20.0, 21.0]
     with watch.stage("decode"):
         assert clock == [3.5, 10.0, 10.25, 20.0, 21.0]
@@ -53,7 +53,7 @@ def test_what_is_done_within_a_stage_counts_to_it(clock: list[float]) -> None:
 
 
 def test_a_stage_that_fails_counts_too(clock: list[float]) -> None:
-    watch = Stopwatch()
+    watch = StageTimer()
     clock += [1.0, 1.5]
     with pytest.raises(ZeroDivisionError), watch.stage("draw"):
         raise ZeroDivisionError
@@ -61,7 +61,7 @@ def test_a_stage_that_fails_counts_too(clock: list[float]) -> None:
 
 
 def test_a_return_from_within_a_stage_counts(clock: list[float]) -> None:
-    watch = Stopwatch()
+    watch = StageTimer()
     clock += [0.0, 0.25]
 
     def written() -> str:
@@ -74,7 +74,7 @@ def test_a_return_from_within_a_stage_counts(clock: list[float]) -> None:
 
 def test_there_is_no_stage_of_another_name(clock: list[float]) -> None:
     clock += [0.0, 1.0]
-    with pytest.raises(KeyError), Stopwatch().stage("decoding"):
+    with pytest.raises(KeyError), StageTimer().stage("decoding"):
         pass
 
 
@@ -101,34 +101,34 @@ def colours(load: Callable[..., Pipeline]) -> Pipeline:
     ],
 )
 def test_every_stage_of_a_batch_is_timed_and_none_twice(
-    asked: list[Row], colours: Pipeline
+    asked: list[IncomingRequest], colours: Pipeline
 ) -> None:
     start = perf_counter()
     batch = colours.preprocess(asked)
-    until = {name for name, seconds in batch.watch.seconds.items() if seconds}
+    until = {name for name, seconds in batch.timer.seconds.items() if seconds}
     assert until == {"read", "decode"}
     scored = colours.inference(batch)
-    until = {name for name, seconds in batch.watch.seconds.items() if seconds}
+    until = {name for name, seconds in batch.timer.seconds.items() if seconds}
     assert until == {"read", "decode", "forward"}
     colours.postprocess(scored)
     whole = perf_counter() - start
-    assert list(batch.watch.seconds) == list(STAGES)
-    assert all(seconds > 0 for seconds in batch.watch.seconds.values())
-    assert sum(batch.watch.seconds.values()) <= whole
+    assert list(batch.timer.seconds) == list(STAGES)
+    assert all(seconds > 0 for seconds in batch.timer.seconds.values())
+    assert sum(batch.timer.seconds.values()) <= whole
 
 
 def test_batches_that_overlap_have_a_time_each(colours: Pipeline) -> None:
     first, second = (colours.preprocess([request_builders.form(PHOTO)]) for _ in range(2))
     scored = colours.inference(first)
-    assert second.watch.seconds["forward"] == 0
+    assert second.timer.seconds["forward"] == 0
     colours.postprocess(scored)
-    assert second.watch.seconds["draw"] == 0
+    assert second.timer.seconds["draw"] == 0
 
 
 def test_an_empty_batch_is_timed_too(colours: Pipeline) -> None:
     batch = colours.preprocess([])
     assert colours.postprocess(colours.inference(batch)) == []
-    assert list(batch.watch.seconds) == list(STAGES)
+    assert list(batch.timer.seconds) == list(STAGES)
 
 
 # The server's metrics

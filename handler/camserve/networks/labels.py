@@ -1,0 +1,67 @@
+"""The classes' names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from camserve.errors import SettingsError
+
+
+class Labels:
+    """The classes' names, by index.
+
+    Args:
+        names: one for each class; a name may stand for several, as "crane" does, bird and machine,
+            in some lists of ImageNet's.
+
+    Attributes:
+        names: as given.
+        indices: of the classes that each name stands for, in ascending order.
+    """
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.names = names
+        self.indices: dict[str, list[int]] = {}
+        for index, name in enumerate(names):
+            self.indices.setdefault(name, []).append(index)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> str:
+        return self.names[index]
+
+    @classmethod
+    def load(cls, path: Path) -> Labels:
+        """Read a JSON list of names, or TorchServe's index_to_name.json.
+
+        Raises:
+            SettingsError: the file is missing or of another form.
+        """
+        try:
+            content = json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError, RecursionError) as failure:
+            raise SettingsError(f"labels {path.name}: {failure}") from None
+        if isinstance(content, dict):
+            content = _by_index(content, path.name)
+        if not isinstance(content, list) or not all(isinstance(name, str) for name in content):
+            raise SettingsError(
+                f'labels {path.name}: accepted are a JSON list of names, or {{"0": "name", ..}}'
+            )
+        if not content:
+            raise SettingsError(f"labels {path.name}: no label in it")
+        return cls(tuple(content))
+
+
+def _by_index(content: Mapping[str, Any], name: str) -> list[Any]:
+    """TorchServe's form: index -> label, or index -> [.., label] as its ImageNet file has it."""
+    labels = []
+    for index in map(str, range(len(content))):
+        if index not in content:
+            raise SettingsError(f"labels {name}: the keys must be 0 to {len(content) - 1}")
+        label = content[index]
+        labels.append(label[-1] if isinstance(label, list) and label else label)
+    return labels
