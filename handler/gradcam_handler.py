@@ -15,10 +15,15 @@ from typing import Any
 import torch
 
 # isort: off
-# First, since it says what of OpenVINO TorchServe's base handler is to leave alone.
-from camserve.protocols import replies
-from camserve import request_log, pipeline
-from camserve.protocols import parsing
+# First: it keeps TorchServe's base handler from importing OpenVINO's telemetry.
+from camserve.pipeline import Batch, Pipeline, ScoredBatch
+from camserve.protocols import IncomingRequest, Reply
+from camserve.request_log import (
+    drop_torchserve_request_lines,
+    hide_exception_message,
+    log_line,
+    metric_samples,
+)
 
 from ts.metrics.dimension import Dimension
 from ts.metrics.metric_type_enum import MetricTypes
@@ -44,73 +49,72 @@ class GradCamHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untype
         )
         self.manifest = context.manifest
         version = self.manifest["model"].get("modelVersion", "1.0")
-        self.pipeline = pipeline.Pipeline.load(
+        self.pipeline = Pipeline.load(
             context.model_yaml_config,
             Path(properties["model_dir"]),
             {"name": context.model_name, "version": version},
             self.device,
         )
         self.model = self.pipeline.network.module
-        # All that is loaded stays: the collector need not walk through it between requests.
+        # What is loaded stays: the garbage collector need not visit it between requests.
         gc.freeze()
-        # TorchServe's own lines for each request, which this handler's say better.
-        logging.getLogger().addFilter(request_log.is_torchserve_request_noise)
+        # The handler's own lines replace TorchServe's for each request.
+        logging.getLogger().addFilter(drop_torchserve_request_lines)
         for handler in logging.getLogger().handlers:
-            # Loading is over: what fails from now on, fails on somebody's request.
-            handler.addFilter(request_log.hide_exception_message)
+            # From here on an exception comes from a request, and may quote it.
+            handler.addFilter(hide_exception_message)
         self.initialized = True
 
-    def preprocess(self, data: list[parsing.IncomingRequest]) -> pipeline.Batch:
-        """Requests -> photos and what is asked of them."""
+    def preprocess(self, data: list[IncomingRequest]) -> Batch:
+        """Parse the requests and decode their photos."""
         return self.pipeline.preprocess(data)
 
-    def inference(self, data: pipeline.Batch) -> pipeline.ScoredBatch:
-        """One forward pass for the batch, the head on the tape."""
+    def inference(self, data: Batch) -> ScoredBatch:
+        """Run the network once for the batch, with autograd recording the head."""
         return self.pipeline.inference(data)
 
-    def postprocess(self, data: pipeline.ScoredBatch) -> list[replies.Reply]:
-        """One backward for the predicted or requested class of every request, then the replies."""
+    def postprocess(self, data: ScoredBatch) -> list[Reply]:
+        """Run backward for the predicted or requested class of every request; build the replies."""
         return self.pipeline.postprocess(data)
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
         """Answer a batch: each request by itself, whatever stands beside it."""
         start = perf_counter()
         headers = [self._http(context.get_all_request_header(n)) for n in range(len(data))]
-        rows = [
-            parsing.IncomingRequest(
+        requests = [
+            IncomingRequest(
                 fields,
                 sent,
                 path=sent.get("url_path", ""),
                 force_explain=sent.get("explain") == "True",
-                # Asked through the management API, which sends nothing else.
+                # The management API asks so, and sends nothing else.
                 is_describe_call=not fields and sent.get("describe") == "True",
                 id=context.get_request_id(n) or "",
             )
             for n, (fields, sent) in enumerate(zip(data, headers, strict=True))
         ]
-        scored = self.inference(self.preprocess(rows))
-        answers = self.postprocess(scored)
-        for n, answer in enumerate(answers):
-            phrase = HTTPStatus(answer.status).phrase
-            context.set_response_status(answer.status, phrase, n)
-            context.set_response_content_type(n, answer.content_type)
+        scored = self.inference(self.preprocess(requests))
+        replies = self.postprocess(scored)
+        for n, reply in enumerate(replies):
+            phrase = HTTPStatus(reply.status).phrase
+            context.set_response_status(reply.status, phrase, n)
+            context.set_response_content_type(n, reply.content_type)
             if not headers[n]:
                 # StreamPredictions kills the worker without this header; it hangs an HTTP client.
                 context.set_response_header(n, "ts_stream_next", "false")
-        self._tell(scored.batch, perf_counter() - start, context.metrics)
-        return [answer.body for answer in answers]
+        self._emit_telemetry(scored.batch, perf_counter() - start, context.metrics)
+        return [reply.body for reply in replies]
 
-    def _tell(self, batch: pipeline.Batch, seconds: float, metrics: Any) -> None:
-        """Tell the log and the server's metrics what became of a batch."""
+    def _emit_telemetry(self, batch: Batch, seconds: float, metrics: Any) -> None:
+        """Write a batch's log lines and metrics."""
         model = self.pipeline.model
-        for entry in batch.records:
-            line = request_log.line(entry, model, len(batch.requests), seconds)
-            logger.log(entry.level, "%s", line)
+        for record in batch.records:
+            logger.log(record.level, "%s", log_line(record, model, len(batch.requests), seconds))
         metrics.add_time("HandlerTime", seconds * 1000, None, "ms")
-        for sample in request_log.samples(batch.records, batch.timer.seconds):
+        for sample in metric_samples(batch.records, batch.timer.seconds):
             labels = {"ModelName": model["name"], **sample.labels, "Level": "Model"}
             dimensions = [Dimension(name, value) for name, value in labels.items()]
-            kind = MetricTypes.COUNTER if sample.counts else MetricTypes.HISTOGRAM
+            kind = MetricTypes.COUNTER if sample.is_counter else MetricTypes.HISTOGRAM
             metrics.add_metric(sample.name, sample.value, sample.unit, None, dimensions, kind)
 
     @staticmethod

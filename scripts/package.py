@@ -31,7 +31,7 @@ from check_archive import ArchiveError
 
 sys.path.insert(0, str(HANDLER))
 
-from camserve.errors import SettingsError, in_words, short_repr, unknown_name_message
+from camserve.errors import SettingsError, describe_exception, short_repr, unknown_name_message
 from camserve.networks.checks import run
 from camserve.networks.classifier import build, check_is_classifier, set_eval
 from camserve.networks.labels import Labels
@@ -258,7 +258,7 @@ def _set(config: dict[str, Any], setting: str) -> None:
     except Exception as failure:
         # Of its own classes, and whatever its making of a value of a named type raises.
         raise PackageError(
-            f"--set {short_repr(setting)}: the value is no YAML: {in_words(failure)}"
+            f"--set {short_repr(setting)}: the value is no YAML: {describe_exception(failure)}"
         ) from None
 
 
@@ -280,8 +280,8 @@ def _default_layer(settings: Settings, classes: int) -> str:
     except Exception as failure:
         # It bears no hooks, as what torch.jit.script makes, or fails when it is run again.
         raise SettingsError(
-            f"the layer to explain cannot be looked for in the network: {in_words(failure)}; "
-            "accepted: --layer NAME"
+            f"the layer to explain cannot be looked for in the network: "
+            f"{describe_exception(failure)}; accepted: --layer NAME"
         ) from None
 
 
@@ -312,7 +312,7 @@ def main() -> None:
         sys.exit(1)
     except Exception as failure:
         # What somebody else's code, file or value leads to and nobody foresaw.
-        typer.echo(f"package: {in_words(failure)}", err=True)
+        typer.echo(f"package: {describe_exception(failure)}", err=True)
         sys.exit(1)
 
 

@@ -112,7 +112,7 @@ def choose(wanted: int | None, archives: Mapping[str, Path], config: Mapping[str
     return Sizing(_changed(dict.fromkeys(free, count), configs), threads, reasons)
 
 
-def in_words(workers: int, threads: int | None) -> str:
+def describe_exception(workers: int, threads: int | None) -> str:
     """As in "2 workers of 1 thread"; of how many threads is left out where it is not known."""
     of_each = ((workers, "worker"), (threads, "thread"))
     words = (f"{count} {what}{'s' if count != 1 else ''}" for count, what in of_each if count)
@@ -128,7 +128,7 @@ def told(server: Server, model: str, why: str) -> str:
     found = server.describe(model, customized=True)
     # Threads as the workers themselves count them; an archive of another making may not tell.
     itself = (found.get("customizedMetadata") or {}).get("model") or {}
-    what = in_words(len(found["workers"]), itself.get("threads"))
+    what = describe_exception(len(found["workers"]), itself.get("threads"))
     return f"{model}: {what} ({why})" if why else f"{model}: {what}"
 
 

@@ -34,16 +34,16 @@ HTTP_STATUS: Final[dict[str, int]] = {
 
 
 class RequestError(Exception):
-    """One request is refused, or failed; its neighbours in the batch are not touched.
+    """One request is rejected, or failed; its neighbours in the batch are not affected.
 
     Args:
         code: a key of :data:`HTTP_STATUS`.
         message: what was wrong and what would be accepted, in one sentence for the caller.
-        location: for the log: where the server failed.
+        location: where the server failed, for the log.
     """
 
     def __init__(self, code: str, message: str, location: str = "") -> None:
-        # What a caller sent may stand in it, and JSON can hold half a surrogate pair; no reply can.
+        # It may quote the caller, and JSON can hold half a surrogate pair, which no reply can.
         self.message = message.encode("utf-8", "backslashreplace").decode("utf-8")
         super().__init__(self.message)
         self.code = code
@@ -55,7 +55,7 @@ class SettingsError(ValueError):
     """The archive's model-config.yaml, weights, labels or layer do not fit; the load stops."""
 
 
-#: Where Python and installed packages lie.
+#: The folders of Python and of installed packages.
 _INSTALLED: Final = tuple(
     Path(sysconfig.get_path(kind)) for kind in ("stdlib", "purelib", "platlib")
 )
@@ -65,34 +65,36 @@ _repr.maxstring = _repr.maxother = _repr.maxlong = 80
 
 
 def short_repr(value: Any) -> str:
-    """A value as a message may show it: a line at most, however large or deep it is."""
+    """A value for a message: one line, however large or deep the value is."""
     return _repr.repr(value)
 
 
 def unknown_name_message(what: str, name: str, known: Iterable[str]) -> str:
-    """The message that there is no such option or key, with the nearest and all that there are."""
+    """The message that a name is unknown, with the nearest name and all accepted ones."""
     names = sorted(known)
     nearest = difflib.get_close_matches(name[:100], names, n=1)
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
     return f"unknown {what} {short_repr(name)}; {hint}accepted: {', '.join(names)}"
 
 
-def in_words(failure: BaseException) -> str:
-    """What an exception out of somebody else's code says, in one line, and where in that code.
+def describe_exception(failure: BaseException) -> str:
+    """One line on an exception raised in user code: its class, its message, and its origin.
 
-    The place is the innermost one below this package's own frames that no package installed.
+    The origin is the innermost frame below this package's own that lies in no installed package.
     """
     try:
         lines = [line.strip() for line in str(failure).splitlines() if line.strip()]
     except Exception:
-        # Somebody else's class may fail at that, too.
+        # A user's exception class may fail here as well.
         lines = []
     text = f"{type(failure).__name__}: {lines[0][:300]}" if lines else type(failure).__name__
-    below: list[traceback.FrameSummary] = []
+    user_frames: list[traceback.FrameSummary] = []
     for frame in traceback.extract_tb(failure.__traceback__):
         file = Path(frame.filename)
         if file.is_relative_to(Path(__file__).parent):
-            below = []
+            user_frames = []
         elif file.is_file() and not any(file.is_relative_to(folder) for folder in _INSTALLED):
-            below.append(frame)
-    return f"{text} ({Path(below[-1].filename).name}, line {below[-1].lineno})" if below else text
+            user_frames.append(frame)
+    if not user_frames:
+        return text
+    return f"{text} ({Path(user_frames[-1].filename).name}, line {user_frames[-1].lineno})"

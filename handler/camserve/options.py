@@ -1,6 +1,6 @@
-"""The options of a request: what a caller may ask for, and what stands where the caller is silent.
+"""The options of a request, and their defaults.
 
-A field's description is what would be accepted; it stands in the error that refuses a value.
+A field's description says what is accepted; the error that rejects a value quotes it.
 """
 
 from __future__ import annotations
@@ -28,58 +28,58 @@ Colormap = Literal[
     "twilight_shifted", "turbo", "deepgreen",
 ]  # fmt: skip
 
-#: The target that stands for the class with the highest score.
+#: The target that means the class with the highest score.
 PREDICTED: Final = "predicted"
-#: A longest side, in pixels, that the pictures of a reply can have.
+#: The largest side, in pixels, that a reply's pictures can have.
 LONGEST_SIDE: Final = 8192
 Size = Literal["model", "original"] | Annotated[int, Field(ge=1, le=LONGEST_SIDE)]
-# More than anyone lists; checking what is listed takes time for each.
-_MOST_LISTED: Final = 256
+# More than anyone needs; validating a list takes time for each element.
+_MAX_LIST_LENGTH: Final = 256
 # Longer than any label.
 _Text = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 _Index = Annotated[int, Field(ge=0)]
 _Layers = Annotated[tuple[_Text, ...], Field(min_length=1)]
 _Outputs = Annotated[tuple[Output, ...], Field(min_length=1)]
-#: What a target is named by: an index, a text, or several of these.
+#: A target as a request gives it: an index, a text, or several of these.
 RawTarget = int | str | tuple[int | str, ...]
 
 
-def _names(literal: Any) -> str:
+def _choices(literal: Any) -> str:
     return ", ".join(get_args(literal))
 
 
-def _number(value: Any) -> Any:
-    """Text that is a whole number is one: forms, headers and gRPC carry nothing but text."""
+def _integer_from_text(value: Any) -> Any:
+    """An integer from text: forms, headers and gRPC carry nothing but text."""
     if isinstance(value, str) and value.strip().lstrip("+-").isdecimal() and len(value) < 20:
         return int(value)
     return not_bool(value)
 
 
-def _target(value: Any) -> Any:
+def _target_from_text(value: Any) -> Any:
     """A number, a text, or a JSON list of these in text."""
-    value = _bounded(_json_list(value))
-    return value if isinstance(value, list | tuple) else _number(value)
+    value = _check_length(_json_list(value))
+    return value if isinstance(value, list | tuple) else _integer_from_text(value)
 
 
-def _listed(value: Any) -> Any:
+def _list_from_text(value: Any) -> Any:
     """A list, or its text form: comma-separated names or a JSON list."""
     value = _json_list(value)
     if isinstance(value, str):
-        value = [name.strip() for name in value.split(",", _MOST_LISTED)]
-    return _bounded(value)
+        value = [name.strip() for name in value.split(",", _MAX_LIST_LENGTH)]
+    return _check_length(value)
 
 
 def _json_list(value: Any) -> Any:
     if isinstance(value, str) and value.lstrip().startswith("["):
-        # What is no JSON is a text that begins with a bracket, as a label may.
+        # Text that is not JSON may be a label that begins with a bracket.
         with suppress(ValueError, RecursionError):
             return json.loads(value)
     return value
 
 
-def _bounded(value: Any) -> Any:
-    if isinstance(value, list | tuple) and len(value) > _MOST_LISTED:
-        raise ValueError(f"a list of more than {_MOST_LISTED}")
+def _check_length(value: Any) -> Any:
+    if isinstance(value, list | tuple) and len(value) > _MAX_LIST_LENGTH:
+        raise ValueError(f"a list of more than {_MAX_LIST_LENGTH}")
     return value
 
 
@@ -87,21 +87,22 @@ def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(dict.fromkeys(values))
 
 
-def _method(value: Any) -> Any:
+def _restore_plus(value: Any) -> Any:
     """A query string or form that was not escaped turns each plus of ``gradcam++`` into a space."""
     return value.replace(" ", "+") if isinstance(value, str) else value
 
 
 class Options(FrozenModel):
-    """The options of one request, whatever transport they came by."""
+    """The options of one request, the same on every transport."""
 
     target: Annotated[
         _Index
         | _Text
         | Annotated[
-            tuple[Annotated[_Index | _Text, BeforeValidator(_number)], ...], Field(min_length=1)
+            tuple[Annotated[_Index | _Text, BeforeValidator(_integer_from_text)], ...],
+            Field(min_length=1),
         ],
-        BeforeValidator(_target),
+        BeforeValidator(_target_from_text),
         Field(
             description=f"a class index, an exact label, '{PREDICTED}', 'top:k', 'A-B' of two "
             "classes, or a list of these"
@@ -111,27 +112,27 @@ class Options(FrozenModel):
         5, ge=1, description="a whole number of predictions, from 1 to the number of classes"
     )
     explain: bool = Field(True, description="true or false")
-    method: Annotated[Method, BeforeValidator(_method)] = Field(
-        "gradcam", description=f"one of: {_names(Method)}"
+    method: Annotated[Method, BeforeValidator(_restore_plus)] = Field(
+        "gradcam", description=f"one of: {_choices(Method)}"
     )
     layer: Annotated[
         Annotated[_Layers, AfterValidator(_distinct)] | None,
-        BeforeValidator(_listed, json_schema_input_type=_Text | _Layers | None),
+        BeforeValidator(_list_from_text, json_schema_input_type=_Text | _Layers | None),
         Field(description="the name of a layer that this archive serves, or a list of them"),
     ] = None
     outputs: Annotated[
         _Outputs,
-        BeforeValidator(_listed, json_schema_input_type=Output | _Outputs),
+        BeforeValidator(_list_from_text, json_schema_input_type=Output | _Outputs),
         AfterValidator(_distinct),
-        Field(description=f"a list of one or more of: {_names(Output)}"),
+        Field(description=f"a list of one or more of: {_choices(Output)}"),
     ] = ("heatmap", "overlay")
-    image_format: ImageFormat = Field("auto", description=f"one of: {_names(ImageFormat)}")
+    image_format: ImageFormat = Field("auto", description=f"one of: {_choices(ImageFormat)}")
     size: Annotated[
         Size,
-        BeforeValidator(_number),
+        BeforeValidator(_integer_from_text),
         Field(description=f"model, original, or a longest side of 1 to {LONGEST_SIDE} pixels"),
     ] = "model"
-    colormap: Colormap = Field("jet", description=f"one of: {_names(Colormap)}")
+    colormap: Colormap = Field("jet", description=f"one of: {_choices(Colormap)}")
     alpha: FloatNotBool = Field(
         0.3,
         ge=0,
@@ -145,25 +146,25 @@ class Options(FrozenModel):
         description="the heat above which a region is boxed, a number from 0 to below 1",
     )
 
-    def override(self, given: Mapping[str, Any]) -> Options:
-        """These options with a request's own values over them.
+    def merged_with(self, values: Mapping[str, Any]) -> Options:
+        """These options, with a request's own values replacing them.
 
         Raises:
             RequestError: ``unknown_option`` or ``invalid_option``, naming the option, the value
                 and what would be accepted.
         """
-        if not given:
+        if not values:
             return self
         fields = type(self).model_fields
-        for name in given:
+        for name in values:
             if name not in fields:
                 raise RequestError("unknown_option", unknown_name_message("option", name, fields))
         try:
-            return type(self).model_validate({**self.model_dump(), **given})
+            return type(self).model_validate({**self.model_dump(), **values})
         except ValidationError as failure:
             name = str(failure.errors()[0]["loc"][0])
             raise RequestError(
                 "invalid_option",
-                f"option {name!r}: {short_repr(given.get(name))} is not accepted; "
+                f"option {name!r}: {short_repr(values.get(name))} is not accepted; "
                 f"accepted: {fields[name].description}",
             ) from None

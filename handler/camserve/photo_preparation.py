@@ -17,7 +17,7 @@ from camserve.images import (
     ImageHeader,
     InputFrame,
     Pixels,
-    decode,
+    decode_photo,
     downscale_factor,
     input_frame,
     output_background,
@@ -146,7 +146,9 @@ def prepare_photo(plan: DecodePlan, preprocess: Preprocess) -> PreparedPhoto:
     Raises:
         RequestError: ``invalid_image``.
     """
-    photo = decode(plan.image, plan.header, downscale_factor(plan.header, preprocess, plan.size))
+    photo = decode_photo(
+        plan.image, plan.header, downscale_factor(plan.header, preprocess, plan.size)
+    )
     network_input, frame = resize_and_crop(photo, preprocess)
     drawn = output_frame(frame, preprocess, plan.size)
     background = output_background(photo, network_input, drawn, plan.size)

@@ -1,6 +1,6 @@
-"""What is told of each request once it is answered: a line of the log, and samples of metrics.
+"""A record of each answered request: a line of the log, and samples for the server's metrics.
 
-Nothing in it was sent by a caller: no image, no option's text, no message that quotes one.
+Nothing in a record was sent by a caller: no image, no option's text, no message that quotes one.
 """
 
 from __future__ import annotations
@@ -15,48 +15,46 @@ from typing import Any, Final, Literal
 import orjson
 
 from camserve.errors import RequestError
-from camserve.explain.targets import TargetKind
+from camserve.explain import TargetKind
 from camserve.options import Method
 from camserve.photo_preparation import PreparedPhoto
-from camserve.protocols.parsing import IncomingRequest
-from camserve.protocols.replies import Reply
-from camserve.protocols.schema import AnswerBody, ModelBody
-from camserve.runtime import failures
+from camserve.protocols import AnswerBody, IncomingRequest, ModelBody, Reply
+from camserve.runtime import traceback_summary
 
-#: How a request can end: every photo answered, some, none through its own fault or the server's.
-Ending = Literal["answered", "partly", "refused", "failed"]
+#: How a request ended: all photos answered, some, none by the caller's fault, none by the server's.
+Outcome = Literal["answered", "partly", "refused", "failed"]
 #: The code of a request without an error.
 NO_ERROR: Final = "none"
 
 
 @dataclass(frozen=True)
 class ExplanationRecord:
-    """One explanation: how it was made, of what kind of target, and whether it shows anything."""
+    """One explanation: its method, the kind of its target, and whether its map has evidence."""
 
     method: Method
-    kind: TargetKind
+    target_kind: TargetKind
     evidence: bool
 
 
 @dataclass(frozen=True)
 class PhotoSize:
-    """A photo's pixels, and the bytes of its file."""
+    """The number of a photo's pixels, and the size of its file in bytes."""
 
     pixels: int
-    bytes: int
+    file_bytes: int
 
 
 @dataclass(frozen=True)
 class RequestRecord:
-    """One request.
+    """One answered request.
 
     Attributes:
-        id: the server's own.
-        transport, protocol: that it came by.
-        status: of its reply.
+        id: assigned by the server.
+        transport, protocol: by which it arrived.
+        status: the reply's HTTP status.
         errors: of the request or of its photos.
-        photos: those that were answered.
-        explanations: of all of them.
+        photos: the answered ones.
+        explanations: of the answered photos.
     """
 
     id: str
@@ -70,16 +68,16 @@ class RequestRecord:
     @classmethod
     def of(
         cls,
-        row: IncomingRequest,
+        request: IncomingRequest,
         reply: Reply,
         protocol: str,
         errors: Sequence[RequestError],
         answered: Sequence[tuple[PreparedPhoto, AnswerBody]],
     ) -> RequestRecord:
-        """The entry of a request that was replied to."""
+        """The record of a request that was replied to."""
         return cls(
-            row.id,
-            "http" if row.over_http else "grpc",
+            request.id,
+            "http" if request.over_http else "grpc",
             protocol,
             reply.status,
             tuple(errors),
@@ -99,7 +97,7 @@ class RequestRecord:
         )
 
     @property
-    def ending(self) -> Ending:
+    def outcome(self) -> Outcome:
         if not self.errors:
             return "answered"
         if self.status < 400:
@@ -108,101 +106,109 @@ class RequestRecord:
 
     @property
     def code(self) -> str:
-        """Of its gravest error."""
+        """The code of the most severe error."""
         return max(self.errors, key=lambda error: error.status).code if self.errors else NO_ERROR
 
     @property
     def level(self) -> int:
-        """Of its line in the log."""
+        """The level of its line in the log."""
         return logging.ERROR if any(error.status >= 500 for error in self.errors) else logging.INFO
 
 
 @dataclass(frozen=True)
 class MetricSample:
-    """One figure for the server's metrics.
+    """One value for the server's metrics.
 
     Attributes:
-        name, unit, labels: as metrics.yaml has them.
-        value: to add to a counter, or observed by a histogram.
-        counts: it is a counter's.
+        name, unit, labels: as metrics.yaml declares them.
+        value: to add to a counter, or to observe in a histogram.
+        is_counter: the metric is a counter; else a histogram.
     """
 
     name: str
     value: float
     unit: str
-    counts: bool
+    is_counter: bool
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
-def line(entry: RequestRecord, model: ModelBody, batch: int, seconds: float) -> str:
-    """The request's line in the log, a JSON object.
+def log_line(record: RequestRecord, model: ModelBody, batch_size: int, seconds: float) -> str:
+    """A request's line in the log, a JSON object.
 
     Args:
-        model: that answered.
-        batch: how many requests shared it.
-        seconds: that the batch took.
+        record: of the request.
+        model: that answered it.
+        batch_size: how many requests shared the batch.
+        seconds: the time that the batch took.
     """
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    told: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "time": now,
-        "level": logging.getLevelName(entry.level),
+        "level": logging.getLevelName(record.level),
         "logger": "request",
-        "request_id": entry.id,
+        "request_id": record.id,
         "model": model["name"],
         "version": model["version"],
-        "transport": entry.transport,
-        "protocol": entry.protocol,
-        "status": entry.status,
-        "outcome": entry.ending,
-        "code": entry.code,
-        "photos": len(entry.photos),
-        "explanations": len(entry.explanations),
-        "batch": batch,
+        "transport": record.transport,
+        "protocol": record.protocol,
+        "status": record.status,
+        "outcome": record.outcome,
+        "code": record.code,
+        "photos": len(record.photos),
+        "explanations": len(record.explanations),
+        "batch": batch_size,
         "ms": round(seconds * 1000, 1),
     }
-    if places := [error.location for error in entry.errors if error.location]:
-        told["failure"] = places[0]
-    return orjson.dumps(told).decode()
+    if locations := [error.location for error in record.errors if error.location]:
+        fields["failure"] = locations[0]
+    return orjson.dumps(fields).decode()
 
 
-def is_torchserve_request_noise(record: logging.LogRecord) -> bool:
-    """Whether a record is none of those that TorchServe's worker writes for each request.
+def drop_torchserve_request_lines(record: logging.LogRecord) -> bool:
+    """A logging filter that drops the lines which TorchServe's worker writes for each request.
 
-    It notes when one arrives, and, with a stack trace, that a body is no JSON.
+    The worker logs that a request arrived, and, with a stack trace, that a body is not JSON.
     """
     return record.funcName not in ("retrieve_msg", "_retrieve_input_data")
 
 
 def hide_exception_message(record: logging.LogRecord) -> bool:
-    """Leave only places and class of a record's exception: what it says may quote a request."""
+    """A logging filter that reduces an exception to its class and its frames' locations.
+
+    An exception's message may quote a request.
+    """
     failure = record.exc_info[1] if record.exc_info else None
     if failure is not None:
-        # What formatters write instead of the traceback, where it is there.
-        record.exc_text = failures.traceback_summary(failure)
+        # A formatter writes exc_text, where it is set, instead of the traceback.
+        record.exc_text = traceback_summary(failure)
     return True
 
 
-def samples(
-    entries: Sequence[RequestRecord], stages: Mapping[str, float]
+def metric_samples(
+    records: Sequence[RequestRecord], stage_seconds: Mapping[str, float]
 ) -> Iterator[MetricSample]:
     """What a batch adds to the metrics.
 
     Args:
-        entries: its requests.
-        stages: the seconds spent in each.
+        records: of the batch's requests.
+        stage_seconds: the time spent in each stage.
     """
-    yield MetricSample("BatchSize", len(entries), "Count", counts=False)
-    for stage, spent in stages.items():
-        yield MetricSample("StageTime", spent, "s", counts=False, labels={"Stage": stage})
-    endings = Counter((entry.ending, entry.code) for entry in entries)
-    for (ending, code), count in endings.items():
-        yield MetricSample("Requests", count, "Count", True, {"Outcome": ending, "Code": code})
-    drawn = [one for entry in entries for one in entry.explanations]
-    for (method, kind), count in Counter((one.method, one.kind) for one in drawn).items():
-        labels = {"Method": method, "TargetKind": kind}
+    yield MetricSample("BatchSize", len(records), "Count", is_counter=False)
+    for stage, seconds in stage_seconds.items():
+        yield MetricSample("StageTime", seconds, "s", is_counter=False, labels={"Stage": stage})
+    outcomes = Counter((record.outcome, record.code) for record in records)
+    for (outcome, code), count in outcomes.items():
+        yield MetricSample("Requests", count, "Count", True, {"Outcome": outcome, "Code": code})
+    explanations = [explanation for record in records for explanation in record.explanations]
+    kinds = Counter((explanation.method, explanation.target_kind) for explanation in explanations)
+    for (method, target_kind), count in kinds.items():
+        labels = {"Method": method, "TargetKind": target_kind}
         yield MetricSample("Explanations", count, "Count", True, labels)
-    for method, count in Counter(one.method for one in drawn if not one.evidence).items():
+    without_evidence = Counter(
+        explanation.method for explanation in explanations if not explanation.evidence
+    )
+    for method, count in without_evidence.items():
         yield MetricSample("MapsWithoutEvidence", count, "Count", True, {"Method": method})
-    for photo in (photo for entry in entries for photo in entry.photos):
-        yield MetricSample("PhotoMegapixels", photo.pixels / 1e6, "Megapixels", counts=False)
-        yield MetricSample("PhotoMegabytes", photo.bytes / 1e6, "Megabytes", counts=False)
+    for photo in (photo for record in records for photo in record.photos):
+        yield MetricSample("PhotoMegapixels", photo.pixels / 1e6, "Megapixels", is_counter=False)
+        yield MetricSample("PhotoMegabytes", photo.file_bytes / 1e6, "Megabytes", is_counter=False)

@@ -1,4 +1,4 @@
-"""Results -> the reply's objects."""
+"""A photo's predictions and rendered explanations -> the JSON objects of its answer."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from typing import Any, cast
 
 import pybase64
 
-from camserve.images.geometry import Box, InputFrame
-from camserve.images.render import EncodedImage, Map, RenderedOutput
+from camserve.images import Box, EncodedImage, InputFrame, Map, RenderedOutput
 from camserve.options import Method, Output
-from camserve.protocols.schema import (
+from camserve.protocols import (
     AnswerBody,
     BoxBody,
     ExplanationBody,
@@ -24,15 +23,15 @@ from camserve.protocols.schema import (
 
 @dataclass(frozen=True)
 class ExplanationFields:
-    """Where the network saw one class.
+    """What an answer says of one explained score.
 
     Attributes:
         prediction: the class.
         against: the other class of "why A rather than B".
-        method, layers: how and where the map was taken.
+        method, layers: by which method, and at which layers, the map was computed.
         evidence: false where the map is zero everywhere.
-        peak: the maximum of the map, before normalisation.
-        rendered: by output.
+        peak: the maximum of the map before normalisation.
+        rendered: each output that was asked for.
     """
 
     prediction: PredictionBody
@@ -50,14 +49,21 @@ def photo_reply(
     predictions: Sequence[PredictionBody],
     explanations: Sequence[ExplanationFields],
 ) -> AnswerBody:
-    """The answer to one photo; ``explanations`` is empty where none was asked for."""
+    """The answer to one photo.
+
+    Args:
+        model: that answered.
+        frame: where the network's input lies in the photo.
+        predictions: the best first.
+        explanations: in the order asked for; empty where none was.
+    """
     return {
         "model": model,
         "image": {
             "width": frame.width,
             "height": frame.height,
             "orientation": frame.orientation,
-            "seen": _edges(frame.seen),
+            "seen": _rounded_box(frame.seen),
         },
         "predictions": list(predictions),
         "explanations": [_explanation(explanation) for explanation in explanations],
@@ -75,28 +81,28 @@ def _explanation(explanation: ExplanationFields) -> ExplanationBody:
     }
     if explanation.against:
         body["against"] = explanation.against
-    for output, drawing in explanation.rendered.items():
-        body[output] = _drawn(drawing)
+    for name, output in explanation.rendered.items():
+        body[name] = _serialize_output(output)
     return cast(ExplanationBody, body)
 
 
-def _drawn(drawing: RenderedOutput) -> PictureBody | MapBody | list[BoxBody]:
-    if isinstance(drawing, EncodedImage):
+def _serialize_output(output: RenderedOutput) -> PictureBody | MapBody | list[BoxBody]:
+    if isinstance(output, EncodedImage):
         return PictureBody(
-            b64=pybase64.b64encode_as_string(drawing.data),
-            media_type=drawing.media_type,
-            width=drawing.width,
-            height=drawing.height,
+            b64=pybase64.b64encode_as_string(output.data),
+            media_type=output.media_type,
+            width=output.width,
+            height=output.height,
         )
-    if isinstance(drawing, tuple):
-        return [BoxBody(box=_edges(region.box), share=region.share) for region in drawing]
-    return _grid(drawing)
+    if isinstance(output, tuple):
+        return [BoxBody(box=_rounded_box(region.box), share=region.share) for region in output]
+    return _serialize_map(output)
 
 
-def _grid(map: Map) -> MapBody:
+def _serialize_map(map: Map) -> MapBody:
     return {"shape": list(map.shape), "values": map.ravel().tolist()}
 
 
-def _edges(box: Box) -> list[float]:
-    # Adding zero takes the sign off a zero.
+def _rounded_box(box: Box) -> list[float]:
+    # Adding zero turns -0.0 into 0.0.
     return [round(edge, 3) + 0.0 for edge in box]

@@ -1,6 +1,6 @@
-"""What the operator sets: the ``handler:`` section of an archive's model-config.yaml.
+"""The operator's settings: the ``handler:`` section of an archive's model-config.yaml.
 
-A field's description is what would be accepted; it stands in the error that refuses a value.
+A field's description says what is accepted; the error that rejects a value quotes it.
 """
 
 from __future__ import annotations
@@ -23,30 +23,29 @@ from camserve.options import Options
 from camserve.validation import FloatNotBool, FrozenModel, IntNotBool, PositiveShare, Share
 
 
-def _switch(value: Any) -> Any:
+def _off_from_yaml(value: Any) -> Any:
     """YAML reads a bare ``off`` as false."""
     return "off" if value is False else value
 
 
-#: In which numbers the trunk is computed; ``auto`` is bfloat16 where that is faster and all of the
-#: trunk bears it.
+#: The number format of the trunk; ``auto`` is bfloat16 where that is faster and accurate enough.
 Precision = Literal["auto", "float32", "bfloat16"]
-#: ``auto`` has OpenVINO compile the trunk, on a processor.
-Compile = Annotated[Literal["auto", "off"], BeforeValidator(_switch)]
-#: ``auto`` has a layer's output tried for being a grid over the photo; ``grid`` says that it is.
+#: ``auto`` compiles the trunk with OpenVINO, on a CPU.
+Compile = Annotated[Literal["auto", "off"], BeforeValidator(_off_from_yaml)]
+#: ``auto`` tests whether a layer's output is a grid over the photo; ``grid`` asserts that it is.
 Layout = Literal["auto", "grid"]
 Sha256 = Annotated[str, StringConstraints(pattern="^([0-9a-f]{64})?$")]
-#: Of a file in the archive's own folder.
+#: The name of a file in the archive's own folder.
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][^/\\]*$")]
 
 
 class Preprocess(FrozenModel):
-    """How a photo becomes the network's input: the weights' own preset.
+    """How a photo becomes the network's input: the preset of the weights.
 
-    It is made a square of side ``crop``: with ``fit`` crop, the shorter side is resized to
-    ``resize`` and the centred square is cut out; with stretch, the whole photo is resized to it;
-    with pad, the longer side is, and bars of the colour ``mean`` fill the rest. Values are scaled
-    to [0, 1] and normalised per channel (R, G, B) with ``mean`` and ``std``.
+    The input is a square of side ``crop``. With ``fit`` crop, the shorter side is resized to
+    ``resize`` and the centred square is cut out; with stretch, the photo is resized to the square;
+    with pad, the longer side is resized to it, and bars of the colour ``mean`` fill the
+    rest. Values are scaled to [0, 1] and normalised per channel (R, G, B) with ``mean`` and ``std``.
     """
 
     fit: Literal["crop", "stretch", "pad"] = Field("crop", description="crop, stretch or pad")
@@ -78,7 +77,7 @@ class Preprocess(FrozenModel):
 
 
 class Limits(FrozenModel):
-    """What a request may ask for at most; checked before the work is done."""
+    """Upper limits of a request; checked before the work is done."""
 
     photo_bytes: IntNotBool = Field(
         20_000_000, ge=1, description="the size of one photo's file in bytes, at least 1"
@@ -154,13 +153,13 @@ class Settings(FrozenModel):
         """The layers that may be asked for, the default one first."""
         return tuple(dict.fromkeys((self.layer, *self.layers)))
 
-    def options(self, given: Mapping[str, Any]) -> Options:
-        """The options of a request that names ``given``; the operator's defaults for the rest.
+    def options(self, values: Mapping[str, Any]) -> Options:
+        """A request's options: its own values, and the operator's defaults for the rest.
 
         Raises:
-            RequestError: as :meth:`Options.override`, and for a layer that is not served.
+            RequestError: as :meth:`Options.merged_with`, and for a layer that is not served.
         """
-        options = self.defaults.override(given)
+        options = self.defaults.merged_with(values)
         for layer in options.layer or ():
             if layer not in self.served:
                 raise RequestError(
@@ -187,11 +186,13 @@ class Settings(FrozenModel):
                     f"model-config.yaml: {unknown_name_message('key', str(key), known)}"
                 )
             # TorchServe would log a wrong value and go on with its own default.
-            least = TORCHSERVE_KEYS.get(key)
-            if least is not None and (type(value) is not int or not least <= value <= _JAVA_INT):
+            minimum = TORCHSERVE_KEYS.get(key)
+            if minimum is not None and (
+                type(value) is not int or not minimum <= value <= _JAVA_INT
+            ):
                 raise SettingsError(
                     f"model-config.yaml: {key}: {short_repr(value)} is not accepted; accepted: a "
-                    f"whole number of at least {least} and at most {_JAVA_INT}"
+                    f"whole number of at least {minimum} and at most {_JAVA_INT}"
                 )
         if config.get("minWorkers", 1) > config.get("maxWorkers", 1):
             raise SettingsError(
@@ -220,7 +221,7 @@ class Settings(FrozenModel):
 #: The largest number that TorchServe's own settings hold.
 _JAVA_INT: Final = 2**31 - 1
 #: The keys that TorchServe 0.12 itself reads from model-config.yaml (its ModelConfig class): the
-#: least whole number that one takes, None where it takes something else.
+#: minimum of a key that takes a whole number, None of one that takes something else.
 TORCHSERVE_KEYS: Final[dict[str, int | None]] = {
     "minWorkers": 1, "maxWorkers": 1, "batchSize": 1, "maxBatchDelay": 0, "responseTimeout": 1,
     "startupTimeout": 1, "maxRetryTimeoutInSec": 0, "clientTimeoutInMills": 0, "jobQueueSize": 1,
@@ -246,9 +247,9 @@ def _explain(model: type[BaseModel], failure: ValidationError) -> str:
         inner = field.annotation
         section = inner if isinstance(inner, type) and issubclass(inner, BaseModel) else None
     if error["type"] == "extra_forbidden" and section is not None:
-        place = ".".join(path[:-1])
-        return f"{place}: {unknown_name_message('key', path[-1], section.model_fields)}"
+        parent = ".".join(path[:-1])
+        return f"{parent}: {unknown_name_message('key', path[-1], section.model_fields)}"
     if field is None or (error["type"] == "value_error" and section is not None):
         return f"{'.'.join(path)}: {error['msg'].removeprefix('Value error, ')}"
-    given = short_repr(error["input"])
-    return f"{'.'.join(path)}: {given} is not accepted; accepted: {field.description}"
+    value = short_repr(error["input"])
+    return f"{'.'.join(path)}: {value} is not accepted; accepted: {field.description}"

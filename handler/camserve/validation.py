@@ -1,4 +1,4 @@
-"""The types that options and settings are made of: validated once, immutable afterwards."""
+"""The types of options and settings: validated once, immutable afterwards."""
 
 from __future__ import annotations
 

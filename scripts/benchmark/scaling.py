@@ -11,7 +11,7 @@ from benchmark import memory, photos, servers
 from benchmark.figures import Result, Target, compared
 from benchmark.rig import Journal, Plan, Rig
 from camserve.runtime.cores import usable_cores
-from sizing import in_words
+from sizing import describe_exception
 
 ONE, SEVERAL = "one worker", "a worker for each core"
 _KEY = "workers"
@@ -60,7 +60,7 @@ def _measure(rig: Rig) -> list[Result]:
             largest[name].append(max(held))
             latency[name].append(rig.window(name, 1).p50)
     told = {
-        name: in_words(side.described["workers"], side.described["threads"])
+        name: describe_exception(side.described["workers"], side.described["threads"])
         for name, side in rig.sides.items()
     }
     return [

@@ -15,7 +15,7 @@ from PIL import Image
 
 from camserve.settings import Limits
 from camserve_client.photos import encoded
-from tests.support.images import decode_photo
+from tests.support.images import decode_full_size
 
 LIMITS = Limits()
 GENERATOR = np.random.default_rng(0)
@@ -30,7 +30,7 @@ ORIENTATION = 0x0112
 
 
 def decoded(data: bytes) -> NDArray[Any]:
-    return decode_photo(data, LIMITS, LIMITS.pixels).upright.astype(int)
+    return decode_full_size(data, LIMITS, LIMITS.pixels).upright.astype(int)
 
 
 def grey(levels: NDArray[Any]) -> NDArray[Any]:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from camserve.images import decode, render
+from camserve import photo_preparation, reply_builder
 from camserve.images.geometry import Pixels
 from camserve.pipeline import Pipeline
 from camserve.protocols import kserve_v1, kserve_v2, plain
@@ -177,9 +177,9 @@ def test_where_all_fail_nothing_runs(
 @pytest.mark.parametrize(
     ("module", "name", "is_green"),
     [
-        (decode, "decode", lambda data, *_: data == GREEN),
-        (decode, "fit", lambda photo, _: mostly_green(photo.upright)),
-        (render, "draw", lambda heat, view, *_: mostly_green(view.pixels)),
+        (photo_preparation, "decode_photo", lambda data, *_: data == GREEN),
+        (photo_preparation, "resize_and_crop", lambda photo, _: mostly_green(photo.upright)),
+        (reply_builder, "render_outputs", lambda heat, view, *_: mostly_green(view.pixels)),
     ],
 )
 def test_an_unexpected_exception_fails_its_own_photo(
@@ -341,7 +341,7 @@ def test_a_reply_of_just_the_limit_goes_out(small: Pipeline) -> None:
 def test_too_many_photos_are_refused_before_any_is_read(
     small: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decode, "decode", None)
+    monkeypatch.setattr(photo_preparation, "decode_photo", None)
     pipeline = limited(small, instances=2)
     first, second = outcomes(pipeline, v1(RED, RED, RED), v2(RED, RED, RED))
     assert codes(first) == codes(second) == ["too_many_instances"]

@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from camserve import reply_builder
 from camserve.errors import SettingsError
-from camserve.images import render
 from camserve.pipeline import Pipeline
 from camserve.protocols.parsing import IncomingRequest
 from tests.support import contract, request_builders
@@ -231,7 +231,7 @@ def test_an_unexpected_exception_fails_its_own_request(
             raise ZeroDivisionError("CUDA, a secret")
         return draw(*args)
 
-    monkeypatch.setattr(render, "render_outputs", fail_for_hot)
+    monkeypatch.setattr(reply_builder, "render_outputs", fail_for_hot)
     asked = ROWS["raw"], form(colormap="hot"), ROWS["json"], ROWS["no photo"]
     first, failed, *rest = answer(colours, *asked)
 

@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from camserve import request_log
+from camserve import reply_builder, request_log
 from camserve.errors import RequestError
-from camserve.images import render
 from camserve.pipeline import Pipeline
 from camserve.protocols.parsing import IncomingRequest
 from camserve.protocols.schema import ModelBody
@@ -32,8 +31,8 @@ def entries(pipeline: Pipeline, *rows: IncomingRequest) -> list[RequestRecord]:
     return batch.records
 
 
-def line(entry: RequestRecord) -> dict[str, Any]:
-    return dict(json.loads(request_log.line(entry, MODEL, 8, 0.123456)))
+def line_of(entry: RequestRecord) -> dict[str, Any]:
+    return dict(json.loads(request_log.log_line(entry, MODEL, 8, 0.123456)))
 
 
 def told(found: Sequence[MetricSample], name: str) -> list[tuple[dict[str, str], float]]:
@@ -54,7 +53,7 @@ def test_each_request_of_a_batch_has_one_entry_in_its_order(colours: Pipeline) -
     found = entries(colours, *rows)
     assert [entry.id for entry in found] == [f"id-{n}" for n in range(len(rows))]
     told = [
-        (one.transport, one.protocol, one.status, one.ending, one.code, len(one.photos))
+        (one.transport, one.protocol, one.status, one.outcome, one.code, len(one.photos))
         for one in found
     ]
     assert told == [
@@ -80,9 +79,9 @@ def test_photos_and_explanations_are_told_by_kind(colours: Pipeline) -> None:
     target = ["predicted", "top:2", "blue", 1, "red-green"]
     (entry,) = entries(colours, jsoned(PHOTO, target=target, method="layercam", outputs="map"))
     (size,) = entry.photos
-    assert (size.pixels, size.bytes) == (SIZE[0] * SIZE[1], len(PHOTO))
+    assert (size.pixels, size.file_bytes) == (SIZE[0] * SIZE[1], len(PHOTO))
     kinds = ["predicted", "predicted", "ranked", "class", "class", "contrast"]
-    assert [one.kind for one in entry.explanations] == kinds
+    assert [one.target_kind for one in entry.explanations] == kinds
     assert {one.method for one in entry.explanations} == {"layercam"}
     # Of blue and of class 1 there is nothing in the photo.
     assert [one.evidence for one in entry.explanations][:2] == [True, True]
@@ -91,11 +90,11 @@ def test_photos_and_explanations_are_told_by_kind(colours: Pipeline) -> None:
 
 def test_a_line_is_one_json_object_with_the_requests_id(colours: Pipeline) -> None:
     (entry,) = entries(colours, replace(raw(PHOTO), id="3a0d"))
-    text = request_log.line(entry, MODEL, 8, 0.123456)
+    text = request_log.log_line(entry, MODEL, 8, 0.123456)
     assert text.startswith('{"time":"')
     assert text.endswith("}")
     assert "\n" not in text
-    found = line(entry)
+    found = line_of(entry)
     assert found.pop("time").endswith("Z")
     assert found == {
         "level": "INFO", "logger": "request", "request_id": "3a0d", "model": "colours",
@@ -120,9 +119,9 @@ def test_nothing_that_a_caller_sent_is_in_the_log_or_the_metrics(
     row: IncomingRequest, colours: Pipeline
 ) -> None:
     (entry,) = entries(colours, row)
-    assert entry.ending == "refused"
-    assert "s3cret" not in json.dumps(line(entry))
-    assert "s3cret" not in str(list(request_log.samples([entry], {})))
+    assert entry.outcome == "refused"
+    assert "s3cret" not in json.dumps(line_of(entry))
+    assert "s3cret" not in str(list(request_log.metric_samples([entry], {})))
 
 
 def test_a_failure_is_an_error_in_the_log_with_its_place(
@@ -131,10 +130,10 @@ def test_a_failure_is_an_error_in_the_log_with_its_place(
     def fails(*args: Any) -> Any:
         raise ZeroDivisionError(f"at {PHOTO!r}")
 
-    monkeypatch.setattr(render, "render_outputs", fails)
+    monkeypatch.setattr(reply_builder, "render_outputs", fails)
     (entry,) = entries(colours, raw(PHOTO))
-    assert (entry.status, entry.ending, entry.level) == (500, "failed", logging.ERROR)
-    found = line(entry)
+    assert (entry.status, entry.outcome, entry.level) == (500, "failed", logging.ERROR)
+    found = line_of(entry)
     assert (found["level"], found["code"]) == ("ERROR", "internal_error")
     assert "test_journal.py" in found["failure"]
     # And nothing that the exception says, which may quote a photo.
@@ -146,7 +145,7 @@ def test_a_batch_is_counted(colours: Pipeline) -> None:
         raw(PHOTO), raw(PHOTO), form(b"junk"), jsoned(PHOTO, alhpa=1), jsoned(PHOTO, alpha=7),
         jsoned(PHOTO, target=["blue", "predicted"], method="hirescam", outputs="map"),
     ]  # fmt: skip
-    found = list(request_log.samples(entries(colours, *rows), {"read": 0.5, "draw": 0.25}))
+    found = list(request_log.metric_samples(entries(colours, *rows), {"read": 0.5, "draw": 0.25}))
     assert told(found, "BatchSize") == [({}, 6)]
     stages = [({"Stage": "read"}, 0.5), ({"Stage": "draw"}, 0.25)]
     assert told(found, "StageTime") == stages
@@ -171,17 +170,17 @@ def test_a_batch_is_counted(colours: Pipeline) -> None:
 def test_the_gravest_of_several_errors_is_told() -> None:
     errors = RequestError("unknown_class", "no"), RequestError("internal_error", "no", "here")
     entry = RequestRecord("7", "http", "kserve v1", 200, errors, (), ())
-    assert (entry.ending, entry.code, entry.level) == ("partly", "internal_error", logging.ERROR)
-    assert line(entry)["failure"] == "here"
+    assert (entry.outcome, entry.code, entry.level) == ("partly", "internal_error", logging.ERROR)
+    assert line_of(entry)["failure"] == "here"
 
 
 def test_torchserves_own_lines_for_each_request_are_left_out() -> None:
     def record(function: str) -> logging.LogRecord:
         return logging.LogRecord("root", 30, "otf.py", 1, "said", (), None, function)
 
-    assert not request_log.is_torchserve_request_noise(record("retrieve_msg"))
-    assert not request_log.is_torchserve_request_noise(record("_retrieve_input_data"))
-    assert request_log.is_torchserve_request_noise(record("load_model"))
+    assert not request_log.drop_torchserve_request_lines(record("retrieve_msg"))
+    assert not request_log.drop_torchserve_request_lines(record("_retrieve_input_data"))
+    assert request_log.drop_torchserve_request_lines(record("load_model"))
 
 
 def test_an_exception_that_is_logged_is_told_by_class_and_place() -> None:

@@ -12,7 +12,7 @@ import psutil
 import pytest
 import yaml
 
-from sizing import in_words
+from sizing import describe_exception
 from tests.support.scripts import COLOURS, IMAGENET, ROOT, free_ports, run, script, two_cores
 from tests.support.server_client import Client
 
@@ -85,7 +85,7 @@ def test_there_is_a_worker_of_one_thread_for_each_core(
     with two_cores() as cores:
         said = script("serve.sh", "start", "--store", store, "--models", COLOURS, **variables)
     try:
-        assert f"\n{COLOURS}: {in_words(cores, 1)}\n" in said
+        assert f"\n{COLOURS}: {describe_exception(cores, 1)}\n" in said
         token = script("serve.sh", "token", "management", **environment).strip()
         (model,) = httpx.get(
             f"http://127.0.0.1:{environment['MANAGEMENT_PORT']}/models/{COLOURS}?customized=true",

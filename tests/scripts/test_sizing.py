@@ -16,7 +16,7 @@ import yaml
 
 import sizing
 from running import ServerError
-from sizing import Sizing, choose, in_words, parse
+from sizing import Sizing, choose, describe_exception, parse
 from tests.support.scripts import ROOT
 
 GB = 10**9
@@ -263,7 +263,7 @@ def test_an_environment_that_asks_for_fewer_threads_stands(
     ],
 )
 def test_workers_and_threads_in_words(workers: int, threads: int | None, words: str) -> None:
-    assert in_words(workers, threads) == words
+    assert describe_exception(workers, threads) == words
 
 
 def test_what_workers_takes() -> None:

@@ -8,9 +8,9 @@ from camserve.options import Options, Output
 from camserve.settings import Limits
 
 
-def decode_photo(data: bytes | bytearray, limits: Limits, pixels: int) -> decode.DecodedPhoto:
+def decode_full_size(data: bytes | bytearray, limits: Limits, pixels: int) -> decode.DecodedPhoto:
     """The photo at its full size, held to the limits and to ``pixels``."""
-    return decode.decode(data, header.read_header(data, limits, pixels))
+    return decode.decode_photo(data, header.read_header(data, limits, pixels))
 
 
 def drawn(

@@ -1,12 +1,12 @@
 """Files -> pixels -> the network's input, and maps -> pictures.
 
-A file's header is held to the limits before it is decoded (:func:`read_header`, :func:`decode`);
+A file's header is held to the limits before it is decoded (:func:`read_header`, :func:`decode_photo`);
 the photo is resized and cropped to the network's input, and what is drawn for a reply is mapped
 back to the photo's own pixels, whatever its EXIF orientation. This wing knows no PyTorch.
 """
 
 from camserve.images.background import output_background, output_frame
-from camserve.images.decode import DecodedPhoto, decode
+from camserve.images.decode import DecodedPhoto, decode_photo
 from camserve.images.geometry import Background, Box, InputFrame, Pixels
 from camserve.images.header import FORMATS, ImageHeader, read_header
 from camserve.images.preprocess import downscale_factor, input_frame, resize_and_crop
@@ -34,7 +34,7 @@ __all__ = [
     "Map",
     "Pixels",
     "RenderedOutput",
-    "decode",
+    "decode_photo",
     "downscale_factor",
     "input_frame",
     "output_background",

@@ -81,7 +81,7 @@ class DecodedPhoto:
         return Image.fromarray(self.upright).resize(size, resample, box=self.extent)
 
 
-def decode(data: bytes | bytearray, header: ImageHeader, reduced: int = 1) -> DecodedPhoto:
+def decode_photo(data: bytes | bytearray, header: ImageHeader, reduced: int = 1) -> DecodedPhoto:
     """Decode a photo and turn it upright.
 
     16 bits are scaled to 8, transparency lies on white (but where OpenCV does not read it: a grey

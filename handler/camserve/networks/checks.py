@@ -13,7 +13,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from camserve.errors import SettingsError, in_words
+from camserve.errors import SettingsError, describe_exception
 from camserve.networks.layers import check_grid, get_layer, halves_changed
 from camserve.settings import Layout
 
@@ -131,8 +131,9 @@ def run(network: nn.Module, photos: Tensor) -> Any:
         # Whatever somebody's forward raises.
         alone = " A network that takes one photo at a time is served with --set batchSize=1"
         raise SettingsError(
-            f"the network fails on a batch of shape {tuple(photos.shape)}: {in_words(failure)}; "
-            "accepted: a network that takes photos (N, 3, height, width) alone and gives scores "
+            f"the network fails on a batch of shape {tuple(photos.shape)}: "
+            f"{describe_exception(failure)}; accepted: a network that takes photos "
+            "(N, 3, height, width) alone and gives scores "
             f"(N, classes).{alone if len(photos) > 1 else ''}"
         ) from None
 

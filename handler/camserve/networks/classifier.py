@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision import models
 
-from camserve.errors import SettingsError, in_words
+from camserve.errors import SettingsError, describe_exception
 from camserve.networks.labels import Labels
 from camserve.settings import Settings
 
@@ -72,7 +72,7 @@ class Network:
             module.load_state_dict(state)
         except Exception as failure:
             # A module may load in its own way, and raise anything.
-            reason = _misfit(module, state) or in_words(failure)
+            reason = _misfit(module, state) or describe_exception(failure)
             raise SettingsError(f"{misfit}: {reason}") from None
         set_eval(module)
         mean = torch.tensor(settings.preprocess.mean, device=device)
@@ -149,7 +149,9 @@ def build(arch: str, kwargs: Mapping[str, Any], classes: int) -> nn.Module:
         raise
     except (Exception, SystemExit) as failure:
         # Whatever somebody's module or constructor raises; a script may end Python.
-        raise SettingsError(f"arch {arch!r} cannot be built: {in_words(failure)}") from None
+        raise SettingsError(
+            f"arch {arch!r} cannot be built: {describe_exception(failure)}"
+        ) from None
     if not isinstance(network, nn.Module):
         raise SettingsError(f"arch {arch!r} gives {type(network).__name__}, not a torch module")
     return network

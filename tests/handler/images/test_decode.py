@@ -31,7 +31,7 @@ from camserve.images.geometry import (
 )
 from camserve.images.preprocess import resize_and_crop
 from camserve.settings import Limits, Preprocess
-from tests.support.images import decode_photo
+from tests.support.images import decode_full_size
 
 LIMITS = Limits()
 ORIENTATION = 0x0112
@@ -78,7 +78,7 @@ def by_pillow(data):
 
 
 def upright(data, limits=LIMITS):
-    return decode_photo(data, limits, limits.pixels).upright
+    return decode_full_size(data, limits, limits.pixels).upright
 
 
 def difference(got, expected):
@@ -173,7 +173,7 @@ def test_every_kind_of_colour_becomes_rgb(data):
 )
 def test_photo_is_upright(format, options, orientation):
     data = save(image(), format, exif=oriented(orientation), **options)
-    photo = decode_photo(data, LIMITS, LIMITS.pixels)
+    photo = decode_full_size(data, LIMITS, LIMITS.pixels)
     assert photo.orientation == orientation
     assert difference(photo.upright, by_pillow(data)) <= 1
     if format != "JPEG":
@@ -182,7 +182,7 @@ def test_photo_is_upright(format, options, orientation):
 
 def test_photo_without_orientation_is_as_stored():
     for format in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"):
-        assert decode_photo(save(image(), format), LIMITS, LIMITS.pixels).orientation == 1
+        assert decode_full_size(save(image(), format), LIMITS, LIMITS.pixels).orientation == 1
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def test_transparency_lies_on_white(data):
 )
 def test_photo_with_transparency_is_upright(format, options, orientation):
     data = save(image("RGBA"), format, exif=oriented(orientation), **options)
-    photo = decode_photo(data, LIMITS, LIMITS.pixels)
+    photo = decode_full_size(data, LIMITS, LIMITS.pixels)
     assert photo.orientation == orientation
     assert difference(photo.upright, by_pillow(data)) <= 1
 
@@ -229,7 +229,7 @@ def test_deep_photo_with_transparency_is_upright(orientation):
     data = with_chunk(
         plain, b"IDAT", b"eXIf", oriented(orientation).tobytes().removeprefix(b"Exif\0\0")
     )
-    photo = decode_photo(data, LIMITS, LIMITS.pixels)
+    photo = decode_full_size(data, LIMITS, LIMITS.pixels)
     assert photo.orientation == orientation
     expected = apply_orientation(by_pillow(save(image("RGBA"), "PNG")), orientation)
     assert difference(photo.upright, expected) <= 1
@@ -428,9 +428,9 @@ def test_photo_above_the_limit_is_refused(limits, picture):
 
 def test_photo_may_have_the_pixels_that_are_left():
     data = save(image(), "PNG")
-    assert decode_photo(data, LIMITS, 48 * 32).upright.shape == RGB.shape
+    assert decode_full_size(data, LIMITS, 48 * 32).upright.shape == RGB.shape
     with pytest.raises(RequestError, match="up to 50000000 in all") as refusal:
-        decode_photo(data, LIMITS, 48 * 32 - 1)
+        decode_full_size(data, LIMITS, 48 * 32 - 1)
     assert refusal.value.code == "image_too_large"
 
 
@@ -497,7 +497,7 @@ def test_odd_exif_turns_a_photo_the_same_with_and_without_transparency(format, e
             return with_chunk(save(picture, "PNG"), b"IDAT", b"eXIf", exif)
         return save(picture, "WEBP", lossless=True, exif=b"Exif\0\0" + exif)
 
-    photos = [decode_photo(data(mode), LIMITS, LIMITS.pixels) for mode in ("RGBA", "RGB")]
+    photos = [decode_full_size(data(mode), LIMITS, LIMITS.pixels) for mode in ("RGBA", "RGB")]
     assert photos[0].orientation == photos[1].orientation
     assert photos[0].upright.shape == photos[1].upright.shape
 
@@ -708,7 +708,7 @@ def test_marker_lies_in_the_input_where_the_frame_says(width, height, marker, fi
 
 
 def test_fit_takes_the_upright_photo_and_keeps_the_files_frame():
-    photo = decode_photo(save(image(), "PNG", exif=oriented(6)), LIMITS, LIMITS.pixels)
+    photo = decode_full_size(save(image(), "PNG", exif=oriented(6)), LIMITS, LIMITS.pixels)
     crop, frame = resize_and_crop(photo, Preprocess())
     expected, upright_frame = resize_and_crop(DecodedPhoto(np.rot90(RGB, -1), 1), Preprocess())
     assert np.array_equal(crop, expected)
@@ -824,7 +824,7 @@ def test_mutated_file_gives_pixels_or_a_request_error(name):
     limits = Limits(pixels=1_000_000)
     for data in mutations(FILES[name], 60):
         try:
-            photo = decode_photo(data, limits, limits.pixels)
+            photo = decode_full_size(data, limits, limits.pixels)
         except RequestError:
             continue
         assert type(photo.orientation) is int

@@ -32,7 +32,7 @@ from camserve.pipeline import Pipeline
 from camserve.protocols.parsing import IncomingRequest
 from camserve.settings import Limits, Preprocess
 from tests.support.color_resnet import COLOURS, photo
-from tests.support.images import decode_photo, drawn
+from tests.support.images import decode_full_size, drawn
 
 ORIENTATION = 0x0112
 UPRIGHT_SIDES = [(1, 1), (1, 5), (5, 1), (2, 3), (4, 3), (7, 5), (33, 48)]
@@ -362,8 +362,8 @@ def test_odd_exif_neither_refuses_a_photo_nor_parts_it_from_its_orientation(
     name: str, format: str
 ) -> None:
     exif, expected = ODD_EXIF[name]
-    plain = decode_photo(encoded(STORED, format), LIMITS, LIMITS.pixels).upright
-    got = decode_photo(encoded(STORED, format, exif), LIMITS, LIMITS.pixels)
+    plain = decode_full_size(encoded(STORED, format), LIMITS, LIMITS.pixels).upright
+    got = decode_full_size(encoded(STORED, format, exif), LIMITS, LIMITS.pixels)
     # A reply's JSON and the tables of turns want nothing but whole numbers.
     assert type(got.orientation) is int
     assert got.orientation in ORIENTATIONS
@@ -377,7 +377,7 @@ def test_exif_before_or_after_a_pngs_pixels_never_parts_it_from_its_orientation(
 ) -> None:
     data = encoded(STORED, "PNG")
     place = data.index(before) - 4
-    got = decode_photo(
+    got = decode_full_size(
         data[:place] + chunk(b"eXIf", directory(SIX)) + data[place:], LIMITS, LIMITS.pixels
     )
     assert np.array_equal(undo_orientation(got.upright, got.orientation), STORED)
@@ -401,8 +401,8 @@ def test_segments_of_a_jpeg_never_part_it_from_its_orientation(segments: list[by
     Image.fromarray(STORED).save(file, "JPEG", quality=95)
     data = file.getvalue()
     marked = b"".join(b"\xff\xe1" + struct.pack(">H", len(one) + 2) + one for one in segments)
-    got = decode_photo(data[:2] + marked + data[2:], LIMITS, LIMITS.pixels)
-    plain = decode_photo(data, LIMITS, LIMITS.pixels).upright
+    got = decode_full_size(data[:2] + marked + data[2:], LIMITS, LIMITS.pixels)
+    plain = decode_full_size(data, LIMITS, LIMITS.pixels).upright
     assert np.array_equal(undo_orientation(got.upright, got.orientation), plain)
 
 
@@ -434,7 +434,7 @@ def test_segments_of_a_jpeg_never_part_it_from_its_orientation(segments: list[by
     ],
 )
 def test_odd_tag_of_a_tiff_never_parts_it_from_its_orientation(tags: list[Tag]) -> None:
-    got = decode_photo(tiff(STORED, *tags), LIMITS, LIMITS.pixels)
+    got = decode_full_size(tiff(STORED, *tags), LIMITS, LIMITS.pixels)
     assert type(got.orientation) is int
     assert np.array_equal(undo_orientation(got.upright, got.orientation), STORED)
 
@@ -456,7 +456,9 @@ def test_tiff_of_any_layout_is_turned_as_its_tag_says(
 ) -> None:
     stored = noise(sides[1], sides[0], 3)
     pixels = stored.astype(depth) * (257 if depth is np.uint16 else 1)
-    got = decode_photo(tiff(pixels, turned(SHORT, orientation), **layout), LIMITS, LIMITS.pixels)
+    got = decode_full_size(
+        tiff(pixels, turned(SHORT, orientation), **layout), LIMITS, LIMITS.pixels
+    )
     assert got.orientation == orientation
     assert difference(got.upright, by_pillow(stored, orientation)) <= 1
 

@@ -17,7 +17,7 @@ from PIL import Image
 from camserve.errors import RequestError
 from camserve.images import gif
 from camserve.settings import Limits
-from tests.support.images import decode_photo
+from tests.support.images import decode_full_size
 
 LIMITS = Limits()
 SCREEN = (6, 9)
@@ -80,7 +80,7 @@ def animation(
 
 
 def shown(data: bytes | bytearray) -> NDArray[Any]:
-    return decode_photo(data, LIMITS, LIMITS.pixels).upright
+    return decode_full_size(data, LIMITS, LIMITS.pixels).upright
 
 
 def by_pillow(data: bytes) -> NDArray[Any]:

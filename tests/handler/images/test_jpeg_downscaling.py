@@ -180,7 +180,7 @@ def made(
     if reduced is None:
         reduced = downscale_factor(header, preprocess, size)
         assert reduced > 1
-    photo = decode.decode(data, header, reduced)
+    photo = decode.decode_photo(data, header, reduced)
     crop, frame = preprocess.resize_and_crop(photo, preprocess)
     shown = background.output_frame(frame, preprocess, size)
     view = background.output_background(photo, crop, shown, size)
@@ -260,7 +260,7 @@ def test_pictures_lie_where_they_lay(orientation: int) -> None:
 def test_a_reduced_photo_remembers_its_size(reduced: int, orientation: int) -> None:
     width, height = 645, 487
     data = file(f"turned, {orientation}")
-    photo = decode.decode(data, header.read_header(data, Limits(), 10**8), reduced)
+    photo = decode.decode_photo(data, header.read_header(data, Limits(), 10**8), reduced)
     turned = orientation >= 5
     assert photo.whole == ((height, width) if turned else (width, height))
     # Of what is left over at the edges, a pixel too.
@@ -273,7 +273,7 @@ def test_a_file_that_is_cut_off_is_refused_at_any_size(end: int) -> None:
     header = read_header(file("by 8"), Limits(), 10**8)
     for reduced in (1, 2, 8):
         with pytest.raises(RequestError) as caught:
-            decode.decode(file("by 8")[:end], header, reduced)
+            decode.decode_photo(file("by 8")[:end], header, reduced)
         assert caught.value.code == "invalid_image"
 
 
