@@ -45,7 +45,8 @@ class Preprocess(FrozenModel):
     The input is a square of side ``crop``. With ``fit`` crop, the shorter side is resized to
     ``resize`` and the centred square is cut out; with stretch, the photo is resized to the square;
     with pad, the longer side is resized to it, and bars of the colour ``mean`` fill the
-    rest. Values are scaled to [0, 1] and normalised per channel (R, G, B) with ``mean`` and ``std``.
+    rest. Values are scaled to [0, 1] and normalised per channel (R, G, B) with ``mean`` and
+    ``std``.
     """
 
     fit: Literal["crop", "stretch", "pad"] = Field("crop", description="crop, stretch or pad")

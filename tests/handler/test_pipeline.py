@@ -224,7 +224,7 @@ def test_an_unexpected_exception_fails_its_own_request(
     alone: dict[str, dict[str, Any]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    draw = render.render_outputs
+    draw = reply_builder.render_outputs
 
     def fail_for_hot(*args: Any) -> Any:
         if args[-1].colormap == "hot":

@@ -1,7 +1,7 @@
 """Files -> pixels -> the network's input, and maps -> pictures.
 
-A file's header is held to the limits before it is decoded (:func:`read_header`, :func:`decode_photo`);
-the photo is resized and cropped to the network's input, and what is drawn for a reply is mapped
+A file's header is held to the limits (:func:`read_header`) before it is decoded
+(:func:`decode_photo`); the photo is resized and cropped to the network's input, and what is drawn for a reply is mapped
 back to the photo's own pixels, whatever its EXIF orientation. This wing knows no PyTorch.
 """
 
