@@ -47,9 +47,13 @@ from camserve_client import (
     AsyncClient,
     AsyncGrpcClient,
     CamserveError,
-    Options,
-    RefusedError,
     Token,
+)
+from camserve_client import (
+    ExplainOptions as Options,
+)
+from camserve_client import (
+    StatusError as RefusedError,
 )
 
 #: Only what is kept is asked for. The size is sent, so that it is known how an overlay lies.

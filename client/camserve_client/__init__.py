@@ -1,6 +1,6 @@
-"""Calls a camserve model server: predictions, each with its Grad-CAM explanation.
+"""A client for a camserve model server: predictions, each with its Grad-CAM explanation.
 
-Four clients with one surface: :class:`Client` and :class:`AsyncClient` over HTTP,
+Four clients with the same methods: :class:`Client` and :class:`AsyncClient` over HTTP,
 :class:`GrpcClient` and :class:`AsyncGrpcClient` over gRPC.
 
     with Client("http://127.0.0.1:8080", "resnet50", token=token) as client:
@@ -8,47 +8,87 @@ Four clients with one surface: :class:`Client` and :class:`AsyncClient` over HTT
     print(reply.predictions[0].label)
     reply.explanations[0].overlay.save("cat-tabby.jpg")
 
-A call takes a photo as bytes, a path, a numpy array or a PIL image, and the server's options by
-their names (:class:`Options`). It ends in a :class:`Reply` or raises a :class:`CamserveError`.
+A photo is bytes, a path, a numpy array or a PIL image. The options are those of the server, by name
+(:class:`ExplainOptions`). A call returns a :class:`Reply` or raises a :class:`CamserveError`.
 """
 
+import warnings
+from typing import TYPE_CHECKING, Any
+
 from camserve_client.errors import (
+    AuthenticationError,
     CamserveError,
-    RefusedError,
-    ReplyError,
-    TimedOutError,
-    TokenRefusedError,
+    InvalidReplyError,
+    RequestRejectedError,
+    RequestTimeoutError,
+    ServerFailedError,
+    StatusError,
     UnavailableError,
 )
-from camserve_client.options import Choices, Options
-from camserve_client.over_grpc import AsyncGrpcClient, GrpcClient
-from camserve_client.over_http import AsyncClient, Client
+from camserve_client.options import ExplainOptions, PredictOptions
 from camserve_client.photos import Photo
 from camserve_client.pictures import Map, Picture
-from camserve_client.replies import Box, Explanation, ImageInfo, Model, Prediction, Reply
+from camserve_client.replies import Explanation, ImageInfo, Model, Prediction, Region, Reply
 from camserve_client.tokens import Token
+from camserve_client.transports.grpc import AsyncGrpcClient, GrpcClient
+from camserve_client.transports.http import AsyncClient, Client
 
 __all__ = [
     "AsyncClient",
     "AsyncGrpcClient",
-    "Box",
+    "AuthenticationError",
     "CamserveError",
-    "Choices",
     "Client",
+    "ExplainOptions",
     "Explanation",
     "GrpcClient",
     "ImageInfo",
+    "InvalidReplyError",
     "Map",
     "Model",
-    "Options",
     "Photo",
     "Picture",
+    "PredictOptions",
     "Prediction",
-    "RefusedError",
+    "Region",
     "Reply",
-    "ReplyError",
-    "TimedOutError",
+    "RequestRejectedError",
+    "RequestTimeoutError",
+    "ServerFailedError",
+    "StatusError",
     "Token",
-    "TokenRefusedError",
     "UnavailableError",
 ]
+
+#: Deprecated names, and the names that replace them.
+_RENAMED = {
+    "Box": "Region",
+    "Choices": "PredictOptions",
+    "Options": "ExplainOptions",
+    "RefusedError": "StatusError",
+    "ReplyError": "InvalidReplyError",
+    "TimedOutError": "RequestTimeoutError",
+    "TokenRefusedError": "AuthenticationError",
+}
+
+if TYPE_CHECKING:
+    # A type checker that knew ``__getattr__`` would accept any name, and know none of the types.
+    Box = Region
+    Choices = PredictOptions
+    Options = ExplainOptions
+    RefusedError = StatusError
+    ReplyError = InvalidReplyError
+    TimedOutError = RequestTimeoutError
+    TokenRefusedError = AuthenticationError
+else:
+
+    def __getattr__(name: str) -> Any:
+        if name not in _RENAMED:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        renamed = _RENAMED[name]
+        warnings.warn(
+            f"camserve_client.{name} is deprecated; use camserve_client.{renamed}",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return globals()[renamed]

@@ -1,4 +1,4 @@
-"""What the four clients share: the call itself, with its token, its repetitions and its reply."""
+"""What the four clients share: the call with its options, its token, its retries and its reply."""
 
 from __future__ import annotations
 
@@ -10,23 +10,51 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, Unpack
 
-from camserve_client.answers import reply
-from camserve_client.errors import CamserveError, TokenRefusedError
-from camserve_client.options import Choices, Options, as_json
-from camserve_client.photos import Photo, encoded
+from camserve_client.errors import AuthenticationError, CamserveError
+from camserve_client.options import ExplainOptions, PredictOptions, to_header_json
+from camserve_client.photos import Photo, encode_photo
 from camserve_client.replies import Reply
-from camserve_client.retry import Effort
-from camserve_client.tokens import Token, Tokens
+from camserve_client.responses import parse_reply
+from camserve_client.retry import RetryPolicy, RetryState
+from camserve_client.tokens import Token, TokenProvider
 
 
 @dataclass(frozen=True)
-class Request:
-    """What a call carries, whatever the transport.
+class ClientConfig:
+    """The arguments that every client has.
+
+    Attributes:
+        model: the model's name.
+        version: its version; None is the server's default version.
+        timeout: the timeout of an attempt, in seconds.
+        retries: how often a call is retried while the server is unavailable.
+
+    Raises:
+        ValueError: an argument is not valid.
+    """
+
+    model: str
+    version: str | None
+    timeout: float
+    retries: int
+
+    def __post_init__(self) -> None:
+        if not self.model:
+            raise ValueError("a model's name must not be empty")
+        if not 0 < self.timeout < math.inf:
+            raise ValueError(f"timeout {self.timeout!r}: accepted is a number of seconds above 0")
+        if self.retries < 0:
+            raise ValueError(f"retries {self.retries!r}: accepted is a whole number from 0")
+
+
+@dataclass(frozen=True)
+class PredictionRequest:
+    """One attempt, independent of the transport.
 
     Attributes:
         photo: the bytes of an image file.
-        options: a JSON object, in ASCII.
-        token: that authorizes it, if any.
+        options: a JSON object in ASCII.
+        token: the token, if there is one.
     """
 
     photo: bytes
@@ -34,59 +62,58 @@ class Request:
     token: str | None
 
 
-class _Settings:
-    """What every client is constructed with, checked."""
+class _CallState:
+    """The configuration, the token and the retry policy of a client."""
 
-    def __init__(
-        self, model: str, version: str | None, token: Token, timeout: float, retries: int
-    ) -> None:
-        if not model:
-            raise ValueError("a model's name must not be empty")
-        if not 0 < timeout < math.inf:
-            raise ValueError(f"timeout {timeout!r}: accepted is a number of seconds above 0")
-        if retries < 0:
-            raise ValueError(f"retries {retries!r}: accepted is a whole number from 0")
-        self._model = model
-        self._version = version
-        self._timeout = timeout
-        self._retries = retries
-        self._tokens = Tokens(token)
+    def __init__(self, config: ClientConfig, token: Token) -> None:
+        self._config = config
+        self._tokens = TokenProvider(token)
+        self._retry_policy = RetryPolicy(config.retries, max_retry_after=config.timeout)
 
-    def _effort(self) -> Effort:
-        return Effort(self._retries, self._timeout, self._tokens.renewable)
+    def _retry_state(self) -> RetryState:
+        return RetryState(self._retry_policy, self._tokens.can_renew)
 
 
-class SyncCalls(_Settings, ABC):
-    """Calls that block. They may be made from several threads at once."""
+class _BaseClient(_CallState, ABC):
+    """Blocking calls. One client may be used by several threads at once."""
 
     _sleep: Callable[[float], None]
 
-    def explain(self, photo: Photo, **options: Unpack[Options]) -> Reply:
-        """Predict and explain a photo.
+    def explain(self, photo: Photo, **options: Unpack[ExplainOptions]) -> Reply:
+        """Predict the classes of a photo, and explain them.
 
         Args:
             photo: encoded bytes, a file's path, RGB pixels of shape (h, w, 3), or a PIL image.
-            options: the server's; see :class:`camserve_client.Options`.
+            options: the server's options; see :class:`camserve_client.ExplainOptions`.
 
         Raises:
-            RefusedError: the server refuses it: a wrong option, no photo, no such model.
+            RequestRejectedError: the request is wrong: an option, the photo, the model's name.
+            ServerFailedError: the server failed on the request.
             UnavailableError: the server cannot be reached, stayed busy or did not answer in time.
-            ReplyError: the server's answer is not as agreed.
+            InvalidReplyError: the server's reply does not match the schema.
             OSError: the photo's file cannot be read.
+            TypeError, ValueError: the photo or an option has a type or form that cannot be sent.
         """
-        data, chosen, effort = encoded(photo), as_json(options), self._effort()
+        data, options_json, retry = (
+            encode_photo(photo),
+            to_header_json(options),
+            self._retry_state(),
+        )
         token = self._tokens.get()
         while True:
             try:
-                return reply(self._send(Request(data, chosen, token)))
-            except CamserveError as failure:
-                wait = effort.after(failure)
-                refused = token if isinstance(failure, TokenRefusedError) else None
-            self._sleep(wait)
-            token = self._tokens.get(refused)
+                return parse_reply(self._send(PredictionRequest(data, options_json, token)))
+            except CamserveError as error:
+                delay = retry.delay_or_raise(error)
+                rejected = token if isinstance(error, AuthenticationError) else None
+            self._sleep(delay)
+            token = self._tokens.get(rejected)
 
-    def predict(self, photo: Photo, **options: Unpack[Choices]) -> Reply:
-        """Predict a photo without an explanation; raises what :meth:`explain` does."""
+    def predict(self, photo: Photo, **options: Unpack[PredictOptions]) -> Reply:
+        """Predict the classes of a photo without explanations.
+
+        The arguments and errors are those of :meth:`explain`, without the option ``explain``.
+        """
         return self.explain(photo, explain=False, **options)
 
     @abstractmethod
@@ -94,11 +121,11 @@ class SyncCalls(_Settings, ABC):
         """Close the connections."""
 
     @abstractmethod
-    def _send(self, request: Request) -> bytes:
-        """Make one attempt; the body of the reply.
+    def _send(self, request: PredictionRequest) -> bytes:
+        """Make one attempt, and return the body of the reply.
 
         Raises:
-            CamserveError: it got none.
+            CamserveError: the attempt failed.
         """
 
     def __enter__(self) -> Self:
@@ -113,27 +140,38 @@ class SyncCalls(_Settings, ABC):
         self.close()
 
 
-class AsyncCalls(_Settings, ABC):
-    """Calls to await. Any number may run at once; the caller bounds how many."""
+class _BaseAsyncClient(_CallState, ABC):
+    """Calls to await. The number of concurrent calls is up to the caller."""
 
     _sleep: Callable[[float], Awaitable[None]]
 
-    async def explain(self, photo: Photo, **options: Unpack[Options]) -> Reply:
-        """Predict and explain a photo; as :meth:`SyncCalls.explain`."""
-        data = await asyncio.to_thread(encoded, photo)
-        chosen, effort = as_json(options), self._effort()
+    async def explain(self, photo: Photo, **options: Unpack[ExplainOptions]) -> Reply:
+        """Predict the classes of a photo, and explain them.
+
+        Args:
+            photo: encoded bytes, a file's path, RGB pixels of shape (h, w, 3), or a PIL image.
+            options: the server's options; see :class:`camserve_client.ExplainOptions`.
+
+        Raises:
+            CamserveError, OSError, TypeError, ValueError: as for :meth:`Client.explain`.
+        """
+        data = await asyncio.to_thread(encode_photo, photo)
+        options_json, retry = to_header_json(options), self._retry_state()
         token = await self._token()
         while True:
             try:
-                return reply(await self._send(Request(data, chosen, token)))
-            except CamserveError as failure:
-                wait = effort.after(failure)
-                refused = token if isinstance(failure, TokenRefusedError) else None
-            await self._sleep(wait)
-            token = await self._token(refused)
+                return parse_reply(await self._send(PredictionRequest(data, options_json, token)))
+            except CamserveError as error:
+                delay = retry.delay_or_raise(error)
+                rejected = token if isinstance(error, AuthenticationError) else None
+            await self._sleep(delay)
+            token = await self._token(rejected)
 
-    async def predict(self, photo: Photo, **options: Unpack[Choices]) -> Reply:
-        """Predict a photo without an explanation; raises what :meth:`explain` does."""
+    async def predict(self, photo: Photo, **options: Unpack[PredictOptions]) -> Reply:
+        """Predict the classes of a photo without explanations.
+
+        The arguments and errors are those of :meth:`explain`, without the option ``explain``.
+        """
         return await self.explain(photo, explain=False, **options)
 
     @abstractmethod
@@ -141,16 +179,16 @@ class AsyncCalls(_Settings, ABC):
         """Close the connections."""
 
     @abstractmethod
-    async def _send(self, request: Request) -> bytes:
-        """Make one attempt; the body of the reply.
+    async def _send(self, request: PredictionRequest) -> bytes:
+        """Make one attempt, and return the body of the reply.
 
         Raises:
-            CamserveError: it got none.
+            CamserveError: the attempt failed.
         """
 
-    async def _token(self, refused: str | None = None) -> str | None:
-        # A caller's own function may well ask a server for the token.
-        return await asyncio.to_thread(self._tokens.get, refused)
+    async def _token(self, rejected: str | None = None) -> str | None:
+        # In a thread: the caller's callable may block while it requests a token.
+        return await asyncio.to_thread(self._tokens.get, rejected)
 
     async def __aenter__(self) -> Self:
         return self

@@ -1,14 +1,29 @@
-"""What a call can end in, other than a reply."""
+"""The errors of a call.
+
+Every error that this package defines is in this tree:
+
+    CamserveError
+    ├── StatusError
+    │   ├── RequestRejectedError
+    │   │   └── AuthenticationError
+    │   └── ServerFailedError
+    ├── UnavailableError
+    │   └── RequestTimeoutError
+    └── InvalidReplyError
+
+Wrong arguments raise ``ValueError`` or ``TypeError``, and a photo that cannot be read ``OSError``.
+``docs/errors.md`` describes when each error is raised, and the server's codes.
+"""
 
 from __future__ import annotations
 
 
 class CamserveError(Exception):
-    """A call that got no reply; all that this package raises of its own is one of these.
+    """The base class of all errors that a call raises when it gets no valid reply.
 
     Attributes:
-        code: what happened, in a word for programs.
-        message: what happened, in words for people.
+        code: a short identifier for programs, such as ``unavailable``.
+        message: a description for people.
     """
 
     code: str
@@ -18,21 +33,29 @@ class CamserveError(Exception):
         self.message = message
 
 
-class RefusedError(CamserveError):
-    """The server refused the request, or failed at it; the same request would fail again.
+class StatusError(CamserveError):
+    """The server answered with an error status, which is not worth a retry.
 
     Attributes:
-        code: the handler's word for it (``unknown_class``, ``unsupported_format``, ..), the name of
-            TorchServe's exception where the request never reached the handler
-            (``ModelNotFoundException``), or where something else answered the status itself:
-            ``http_502``, ``grpc_unimplemented``.
-        status: the HTTP status. Over gRPC, which has none, that of the same failure over HTTP.
-        message: the server's words.
+        code: the handler's error code (``unknown_class``, ``unsupported_format``, ...); the name
+            of TorchServe's exception where the request did not reach the handler
+            (``ModelNotFoundException``); ``http_502`` or ``grpc_unimplemented`` where the answer
+            names neither, as a proxy's does.
+        status: the HTTP status. gRPC has none: it is the status of the same failure over HTTP.
+        message: the server's message.
+
+    Example:
+        >>> with Client("http://127.0.0.1:8080", "resnet50") as client:
+        ...     try:
+        ...         client.explain("cat.jpg", target="pink")
+        ...     except StatusError as error:
+        ...         print(error.status, error.code)
+        400 unknown_class
     """
 
     def __init__(self, code: str, status: int, message: str) -> None:
         super().__init__(message)
-        # What pickle makes it from again, on its way out of a worker process.
+        # pickle calls the constructor with these when the error leaves a worker process.
         self.args = (code, status, message)
         self.code = code
         self.status = status
@@ -41,15 +64,29 @@ class RefusedError(CamserveError):
         return f"{self.message} ({self.code}, {self.status})"
 
 
-class TokenRefusedError(RefusedError):
-    """The token is wrong or expired, or there is none; a callable was asked for another."""
+class RequestRejectedError(StatusError):
+    """The server rejected the request (4xx): change the request, then send it again.
+
+    Other statuses under 500 are included, for example a redirect: there, change the address.
+    """
+
+
+class AuthenticationError(RequestRejectedError):
+    """The token is missing, wrong or expired.
+
+    If ``token`` is a callable, it was called for a new token first, which was rejected too.
+    """
+
+
+class ServerFailedError(StatusError):
+    """The server failed on the request (5xx): the cause is on the server's side."""
 
 
 class UnavailableError(CamserveError):
-    """The server cannot be reached, is too busy, or lost its worker, and stayed so.
+    """The server cannot be reached, is overloaded, or lost its worker; retries did not help.
 
     Attributes:
-        retry_after: the seconds after which the server wanted to be asked again, where it said so.
+        retry_after: the number of seconds after which the server asks for a retry, if it gave one.
     """
 
     code = "unavailable"
@@ -59,13 +96,16 @@ class UnavailableError(CamserveError):
         self.retry_after = retry_after
 
 
-class TimedOutError(UnavailableError):
-    """No answer within the timeout. It is not repeated: the server may be at work on it still."""
+class RequestTimeoutError(UnavailableError):
+    """The server did not answer within the timeout.
+
+    The call is not retried, because the server may still be working on the request.
+    """
 
     code = "timed_out"
 
 
-class ReplyError(CamserveError):
-    """The server's answer is not as agreed; the message names the place in it."""
+class InvalidReplyError(CamserveError):
+    """The server's reply does not match the schema; the message names the place in the reply."""
 
     code = "bad_reply"

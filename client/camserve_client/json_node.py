@@ -1,4 +1,4 @@
-"""Reading JSON that must have a certain form."""
+"""Typed access to parsed JSON, with errors that name the place."""
 
 from __future__ import annotations
 
@@ -6,72 +6,76 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from camserve_client.errors import ReplyError
+from camserve_client.errors import InvalidReplyError
 
 
 @dataclass(frozen=True)
-class Node:
-    """A JSON value and where it stands; each method raises ReplyError where it is another thing.
+class JsonNode:
+    """A JSON value and its path. A method raises InvalidReplyError if the value has another type.
 
     Attributes:
-        value: as :func:`json.loads` gives it.
-        where: the path to it, as ``reply.explanations[0].peak``.
+        value: as :func:`json.loads` returns it.
+        path: where the value is, such as ``reply.explanations[0].peak``.
     """
 
     value: Any
-    where: str
+    path: str
 
-    def get(self, key: str) -> Node:
-        """A value of an object."""
+    def required(self, key: str) -> JsonNode:
+        """The value of an object's key, which must be there."""
         if key not in self.object():
-            raise ReplyError(f"{self.where} has no {key!r}")
-        return Node(self.value[key], f"{self.where}.{key}")
+            raise InvalidReplyError(f"{self.path} has no {key!r}")
+        return JsonNode(self.value[key], f"{self.path}.{key}")
 
-    def find(self, key: str) -> Node | None:
-        """A value of an object, if it is there."""
-        return self.get(key) if key in self.object() else None
+    def optional(self, key: str) -> JsonNode | None:
+        """The value of an object's key, or None if the object has no such key."""
+        return self.required(key) if key in self.object() else None
 
     def object(self) -> dict[str, Any]:
-        return dict(self._of(dict, "an object"))
+        """The value as a dict."""
+        return dict(self._of_type(dict, "an object"))
 
-    def items(self) -> tuple[Node, ...]:
-        """The values of a list."""
+    def items(self) -> tuple[JsonNode, ...]:
+        """The items of a list."""
         return tuple(
-            Node(value, f"{self.where}[{n}]") for n, value in enumerate(self._of(list, "a list"))
+            JsonNode(value, f"{self.path}[{index}]")
+            for index, value in enumerate(self._of_type(list, "a list"))
         )
 
-    def exactly(self, length: int) -> tuple[Node, ...]:
-        """The values of a list of one length."""
+    def list_of_length(self, length: int) -> tuple[JsonNode, ...]:
+        """The items of a list that must have this length."""
         items = self.items()
         if len(items) != length:
-            raise ReplyError(f"{self.where} must be of {length} values, and is of {len(items)}")
+            raise InvalidReplyError(f"{self.path} must have {length} values, and has {len(items)}")
         return items
 
-    def text(self) -> str:
-        return str(self._of(str, "text"))
+    def string(self) -> str:
+        """The value as a string."""
+        return str(self._of_type(str, "text"))
 
-    def flag(self) -> bool:
-        return bool(self._of(bool, "true or false"))
+    def boolean(self) -> bool:
+        """The value as a bool."""
+        return bool(self._of_type(bool, "true or false"))
 
-    def whole(self, least: int = 0) -> int:
-        """A whole number that is not under ``least``."""
+    def integer(self, minimum: int = 0) -> int:
+        """The value as an integer of at least ``minimum``."""
         # In Python, a bool is an int.
-        if isinstance(self.value, bool) or not isinstance(self.value, int) or self.value < least:
-            raise self._wrong(f"a whole number from {least}")
+        if isinstance(self.value, bool) or not isinstance(self.value, int) or self.value < minimum:
+            raise self._type_error(f"a whole number from {minimum}")
         return self.value
 
     def number(self) -> float:
-        """A finite number."""
+        """The value as a finite float."""
         if isinstance(self.value, bool) or not isinstance(self.value, int | float):
-            raise self._wrong("a number")
+            raise self._type_error("a number")
         if not math.isfinite(self.value):
-            raise self._wrong("a finite number")
+            raise self._type_error("a finite number")
         return float(self.value)
 
-    def _of(self, kind: type, name: str) -> Any:
-        if not isinstance(self.value, kind):
-            raise self._wrong(name)
+    def _of_type(self, type_: type, name: str) -> Any:
+        if not isinstance(self.value, type_):
+            raise self._type_error(name)
         return self.value
 
-    def _wrong(self, wanted: str) -> ReplyError:
-        return ReplyError(f"{self.where} must be {wanted}, and is {str(self.value)[:80]!r}")
+    def _type_error(self, expected: str) -> InvalidReplyError:
+        return InvalidReplyError(f"{self.path} must be {expected}, and is {str(self.value)[:80]!r}")

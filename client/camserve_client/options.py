@@ -1,6 +1,7 @@
-"""The options of a call, by the names that the server knows them by.
+"""The options of a call, named as on the server.
 
-The server checks them and names what it accepts. ``None``, and what is left out, is left to it.
+The server validates them, and its errors name the accepted values. For an option that is ``None``
+or left out, the server uses its default.
 """
 
 from __future__ import annotations
@@ -10,22 +11,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 
-class Choices(TypedDict, total=False):
-    """What may be chosen beside the photo.
+class PredictOptions(TypedDict, total=False):
+    """The options of ``predict``.
 
     Keys:
-        target: what to explain: a class's index or label, ``predicted``, ``top:k``, ``A-B`` (why A
-            rather than B), or several.
-        top_k: how many predictions.
-        method: how the map is made, ``gradcam`` or another.
-        layer: a layer that the model serves, or several, whose maps are averaged.
-        outputs: of ``heatmap``, ``overlay``, ``mask``, ``map``, ``boxes``.
+        target: the class to explain: an index, a label, ``predicted``, ``top:k``, ``A-B`` (why A
+            rather than B), or a list of these.
+        top_k: the number of predictions to return.
+        method: the CAM method, such as ``gradcam``.
+        layer: a layer that the model serves, or a list of layers whose maps are averaged.
+        outputs: one or more of ``heatmap``, ``overlay``, ``mask``, ``map``, ``boxes``.
         image_format: ``png``, ``jpeg``, ``webp``, or ``auto``: ``jpeg`` for overlays, else ``png``.
         size: what the pictures show: ``model``, the network's input; ``original``, the photo; a
-            number, the photo with that longest side.
-        colormap: OpenCV's name of it, in lower case.
-        alpha: the heatmap's weight in the overlay, in [0, 1].
-        threshold: the heat above which a region gets a box, in [0, 1].
+            number, the photo with that longest side, in pixels.
+        colormap: the name of an OpenCV colormap in lower case, such as ``jet``.
+        alpha: the weight of the heatmap in the overlay, in [0, 1].
+        threshold: the map value above which a region gets a box, in [0, 1].
     """
 
     target: int | str | Sequence[int | str] | None
@@ -40,28 +41,33 @@ class Choices(TypedDict, total=False):
     threshold: float | None
 
 
-class Options(Choices, total=False):
-    """The options of a call that may explain.
+class ExplainOptions(PredictOptions, total=False):
+    """The options of ``explain``: those of :class:`PredictOptions`, and ``explain``.
 
     Keys:
-        explain: false for predictions alone.
+        explain: false for predictions without explanations.
+
+    Example:
+        >>> options: ExplainOptions = {"target": ["tabby", 282], "outputs": "overlay"}
+        >>> with Client("http://127.0.0.1:8080", "resnet50") as client:
+        ...     reply = client.explain("cat.jpg", **options)
     """
 
     explain: bool | None
 
 
-def as_json(options: Mapping[str, Any]) -> str:
-    """The options as a JSON object in ASCII, which a header can carry.
+def to_header_json(options: Mapping[str, Any]) -> str:
+    """The options as a JSON object in ASCII, which an HTTP header can carry.
 
     Raises:
-        TypeError: a value that JSON has no form for.
+        TypeError: an option's value has no JSON form.
     """
     given = {name: value for name, value in options.items() if value is not None}
-    return json.dumps(given, default=_plain)
+    return json.dumps(given, default=_from_numpy)
 
 
-def _plain(value: Any) -> Any:
-    """A numpy scalar or array as Python's own; a class index often comes from ``argmax``."""
+def _from_numpy(value: Any) -> Any:
+    """A numpy scalar or array as plain Python; a class index is often the result of ``argmax``."""
     if hasattr(value, "tolist"):
         return value.tolist()
     raise TypeError(f"an option cannot be {type(value).__name__}")

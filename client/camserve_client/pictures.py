@@ -1,4 +1,4 @@
-"""The pictures and maps of a reply."""
+"""The pictures and maps in a reply."""
 
 from __future__ import annotations
 
@@ -13,21 +13,27 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from camserve_client.errors import ReplyError
-from camserve_client.parsing import Node
+from camserve_client.errors import InvalidReplyError
+from camserve_client.json_node import JsonNode
 
-_ORIENTATION = 0x0112
+_ORIENTATION_TAG = 0x0112
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An encoded picture.
+    """An encoded picture: a heatmap, an overlay or a mask.
 
     Attributes:
         data: the bytes of an image file.
         media_type: ``image/png``, ``image/jpeg`` or ``image/webp``.
         width, height: in pixels.
-        grey: whether it is one, as a mask is, whatever its format makes of that.
+        grey: whether it has one channel, as a mask does, even if the file format stores three.
+
+    Example:
+        >>> overlay = reply.explanations[0].overlay
+        >>> overlay.numpy().shape
+        (224, 224, 3)
+        >>> overlay.save("cat-tabby.jpg")
     """
 
     data: bytes = field(repr=False)
@@ -37,89 +43,107 @@ class Picture:
     grey: bool = False
 
     @classmethod
-    def from_json(cls, node: Node, grey: bool = False) -> Picture:
-        """Raises ReplyError where it is not as agreed."""
-        encoded = node.get("b64")
+    def from_json(cls, node: JsonNode, grey: bool = False) -> Picture:
+        """Read a picture's JSON.
+
+        Raises:
+            InvalidReplyError: the JSON does not match the schema.
+        """
+        encoded = node.required("b64")
         try:
-            data = base64.b64decode(encoded.text(), validate=True)
-        except (binascii.Error, ValueError) as failure:
-            raise ReplyError(f"{encoded.where} is broken base64: {failure}") from None
+            data = base64.b64decode(encoded.string(), validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise InvalidReplyError(f"{encoded.path} is broken base64: {error}") from None
         return cls(
             data,
-            node.get("media_type").text(),
-            node.get("width").whole(1),
-            node.get("height").whole(1),
+            node.required("media_type").string(),
+            node.required("width").integer(1),
+            node.required("height").integer(1),
             grey,
         )
 
     def pil(self) -> Image.Image:
-        """Decoded: mode ``L`` where it is grey, else ``RGB``.
+        """Decode to a PIL image of mode ``L`` if the picture is grey, else ``RGB``.
 
         Raises:
-            ReplyError: the data are no image.
+            InvalidReplyError: the data is not a valid image.
         """
         try:
             with Image.open(BytesIO(self.data)) as image:
                 return image.convert("L" if self.grey else "RGB")
-        except OSError as failure:
-            raise ReplyError(f"the picture cannot be decoded: {failure}") from failure
+        except OSError as error:
+            raise InvalidReplyError(f"the picture cannot be decoded: {error}") from error
 
     def numpy(self) -> NDArray[np.uint8]:
-        """Decoded: uint8, (h, w) where it is grey, else RGB (h, w, 3). Raises as :meth:`pil`."""
+        """Decode to uint8 pixels of shape (h, w) if the picture is grey, else RGB of (h, w, 3).
+
+        Raises:
+            InvalidReplyError: the data is not a valid image.
+        """
         return np.array(self.pil())
 
     def save(self, path: str | PathLike[str], orientation: int = 1) -> None:
-        """Write the picture to a file, in the format it came in whatever the file's suffix.
+        """Write the picture to a file, in the format of :attr:`media_type`, whatever the suffix.
 
         Args:
-            path: of the file; its folder must be there.
-            orientation: the EXIF orientation (1 to 8) to give it. Of any size but ``model``, a
-                picture lies as the pixels of the photo's file do; with that photo's
-                ``reply.image.orientation``, viewers turn it as they turn the photo.
+            path: the file's path; its folder must exist.
+            orientation: the EXIF orientation (1 to 8) to write. Pictures of any ``size`` but
+                ``model`` have the orientation of the pixels in the photo's file; with
+                ``reply.image.orientation`` here, viewers rotate them as they rotate the photo.
 
         Raises:
             OSError: the file cannot be written.
-            ReplyError: the data are no image.
+            InvalidReplyError: the data is not a valid image.
         """
-        Path(path).write_bytes(self.data if orientation == 1 else self._turned(orientation))
+        Path(path).write_bytes(
+            self.data if orientation == 1 else self._with_orientation(orientation)
+        )
 
-    def _turned(self, orientation: int) -> bytes:
+    def _with_orientation(self, orientation: int) -> bytes:
         exif = Image.Exif()
-        exif[_ORIENTATION] = orientation
+        exif[_ORIENTATION_TAG] = orientation
         if self.media_type == "image/jpeg":
-            # A segment after the marker that starts the file (Exif 2.32, 4.5.4).
+            # An APP1 segment after the SOI marker (Exif 2.32, 4.5.4): nothing is encoded again.
             segment = exif.tobytes()
             length = (len(segment) + 2).to_bytes(2, "big")
             return self.data[:2] + b"\xff\xe1" + length + segment + self.data[2:]
         file = BytesIO()
         try:
             with Image.open(BytesIO(self.data)) as image:
-                # Written anew, a PNG loses nothing and a WebP little.
+                # Encoded again: lossless for PNG, a small loss for WebP.
                 image.save(file, image.format, exif=exif, quality=95)
-        except OSError as failure:
-            raise ReplyError(f"the picture cannot be decoded: {failure}") from failure
+        except OSError as error:
+            raise InvalidReplyError(f"the picture cannot be decoded: {error}") from error
         return file.getvalue()
 
 
 @dataclass(frozen=True)
 class Map:
-    """A map as numbers in [0, 1].
+    """A map as numbers in [0, 1], on the grid of the target layer; of several layers, the finest.
 
     Attributes:
         shape: (h, w).
-        values: h * w of them, row by row.
+        values: the h * w values, row by row.
+
+    Example:
+        >>> reply.explanations[0].map.numpy().shape
+        (7, 7)
     """
 
     shape: tuple[int, int]
     values: tuple[float, ...] = field(repr=False)
 
     @classmethod
-    def from_json(cls, node: Node) -> Map:
-        """Raises ReplyError where it is not as agreed."""
-        height, width = (side.whole(1) for side in node.get("shape").exactly(2))
-        values = node.get("values").exactly(height * width)
+    def from_json(cls, node: JsonNode) -> Map:
+        """Read a map's JSON.
+
+        Raises:
+            InvalidReplyError: the JSON does not match the schema.
+        """
+        height, width = (side.integer(1) for side in node.required("shape").list_of_length(2))
+        values = node.required("values").list_of_length(height * width)
         return cls((height, width), tuple(value.number() for value in values))
 
     def numpy(self) -> NDArray[np.float32]:
-        """float32 of shape (h, w)."""
+        """The values as float32 of shape (h, w)."""
         return np.array(self.values, np.float32).reshape(self.shape)

@@ -1,6 +1,7 @@
-"""A reply as values: what the server predicted, and where it saw it.
+"""A reply: the predicted classes and their explanations.
 
-The words are those of the server's README. Keys that a later server adds are in ``Reply.raw``.
+Attributes are named as the keys of the server's JSON (``docs/reply.schema.json``). Keys that a
+later server adds are in ``Reply.raw``.
 """
 
 from __future__ import annotations
@@ -8,13 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from camserve_client.parsing import Node
+from camserve_client.json_node import JsonNode
 from camserve_client.pictures import Map, Picture
 
 
 @dataclass(frozen=True)
 class Model:
-    """The model that answered."""
+    """The model that answered: its name and version."""
 
     name: str
     version: str
@@ -25,9 +26,9 @@ class ImageInfo:
     """The photo as the server read it.
 
     Attributes:
-        width, height: in pixels, as the file stores it.
-        orientation: its EXIF orientation, 1 to 8: how viewers turn it; 1 is upright already.
-        seen: the part that the network saw, as x0, y0, x1, y1 in the file's pixels, x1 and y1
+        width, height: in pixels, as the file stores them.
+        orientation: the EXIF orientation, 1 to 8, by which viewers rotate it; 1 is upright.
+        seen: the part that is the network's input: x0, y0, x1, y1 in the file's pixels, x1 and y1
             exclusive.
     """
 
@@ -39,11 +40,11 @@ class ImageInfo:
 
 @dataclass(frozen=True)
 class Prediction:
-    """A class and how the network sees it.
+    """A class and its score.
 
     Attributes:
-        class_id: its index.
-        label: its name.
+        class_id: the class's index.
+        label: the class's name.
         probability: softmax over all classes, in [0, 1].
         score: the logit.
     """
@@ -55,12 +56,12 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Box:
-    """A hot region.
+class Region:
+    """A region of the photo where the map is above the threshold.
 
     Attributes:
         box: x0, y0, x1, y1 in the pixels of the photo's file.
-        share: of all heat, in [0, 1].
+        share: the region's share of the sum of the map, in [0, 1].
     """
 
     box: tuple[float, float, float, float]
@@ -69,17 +70,16 @@ class Box:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Where the network saw one class.
+    """The explanation of one class: which parts of the photo its score depends on.
 
     Attributes:
         class_id, label, probability, score: as in :class:`Prediction`.
-        method: how the map was made.
-        layer: whose activations carry it; several where several were asked for.
-        evidence: false where the map is zero everywhere.
-        peak: the map's maximum before it was normalised; of several layers, one for all or for
-            each.
-        against: the class that this one was told from, for a target ``A-B``.
-        heatmap, overlay, mask, map, boxes: the outputs that were asked for.
+        method: the CAM method.
+        layer: the target layer; a tuple if the call asked for several.
+        evidence: false if the map is zero everywhere.
+        peak: the map's maximum before it was normalised; for several layers, that of their mean.
+        against: class B of a target ``A-B``, which explains why A rather than B.
+        heatmap, overlay, mask, map, boxes: the outputs that the call asked for; else None.
     """
 
     class_id: int
@@ -95,19 +95,26 @@ class Explanation:
     overlay: Picture | None = None
     mask: Picture | None = None
     map: Map | None = None
-    boxes: tuple[Box, ...] | None = None
+    boxes: tuple[Region, ...] | None = None
 
 
 @dataclass(frozen=True)
 class Reply:
-    """The answer to one photo.
+    """The reply to one photo.
 
     Attributes:
-        model: that gave it.
-        image: the photo as it was read.
-        predictions: the best first.
-        explanations: in the order of the targets; none where none was asked for.
-        raw: the JSON that all this was read from.
+        model: the model that answered.
+        image: the photo as the server read it.
+        predictions: the classes with the highest scores, the highest first.
+        explanations: one for each target, in their order; empty if the call asked for none.
+        raw: the JSON object that the reply was read from.
+
+    Example:
+        >>> reply.predictions[0].label
+        'tabby'
+        >>> for explanation in reply.explanations:
+        ...     print(explanation.label, explanation.evidence, explanation.boxes[0].box)
+        tabby True (10.0, 20.5, 30.0, 40.0)
     """
 
     model: Model
@@ -121,72 +128,72 @@ class Reply:
         """Read a reply's JSON.
 
         Raises:
-            ReplyError: it is not as agreed; the message names the place.
+            InvalidReplyError: the JSON does not match the schema; the message names the place.
         """
-        node = Node(value, "reply")
-        model = node.get("model")
+        node = JsonNode(value, "reply")
+        model = node.required("model")
         return cls(
-            Model(model.get("name").text(), model.get("version").text()),
-            _image(node.get("image")),
-            tuple(_prediction(item) for item in node.get("predictions").items()),
-            tuple(_explanation(item) for item in node.get("explanations").items()),
+            Model(model.required("name").string(), model.required("version").string()),
+            _image(node.required("image")),
+            tuple(_prediction(item) for item in node.required("predictions").items()),
+            tuple(_explanation(item) for item in node.required("explanations").items()),
             node.object(),
         )
 
 
-def _image(node: Node) -> ImageInfo:
-    orientation = node.find("orientation")
+def _image(node: JsonNode) -> ImageInfo:
+    orientation = node.optional("orientation")
     return ImageInfo(
-        node.get("width").whole(1),
-        node.get("height").whole(1),
-        orientation.whole(1) if orientation else 1,
-        _corners(node.get("seen")),
+        node.required("width").integer(1),
+        node.required("height").integer(1),
+        orientation.integer(1) if orientation else 1,
+        _corners(node.required("seen")),
     )
 
 
-def _prediction(node: Node) -> Prediction:
+def _prediction(node: JsonNode) -> Prediction:
     return Prediction(
-        node.get("class_id").whole(),
-        node.get("label").text(),
-        node.get("probability").number(),
-        node.get("score").number(),
+        node.required("class_id").integer(),
+        node.required("label").string(),
+        node.required("probability").number(),
+        node.required("score").number(),
     )
 
 
-def _explanation(node: Node) -> Explanation:
-    seen = _prediction(node)
+def _explanation(node: JsonNode) -> Explanation:
+    prediction = _prediction(node)
     against, heatmap, overlay, mask, map, boxes = (
-        node.find(key) for key in ("against", "heatmap", "overlay", "mask", "map", "boxes")
+        node.optional(key) for key in ("against", "heatmap", "overlay", "mask", "map", "boxes")
     )
     return Explanation(
-        seen.class_id,
-        seen.label,
-        seen.probability,
-        seen.score,
-        node.get("method").text(),
-        _layer(node.get("layer")),
-        node.get("evidence").flag(),
-        node.get("peak").number(),
+        prediction.class_id,
+        prediction.label,
+        prediction.probability,
+        prediction.score,
+        node.required("method").string(),
+        _layer(node.required("layer")),
+        node.required("evidence").boolean(),
+        node.required("peak").number(),
         against=_prediction(against) if against else None,
         heatmap=Picture.from_json(heatmap) if heatmap else None,
         overlay=Picture.from_json(overlay) if overlay else None,
         mask=Picture.from_json(mask, grey=True) if mask else None,
         map=Map.from_json(map) if map else None,
-        boxes=tuple(_box(item) for item in boxes.items()) if boxes else None,
+        boxes=tuple(_region(item) for item in boxes.items()) if boxes else None,
     )
 
 
-def _layer(node: Node) -> str | tuple[str, ...]:
-    """One name, or those of several."""
+def _layer(node: JsonNode) -> str | tuple[str, ...]:
+    """The name of one layer, or the names of several."""
     if isinstance(node.value, list):
-        return tuple(item.text() for item in node.items())
-    return node.text()
+        return tuple(item.string() for item in node.items())
+    return node.string()
 
 
-def _box(node: Node) -> Box:
-    return Box(_corners(node.get("box")), node.get("share").number())
+def _region(node: JsonNode) -> Region:
+    return Region(_corners(node.required("box")), node.required("share").number())
 
 
-def _corners(node: Node) -> tuple[float, float, float, float]:
-    x0, y0, x1, y1 = (edge.number() for edge in node.exactly(4))
+def _corners(node: JsonNode) -> tuple[float, float, float, float]:
+    x0, y0, x1, y1 = (edge.number() for edge in node.list_of_length(4))
     return x0, y0, x1, y1

@@ -1,71 +1,88 @@
-"""The body of an answer -> the reply, or the error that it carries."""
+"""Turns the body of a response into a reply, or into the error that it carries."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
-from camserve_client.errors import RefusedError, ReplyError, TokenRefusedError
+from camserve_client.errors import (
+    AuthenticationError,
+    InvalidReplyError,
+    RequestRejectedError,
+    ServerFailedError,
+    StatusError,
+)
 from camserve_client.replies import Reply
 
-#: What TorchServe calls a token that it does not take.
-TOKEN_REFUSED = "InvalidKeyException"  # noqa: S105  # a name, no secret
+#: The name of TorchServe's exception for a missing, wrong or expired token.
+INVALID_TOKEN = "InvalidKeyException"  # noqa: S105  # a name, not a secret
 
 
-def reply(body: bytes) -> Reply:
-    """The reply in a body.
+def parse_reply(body: bytes) -> Reply:
+    """Parse the body of a successful response.
 
     Raises:
-        RefusedError: it carries an error; over gRPC, errors come by no other way.
-        ReplyError: it is not as agreed.
+        StatusError: the body carries an error; over gRPC, the handler's errors arrive only so.
+        InvalidReplyError: the body does not match the schema.
     """
     try:
-        answer = json.loads(body)
+        parsed = json.loads(body)
     except ValueError:
-        raise ReplyError(f"the reply is no JSON, but begins with {body[:80]!r}") from None
-    if isinstance(answer, dict) and (error := _carried(answer)):
+        raise InvalidReplyError(f"the reply is not JSON; it begins with {body[:80]!r}") from None
+    if isinstance(parsed, dict) and (error := _embedded_error(parsed)):
         raise error
-    return Reply.from_json(answer)
+    return Reply.from_json(parsed)
 
 
-def refusal(status: int, body: bytes, reason: str) -> RefusedError:
-    """The error of an HTTP answer that is not a reply.
+def error_from_http(status: int, body: bytes, reason: str) -> StatusError:
+    """The error of an HTTP response whose status is not 200.
 
     Args:
-        status: its HTTP status.
-        body: the handler's JSON, TorchServe's own, or anything where a proxy answered.
-        reason: the status in words, for a body that says nothing.
+        status: the HTTP status.
+        body: the handler's JSON, TorchServe's JSON, or anything if a proxy answered.
+        reason: the message if the body has none, such as ``Bad Gateway``.
     """
     try:
-        answer = json.loads(body)
+        parsed = json.loads(body)
     except ValueError:
-        answer = None
-    if isinstance(answer, dict):
-        if error := _carried(answer):
+        parsed = None
+    if isinstance(parsed, dict):
+        if error := _embedded_error(parsed):
             return error
-        match answer:
-            case {"type": str(kind), "message": str(message)}:
-                return torchserve(kind, status, message)
+        match parsed:
+            case {"type": str(exception), "message": str(message)}:
+                return error_from_torchserve(exception, status, message)
     text = " ".join(body[:200].decode("utf-8", "replace").split())
     if text.startswith("<"):
-        # A page for browsers.
+        # An HTML page.
         text = ""
-    # A proxy that holds a token to be wrong says so.
-    error_class = TokenRefusedError if status == 401 else RefusedError
-    return error_class(f"http_{status}", status, text or reason)
+    code, message = f"http_{status}", text or reason
+    # A proxy that checks tokens answers 401.
+    if status == 401:
+        return AuthenticationError(code, status, message)
+    return status_error(code, status, message)
 
 
-def torchserve(kind: str, status: int, message: str) -> RefusedError:
-    """TorchServe's own error, by the name of its exception."""
-    error_class = TokenRefusedError if kind == TOKEN_REFUSED else RefusedError
-    return error_class(kind, status, message)
+def error_from_torchserve(exception: str, status: int, message: str) -> StatusError:
+    """The error for an exception of TorchServe, given by its name."""
+    if exception == INVALID_TOKEN:
+        return AuthenticationError(exception, status, message)
+    return status_error(exception, status, message)
 
 
-def _carried(answer: dict[str, Any]) -> RefusedError | None:
-    """The handler's error, if the answer is one."""
-    match answer:
+def status_error(code: str, status: int, message: str) -> StatusError:
+    """The error for a status: the server failed from 500 on, and rejected the request below."""
+    error_class = ServerFailedError if status >= 500 else RequestRejectedError
+    return error_class(code, status, message)
+
+
+def _embedded_error(parsed: dict[str, Any]) -> StatusError | None:
+    """The handler's error object in a body, if there is one."""
+    match parsed:
         case {"error": {"code": str(code), "status": int(status), "message": str(message)}}:
-            return RefusedError(code, status, message)
+            return status_error(code, status, message)
         case {"error": _}:
-            raise ReplyError(f"the error in the reply is not as agreed: {str(answer)[:200]}")
+            raise InvalidReplyError(
+                f"the error in the reply does not match the schema: {str(parsed)[:200]}"
+            )
     return None

@@ -1,4 +1,4 @@
-"""The token that opens the server, or where a new one comes from."""
+"""The token that authorizes calls, and its renewal."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import re
 from collections.abc import Callable
 from threading import Lock
 
-#: A token, or what gives one when it is called: TorchServe's tokens live an hour. None: no token.
+#: A token, or a callable that returns one, because TorchServe's tokens expire after an hour by
+#: default. None: calls carry no token.
 Token = str | Callable[[], str] | None
 
 
-class Tokens:
-    """The token of all of a client's calls.
+class TokenProvider:
+    """The current token of a client, shared by all of its calls.
 
-    Calls that run at once share one renewal: TorchServe's new token ends the one before, so two
-    renewals would lock each other's calls out.
+    Concurrent calls share one renewal: a new token from TorchServe invalidates the one before, so
+    with two renewals each would invalidate the other's token.
     """
 
     def __init__(self, source: Token) -> None:
@@ -23,27 +24,29 @@ class Tokens:
         self._lock = Lock()
 
     @property
-    def renewable(self) -> bool:
-        """Whether another token can be had when the server refuses one."""
+    def can_renew(self) -> bool:
+        """Whether a rejected token can be replaced by a new one."""
         return callable(self._source)
 
-    def get(self, refused: str | None = None) -> str | None:
-        """The token to call with; a new one where there is none yet, or it is the refused one.
+    def get(self, rejected: str | None = None) -> str | None:
+        """The token for the next attempt.
+
+        A callable source is called if there is no token yet, or if the current one is ``rejected``.
 
         Raises:
-            ValueError: what the callable gave cannot be a token.
+            ValueError: the callable returned something that cannot be a token.
         """
         if not callable(self._source):
             return self._source
         with self._lock:
-            if self._token is None or self._token == refused:
+            if self._token is None or self._token == rejected:
                 self._token = _checked(self._source())
             return self._token
 
 
 def _checked(token: str) -> str:
-    # A line break at the end of a file's only line would end up in a header. It stays unsaid which
-    # token it is: messages are logged.
+    # A token read from a file may end with a line break, which a header must not contain. The
+    # message does not contain the token, because messages are logged.
     if not re.fullmatch(r"[!-~]+", token):
         raise ValueError("a token is printable ASCII without spaces or line breaks")
     return token

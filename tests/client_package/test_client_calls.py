@@ -1,4 +1,4 @@
-"""A call's request, its token and its repetitions, for each of the four clients."""
+"""The request, the token and the retries of a call, for each of the four clients."""
 
 from __future__ import annotations
 
@@ -13,50 +13,52 @@ import numpy as np
 import pytest
 
 from camserve_client import (
+    AuthenticationError,
     CamserveError,
-    RefusedError,
-    ReplyError,
-    TimedOutError,
-    TokenRefusedError,
+    InvalidReplyError,
+    RequestRejectedError,
+    RequestTimeoutError,
+    ServerFailedError,
+    StatusError,
     UnavailableError,
 )
 from tests.support.stub_server import (
-    BROKEN_OFF,
+    CLIENT_KINDS,
     CLIENTS,
     CONNECTING,
+    CONNECTION_LOST,
     HANDLER_RAISED,
     NO_MODEL,
     OK,
     OUT_OF_MEMORY,
     QUEUE_FULL,
-    REFUSED,
+    REJECTED,
     REPLY,
     TIMED_OUT,
-    TOKEN_REFUSED,
+    TOKEN_REJECTED,
     UNREACHABLE,
-    WAYS,
     WORKER_DIED,
     Answer,
-    Asked,
-    Stub,
-    torchserve,
+    ReceivedCall,
+    StubServer,
+    torchserve_error,
 )
 
-each_way = pytest.mark.parametrize("way", WAYS)
+each_client = pytest.mark.parametrize("client_kind", CLIENT_KINDS)
 
 
 @pytest.fixture
-def longest_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Instead of a random share, the whole of each wait."""
+def largest_delays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make each random delay the largest possible one."""
     monkeypatch.setattr(random, "uniform", lambda least, most: most if least == 0 else None)
 
 
-@each_way
-def test_what_is_asked(way: str) -> None:
-    stub = Stub([OK])
+@each_client
+def test_what_a_request_carries(client_kind: str) -> None:
+    stub = StubServer([OK])
     settings = {"version": "1.0", "token": "secret", "timeout": 50}
     (reply,) = stub.explain(
-        way,
+        client_kind,
         settings=settings,
         target=["tabby", np.int64(282)],
         alpha=np.float32(0.5),
@@ -64,106 +66,116 @@ def test_what_is_asked(way: str) -> None:
         outputs=("mask", "map"),
     )
     assert reply.raw == REPLY
-    (asked,) = stub.asked
-    assert (asked.model, asked.version, asked.photo, asked.token) == (
+    (received,) = stub.received
+    assert (received.model, received.version, received.photo, received.token) == (
         "pets",
         "1.0",
         b"photo",
         "secret",
     )
-    assert json.loads(asked.options) == {
+    assert json.loads(received.options) == {
         "target": ["tabby", 282],
         "alpha": 0.5,
         "outputs": ["mask", "map"],
     }
-    # gRPC rounds it up on its way.
-    assert 0 < asked.timeout < 51
+    # gRPC rounds it up.
+    assert 0 < received.timeout < 51
 
 
-@each_way
-def test_what_is_left_to_the_server(way: str) -> None:
-    stub = Stub([OK])
-    stub.explain(way)
-    (asked,) = stub.asked
-    assert (asked.version, asked.options, asked.token) == ("", "{}", None)
-    assert 0 < asked.timeout < 31
+@each_client
+def test_defaults_are_left_to_the_server(client_kind: str) -> None:
+    stub = StubServer([OK])
+    stub.explain(client_kind)
+    (received,) = stub.received
+    assert (received.version, received.options, received.token) == ("", "{}", None)
+    assert 0 < received.timeout < 31
 
 
-@each_way
-def test_options_travel_in_ascii(way: str) -> None:
-    stub = Stub([OK])
-    stub.explain(way, target="Flaschenöffner\n猫")
-    assert stub.asked[0].options.isascii()
-    assert json.loads(stub.asked[0].options) == {"target": "Flaschenöffner\n猫"}
+@each_client
+def test_options_are_sent_in_ascii(client_kind: str) -> None:
+    stub = StubServer([OK])
+    stub.explain(client_kind, target="Flaschenöffner\n猫")
+    assert stub.received[0].options.isascii()
+    assert json.loads(stub.received[0].options) == {"target": "Flaschenöffner\n猫"}
 
 
-@each_way
-def test_large_photos_and_replies(way: str) -> None:
-    # Larger than what gRPC lets through by itself.
+@each_client
+def test_large_photos_and_replies(client_kind: str) -> None:
+    # Larger than gRPC's default limit.
     photo = bytes(6 * 1024 * 1024)
-    stub = Stub([Answer(body={**REPLY, "more": "x" * len(photo)})])
-    (reply,) = stub.explain(way, photo)
-    assert stub.asked[0].photo == photo
+    stub = StubServer([Answer(body={**REPLY, "more": "x" * len(photo)})])
+    (reply,) = stub.explain(client_kind, photo)
+    assert stub.received[0].photo == photo
     assert len(reply.raw["more"]) == len(photo)
 
 
-@pytest.mark.parametrize("way", ["http", "http async"])
-def test_a_name_does_not_leave_its_place_in_the_url(way: str) -> None:
-    stub = Stub([OK])
-    stub.explain(way, settings={"model": "cats & dogs?/1", "version": "2#"})
+@pytest.mark.parametrize("client_kind", ["http", "http async"])
+def test_a_models_name_is_quoted_in_the_url(client_kind: str) -> None:
+    stub = StubServer([OK])
+    stub.explain(client_kind, settings={"model": "cats & dogs?/1", "version": "2#"})
     assert stub.paths == ["/predictions/cats%20%26%20dogs%3F%2F1/2%23"]
 
 
-@pytest.mark.parametrize("way", ["grpc", "grpc async"])
-def test_credentials_make_the_channel(way: str) -> None:
-    # Local ones need no certificate.
+@pytest.mark.parametrize("client_kind", ["grpc", "grpc async"])
+def test_credentials_make_the_channel(client_kind: str) -> None:
+    # Local credentials need no certificate.
     settings = {"credentials": grpc.local_channel_credentials(), "token": "secret"}
-    stub = Stub([OK])
-    stub.explain(way, settings=settings, credentials=grpc.local_server_credentials())
-    assert stub.asked[0].token == "secret"
-    # A server without TLS gets to see nothing of a client that wants it.
-    stub = Stub([OK])
+    stub = StubServer([OK])
+    stub.explain(client_kind, settings=settings, credentials=grpc.local_server_credentials())
+    assert stub.received[0].token == "secret"
+    # A client with TLS sends nothing to a server without TLS.
+    stub = StubServer([OK])
     with pytest.raises(UnavailableError):
-        stub.explain(way, settings={"credentials": grpc.ssl_channel_credentials(), "retries": 0})
-    assert stub.asked == []
+        stub.explain(
+            client_kind, settings={"credentials": grpc.ssl_channel_credentials(), "retries": 0}
+        )
+    assert stub.received == []
 
 
-@each_way
+@each_client
 @pytest.mark.parametrize(
     "busy",
-    [QUEUE_FULL, WORKER_DIED, HANDLER_RAISED, OUT_OF_MEMORY, UNREACHABLE, CONNECTING, BROKEN_OFF],
-    ids=["queue", "worker", "handler", "memory", "unreachable", "connecting", "broken off"],
+    [
+        QUEUE_FULL,
+        WORKER_DIED,
+        HANDLER_RAISED,
+        OUT_OF_MEMORY,
+        UNREACHABLE,
+        CONNECTING,
+        CONNECTION_LOST,
+    ],
+    ids=["queue", "worker", "handler", "memory", "unreachable", "connecting", "connection lost"],
 )
-def test_a_busy_server_is_asked_again(way: str, busy: Answer) -> None:
-    stub = Stub([busy, busy, OK])
-    assert stub.explain(way)[0].predictions[0].label == "tabby"
-    first, second, third = stub.asked
+def test_a_call_to_a_busy_server_is_retried(client_kind: str, busy: Answer) -> None:
+    stub = StubServer([busy, busy, OK])
+    assert stub.explain(client_kind)[0].predictions[0].label == "tabby"
+    first, second, third = stub.received
     assert first.photo == second.photo == third.photo == b"photo"
     assert len(stub.waits) == 2
 
 
-@each_way
-@pytest.mark.usefixtures("longest_waits")
-def test_each_wait_is_longer_up_to_an_end(way: str) -> None:
-    stub = Stub([QUEUE_FULL])
+@each_client
+@pytest.mark.usefixtures("largest_delays")
+def test_delays_grow_up_to_a_limit(client_kind: str) -> None:
+    stub = StubServer([QUEUE_FULL])
     with pytest.raises(UnavailableError, match=r"has no worker .*; tried 8 times") as failure:
-        stub.explain(way, settings={"retries": 7})
-    assert len(stub.asked) == 8
+        stub.explain(client_kind, settings={"retries": 7})
+    assert len(stub.received) == 8
     assert stub.waits == pytest.approx([0.2, 0.4, 0.8, 1.6, 3.2, 5, 5])
     assert failure.value.code == "unavailable"
 
 
-@each_way
-def test_no_retries(way: str) -> None:
-    stub = Stub([QUEUE_FULL])
+@each_client
+def test_no_retries(client_kind: str) -> None:
+    stub = StubServer([QUEUE_FULL])
     with pytest.raises(UnavailableError) as failure:
-        stub.explain(way, settings={"retries": 0})
+        stub.explain(client_kind, settings={"retries": 0})
     assert "tried" not in str(failure.value)
-    assert len(stub.asked) == 1
+    assert len(stub.received) == 1
 
 
-@pytest.mark.parametrize("way", ["http", "http async"])
-@pytest.mark.usefixtures("longest_waits")
+@pytest.mark.parametrize("client_kind", ["http", "http async"])
+@pytest.mark.usefixtures("largest_delays")
 @pytest.mark.parametrize(
     ("header", "wait"),
     [
@@ -174,66 +186,89 @@ def test_no_retries(way: str) -> None:
         ("soon", 0.2),
     ],
 )
-def test_the_server_says_when(
-    way: str, header: str, wait: float, monkeypatch: pytest.MonkeyPatch
+def test_the_servers_retry_after_is_respected(
+    client_kind: str, header: str, wait: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(time, "time", lambda: 1_700_000_000.0)  # 22:13:20
-    stub = Stub([Answer(503, b"", headers={"Retry-After": header}), OK])
-    stub.explain(way)
+    stub = StubServer([Answer(503, b"", headers={"Retry-After": header}), OK])
+    stub.explain(client_kind)
     assert stub.waits == pytest.approx([wait])
 
 
-@pytest.mark.parametrize("way", ["http", "http async"])
-def test_a_longer_wait_than_the_timeout_is_not_waited(way: str) -> None:
-    stub = Stub([Answer(503, b"", headers={"Retry-After": "31"}), OK])
-    with pytest.raises(UnavailableError, match="asked again in 31 s") as failure:
-        stub.explain(way)
+@pytest.mark.parametrize("client_kind", ["http", "http async"])
+def test_a_retry_after_beyond_the_timeout_ends_the_call(client_kind: str) -> None:
+    stub = StubServer([Answer(503, b"", headers={"Retry-After": "31"}), OK])
+    with pytest.raises(UnavailableError, match="retry after 31 s") as failure:
+        stub.explain(client_kind)
     assert failure.value.retry_after == 31
-    assert (len(stub.asked), stub.waits) == (1, [])
+    assert (len(stub.received), stub.waits) == (1, [])
 
 
-@each_way
-def test_a_timeout_is_not_repeated(way: str) -> None:
-    stub = Stub([TIMED_OUT, OK])
-    with pytest.raises(TimedOutError, match="did not answer in time"):
-        stub.explain(way)
-    assert len(stub.asked) == 1
+@each_client
+def test_a_timeout_is_not_retried(client_kind: str) -> None:
+    stub = StubServer([TIMED_OUT, OK])
+    with pytest.raises(RequestTimeoutError, match="did not answer in time"):
+        stub.explain(client_kind)
+    assert len(stub.received) == 1
 
 
-@each_way
+@each_client
 @pytest.mark.parametrize(
-    ("answer", "code", "status", "message"),
+    ("answer", "error_class", "code", "status", "message"),
     [
-        (REFUSED, "unknown_class", 400, "target 'pink' is no label"),
-        (NO_MODEL, "ModelNotFoundException", 404, "Model not found: pets"),
+        (REJECTED, RequestRejectedError, "unknown_class", 400, "target 'pink' is no label"),
+        (
+            NO_MODEL,
+            RequestRejectedError,
+            "ModelNotFoundException",
+            404,
+            "Model not found: pets",
+        ),
         (
             Answer(
                 500,
-                torchserve(500, "InternalServerException", "Worker died."),
+                {"error": {"code": "internal_error", "status": 500, "message": "a defect"}},
+            ),
+            ServerFailedError,
+            "internal_error",
+            500,
+            "a defect",
+        ),
+        (
+            Answer(
+                500,
+                torchserve_error(500, "InternalServerException", "Worker died."),
                 (grpc.StatusCode.INTERNAL, "Worker died.\na.b.InternalServerException"),
             ),
+            ServerFailedError,
             "InternalServerException",
             500,
             "Worker died.",
         ),
     ],
-    ids=["handler", "model", "worker"],
+    ids=["handler rejects", "model", "handler fails", "worker"],
 )
-def test_a_refusal_is_final_and_the_same_over_both_transports(
-    way: str, answer: Answer, code: str, status: int, message: str
+def test_a_status_error_is_final_and_the_same_over_both_transports(
+    client_kind: str,
+    answer: Answer,
+    error_class: type[StatusError],
+    code: str,
+    status: int,
+    message: str,
 ) -> None:
-    stub = Stub([answer, OK])
-    with pytest.raises(RefusedError) as failure:
-        stub.explain(way)
-    refusal = failure.value
-    assert (refusal.code, refusal.status, refusal.message) == (code, status, message)
-    assert str(refusal) == f"{message} ({code}, {status})"
-    assert str(pickle.loads(pickle.dumps(refusal))) == str(refusal)  # noqa: S301  # its own
-    assert len(stub.asked) == 1
+    stub = StubServer([answer, OK])
+    with pytest.raises(StatusError) as failure:
+        stub.explain(client_kind)
+    error = failure.value
+    assert type(error) is error_class
+    assert (error.code, error.status, error.message) == (code, status, message)
+    assert str(error) == f"{message} ({code}, {status})"
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)  # noqa: S301  # its own
+    assert len(stub.received) == 1
 
 
 @pytest.mark.parametrize(
-    ("way", "answer", "code", "status", "message"),
+    ("client_kind", "answer", "code", "status", "message"),
     [
         ("http", Answer(413, b""), "http_413", 413, "Request Entity Too Large"),
         ("http", Answer(502, b"\n<h1>Bad</h1>"), "http_502", 502, "Bad Gateway"),
@@ -245,7 +280,7 @@ def test_a_refusal_is_final_and_the_same_over_both_transports(
             Answer(failure=(grpc.StatusCode.CANCELLED, "Stream removed")),
             "grpc_cancelled",
             413,
-            "the server broke off, as it does for a large photo: Stream removed",
+            "the server closed the call, as it does when the photo is too large: Stream removed",
         ),
         (
             "grpc",
@@ -263,38 +298,39 @@ def test_a_refusal_is_final_and_the_same_over_both_transports(
         ),
     ],
 )
-def test_what_is_not_torchserves_answer(
-    way: str, answer: Answer, code: str, status: int, message: str
+def test_answers_that_are_not_torchserves(
+    client_kind: str, answer: Answer, code: str, status: int, message: str
 ) -> None:
-    for one in (way, f"{way} async"):
-        with pytest.raises(RefusedError) as failure:
-            Stub([answer]).explain(one)
-        refusal = failure.value
-        assert (refusal.code, refusal.status, refusal.message) == (code, status, message)
+    for one in (client_kind, f"{client_kind} async"):
+        with pytest.raises(StatusError) as failure:
+            StubServer([answer]).explain(one)
+        error = failure.value
+        assert type(error) is (ServerFailedError if status >= 500 else RequestRejectedError)
+        assert (error.code, error.status, error.message) == (code, status, message)
 
 
-@each_way
+@each_client
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (b"<html>", "the reply is no JSON, but begins with b'<html>'"),
-        (b"\xff\xfe", "the reply is no JSON"),
+        (b"<html>", "the reply is not JSON; it begins with b'<html>'"),
+        (b"\xff\xfe", "the reply is not JSON"),
         ([], "reply must be an object"),
         ({"model": {}}, "reply.model has no 'name'"),
-        ({"error": "no"}, "the error in the reply is not as agreed"),
+        ({"error": "no"}, "the error in the reply does not match the schema"),
     ],
 )
-def test_a_reply_that_is_not_as_agreed(way: str, body: Any, message: str) -> None:
-    stub = Stub([Answer(body=body)])
-    with pytest.raises(ReplyError, match=message.replace("[", r"\[")) as failure:
-        stub.explain(way)
+def test_a_reply_that_does_not_match_the_schema(client_kind: str, body: Any, message: str) -> None:
+    stub = StubServer([Answer(body=body)])
+    with pytest.raises(InvalidReplyError, match=message.replace("[", r"\[")) as failure:
+        stub.explain(client_kind)
     assert isinstance(failure.value, CamserveError)
     assert failure.value.code == "bad_reply"
-    assert len(stub.asked) == 1
+    assert len(stub.received) == 1
 
 
 class Issuer:
-    """Gives out tokens by number; the server takes those from ``good`` on."""
+    """Issues numbered tokens; the server accepts those from number ``good`` on."""
 
     def __init__(self, good: int) -> None:
         self.good = good
@@ -306,67 +342,69 @@ class Issuer:
 
     def check(self, token: str | None) -> Answer:
         number = int((token or "token-0").removeprefix("token-"))
-        return OK if number >= self.good else TOKEN_REFUSED
+        return OK if number >= self.good else TOKEN_REJECTED
 
 
-def tokens(asked: list[Asked]) -> list[str | None]:
-    return [one.token for one in asked]
+def tokens(received: list[ReceivedCall]) -> list[str | None]:
+    return [one.token for one in received]
 
 
-@each_way
-def test_a_callable_gives_the_token_once(way: str) -> None:
+@each_client
+def test_a_callable_gives_the_token_once(client_kind: str) -> None:
     issuer = Issuer(good=1)
-    stub = Stub(issuer.check)
-    stub.explain(way, *[b"photo"] * 6, settings={"token": issuer.issue})
-    assert tokens(stub.asked) == ["token-1"] * 6
+    stub = StubServer(issuer.check)
+    stub.explain(client_kind, *[b"photo"] * 6, settings={"token": issuer.issue})
+    assert tokens(stub.received) == ["token-1"] * 6
 
 
-@each_way
-def test_a_refused_token_is_renewed_once_for_all_calls(way: str) -> None:
+@each_client
+def test_a_rejected_token_is_renewed_once_for_all_calls(client_kind: str) -> None:
     issuer = Issuer(good=2)
-    stub = Stub(issuer.check)
-    replies = stub.explain(way, *[b"photo"] * 6, settings={"token": issuer.issue, "retries": 0})
+    stub = StubServer(issuer.check)
+    replies = stub.explain(
+        client_kind, *[b"photo"] * 6, settings={"token": issuer.issue, "retries": 0}
+    )
     assert len(replies) == 6
     assert issuer.given == 2
-    assert set(tokens(stub.asked)) == {"token-1", "token-2"}
-    assert stub.waits == [0] * (len(stub.asked) - 6)
+    assert set(tokens(stub.received)) == {"token-1", "token-2"}
+    assert stub.waits == [0] * (len(stub.received) - 6)
 
 
-@each_way
-def test_a_token_that_stays_refused(way: str) -> None:
+@each_client
+def test_a_token_that_is_rejected_again(client_kind: str) -> None:
     issuer = Issuer(good=99)
-    stub = Stub(issuer.check)
-    with pytest.raises(TokenRefusedError, match="Token Authorization failed") as failure:
-        stub.explain(way, settings={"token": issuer.issue})
-    assert tokens(stub.asked) == ["token-1", "token-2"]
+    stub = StubServer(issuer.check)
+    with pytest.raises(AuthenticationError, match="Token Authorization failed") as failure:
+        stub.explain(client_kind, settings={"token": issuer.issue})
+    assert tokens(stub.received) == ["token-1", "token-2"]
     assert (failure.value.code, failure.value.status) == ("InvalidKeyException", 400)
 
 
-@each_way
+@each_client
 @pytest.mark.parametrize("token", ["token-1", None])
-def test_a_token_that_cannot_be_renewed(way: str, token: str | None) -> None:
-    stub = Stub([TOKEN_REFUSED, OK])
-    with pytest.raises(TokenRefusedError):
-        stub.explain(way, settings={"token": token})
-    assert tokens(stub.asked) == [token]
+def test_a_token_that_cannot_be_renewed(client_kind: str, token: str | None) -> None:
+    stub = StubServer([TOKEN_REJECTED, OK])
+    with pytest.raises(AuthenticationError):
+        stub.explain(client_kind, settings={"token": token})
+    assert tokens(stub.received) == [token]
 
 
-def test_a_proxy_refuses_a_token_with_401() -> None:
+def test_a_proxy_rejects_a_token_with_401() -> None:
     issuer = Issuer(good=1)
-    stub = Stub([Answer(401, b"expired"), OK])
+    stub = StubServer([Answer(401, b"expired"), OK])
     stub.explain("http", settings={"token": issuer.issue})
-    assert tokens(stub.asked) == ["token-1", "token-2"]
+    assert tokens(stub.received) == ["token-1", "token-2"]
 
 
-@each_way
-def test_a_renewal_takes_no_retry(way: str) -> None:
+@each_client
+def test_a_renewal_is_not_counted_as_a_retry(client_kind: str) -> None:
     issuer = Issuer(good=1)
-    stub = Stub([QUEUE_FULL, TOKEN_REFUSED, QUEUE_FULL, OK])
-    stub.explain(way, settings={"token": issuer.issue, "retries": 2})
-    assert tokens(stub.asked) == ["token-1", "token-1", "token-2", "token-2"]
+    stub = StubServer([QUEUE_FULL, TOKEN_REJECTED, QUEUE_FULL, OK])
+    stub.explain(client_kind, settings={"token": issuer.issue, "retries": 2})
+    assert tokens(stub.received) == ["token-1", "token-1", "token-2", "token-2"]
 
 
-@each_way
+@each_client
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -377,14 +415,14 @@ def test_a_renewal_takes_no_retry(way: str) -> None:
         ({"token": "secret\n"}, "a token is printable ASCII"),
     ],
 )
-def test_a_client_is_checked_when_it_is_made(way: str, wrong: Any, message: str) -> None:
+def test_a_clients_arguments_are_validated(client_kind: str, wrong: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message) as failure:
-        Stub([OK]).explain(way, settings=wrong)
+        StubServer([OK]).explain(client_kind, settings=wrong)
     assert "secret" not in str(failure.value)
 
 
 @pytest.mark.parametrize(
-    ("way", "address"),
+    ("client_kind", "address"),
     [
         ("http", "127.0.0.1:8080"),
         ("http async", "cam.example"),
@@ -394,6 +432,6 @@ def test_a_client_is_checked_when_it_is_made(way: str, wrong: Any, message: str)
         ("grpc async", "https://cam.example"),
     ],
 )
-def test_an_address_of_the_wrong_kind(way: str, address: str) -> None:
+def test_an_address_of_the_wrong_kind(client_kind: str, address: str) -> None:
     with pytest.raises(ValueError, match="accepted is"):
-        CLIENTS[way](address, "pets")
+        CLIENTS[client_kind](address, "pets")

@@ -1,6 +1,6 @@
-"""What the client makes of a PIL image: the server sees what the image shows, or it is refused.
+"""A PIL image of any mode reaches the server with the pixels that it shows, or is an error.
 
-Decoded by the server's own code: it is the pixels that count.
+The bytes that the client sends are decoded by the server's own code, and the pixels compared.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from camserve.settings import Limits
-from camserve_client.photos import encoded
+from camserve_client.photos import encode_photo
 from tests.support.images import decode_full_size
 
 LIMITS = Limits()
@@ -49,7 +49,7 @@ def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
 
 
 def raw(mode: str, pixels: NDArray[Any]) -> Image.Image:
-    """An image of pixels as they are stored, in any mode."""
+    """An image of any mode from its stored bytes."""
     return Image.frombytes(mode, (30, 20), pixels.tobytes())
 
 
@@ -74,7 +74,7 @@ def opened_as(kind: str, image: Image.Image) -> Image.Image:
     return image
 
 
-#: Of each mode: an image, what it looks like, and by how much its own numbers may miss that.
+#: For each mode: an image, its expected RGB pixels, and the tolerance.
 MODES: dict[str, tuple[Image.Image, NDArray[Any], int]] = {
     "1": (raw("L", GREY).point(lambda level: 255 * (level > 99), "1"), grey(255 * (GREY > 99)), 0),
     "L": (raw("L", GREY), grey(GREY), 0),
@@ -85,12 +85,12 @@ MODES: dict[str, tuple[Image.Image, NDArray[Any], int]] = {
     "RGB": (raw("RGB", RGB), RGB, 0),
     "RGBA": (raw("RGBA", RGBA), on_white(RGB, ALPHA), 1),
     "RGBa": (raw("RGBA", RGBA).convert("RGBa"), on_white(RGB, ALPHA), 2),
-    # Its fourth byte says nothing.
+    # The fourth byte is unused.
     "RGBX": (raw("RGBX", RGBA), RGB, 0),
     "CMYK": (raw("CMYK", np.dstack([255 - RGB, 0 * GREY])), RGB, 0),
     "YCbCr": (raw("RGB", RGB).convert("YCbCr"), RGB, 3),
     "HSV": (raw("RGB", RGB).convert("HSV"), RGB, 7),
-    # By eight bits a number, where one step is more than one of colour.
+    # Eight bits a channel: one step of LAB is several of RGB.
     "LAB": (raw("RGB", RGB).convert("LAB"), RGB, 40),
     "I;16": (Image.fromarray(DEEP), grey(DEEP / 257), 1),
     "I;16L": (raw("I;16L", DEEP.astype("<u2")), grey(DEEP / 257), 1),
@@ -103,10 +103,10 @@ MODES: dict[str, tuple[Image.Image, NDArray[Any], int]] = {
 def test_an_image_of_any_mode_is_seen_as_it_looks(mode: str) -> None:
     image, looks, off = MODES[mode]
     assert image.mode == mode
-    assert np.abs(decoded(encoded(image)) - looks).max() <= off
+    assert np.abs(decoded(encode_photo(image)) - looks).max() <= off
 
 
-def test_every_mode_of_pillow_is_sent_or_refused() -> None:
+def test_every_mode_of_pillow_is_covered() -> None:
     assert {*MODES, "I", "F"} == {*Image.MODES}
 
 
@@ -144,25 +144,25 @@ def test_every_mode_of_pillow_is_sent_or_refused() -> None:
     ],
 )
 def test_what_is_transparent_in_an_image_is_white(image: Image.Image, looks: NDArray[Any]) -> None:
-    assert np.abs(decoded(encoded(image)) - looks).max() <= 1
+    assert np.abs(decoded(encode_photo(image)) - looks).max() <= 1
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
 @pytest.mark.parametrize("pixels", [DEEP, DEEP // 300, 0 * DEEP], ids=["all", "dark", "black"])
 def test_16_bits_are_seen_as_those_of_their_file(kind: str, pixels: NDArray[Any]) -> None:
     file = saved(Image.fromarray(pixels), kind)
-    sent = decoded(encoded(Image.open(io.BytesIO(file))))
+    sent = decoded(encode_photo(Image.open(io.BytesIO(file))))
     assert np.abs(sent - grey(pixels / 257)).max() <= 1
     readable = file if kind != "PPM" else saved(Image.fromarray(pixels), "PNG")
     assert np.array_equal(sent, decoded(readable))
 
 
 @pytest.mark.parametrize("kind", ["PNG", "PPM"])
-def test_16_bits_in_a_mode_of_32_are_taken_as_their_file_has_them(kind: str) -> None:
+def test_16_bits_in_a_mode_of_32_are_read_as_in_their_file(kind: str) -> None:
     # As Pillow 10 opens a grey PNG of 16 bits.
     image = opened_as(kind, Image.fromarray(DEEP.astype(np.int32)))
     assert image.mode == "I"
-    assert np.abs(decoded(encoded(image)) - grey(DEEP / 257)).max() <= 1
+    assert np.abs(decoded(encode_photo(image)) - grey(DEEP / 257)).max() <= 1
 
 
 @pytest.mark.parametrize(
@@ -182,20 +182,20 @@ def test_16_bits_in_a_mode_of_32_are_taken_as_their_file_has_them(kind: str) -> 
         pytest.param(Image.fromarray(LEVELS * np.float32("nan")), "mode F .*nan", id="nan"),
     ],
 )
-def test_an_image_that_does_not_say_what_is_white_is_refused(
+def test_an_image_of_a_mode_without_a_defined_white_is_an_error(
     image: Image.Image, range_: str
 ) -> None:
     with pytest.raises(ValueError, match=f"{range_}.*; accepted: modes of 8 or 16 bits"):
-        encoded(image)
+        encode_photo(image)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK", "I;16B", "La"])
-def test_an_image_of_any_mode_keeps_how_it_is_turned(mode: str) -> None:
+def test_an_image_of_any_mode_keeps_its_orientation(mode: str) -> None:
     image, looks, off = MODES[mode]
     exif = image.getexif()
     exif[ORIENTATION] = 6
     try:
-        got = decoded(encoded(image))
+        got = decoded(encode_photo(image))
     finally:
         del exif[ORIENTATION]
     assert np.abs(got - np.rot90(looks, -1)).max() <= off

@@ -1,4 +1,4 @@
-"""Replies as values, photos as bytes: no server."""
+"""Parsing replies and encoding photos, without a server."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import pytest
 from PIL import Image
 
 from camserve_client import (
-    Box,
     Explanation,
     ImageInfo,
+    InvalidReplyError,
     Model,
     Picture,
     Prediction,
+    Region,
     Reply,
-    ReplyError,
 )
-from camserve_client.photos import encoded
+from camserve_client.photos import encode_photo
 from tests.support import color_resnet
 from tests.support.stub_server import PREDICTION, REPLY
 
@@ -98,7 +98,7 @@ def test_a_whole_reply() -> None:
         0.41,
     )
     assert first.against is None
-    assert first.boxes == (Box((10.0, 20.5, 30.0, 40.0), 0.8),)
+    assert first.boxes == (Region((10.0, 20.5, 30.0, 40.0), 0.8),)
     assert second == Explanation(
         281,
         "tabby",
@@ -131,7 +131,7 @@ def test_outputs_decode_to_what_was_encoded() -> None:
     assert grid.tolist() == [[0, 0.25, 0.5], [0.75, 1, 0]]
 
 
-def test_a_mask_is_grey_in_a_format_that_has_no_grey() -> None:
+def test_a_mask_is_grey_in_a_format_without_grey() -> None:
     colours = np.repeat(GREY[..., None], 3, axis=2)
     reply = copy.deepcopy(FULL)
     reply["explanations"][0]["mask"] = picture(colours, "WEBP", lossless=True)
@@ -140,7 +140,7 @@ def test_a_mask_is_grey_in_a_format_that_has_no_grey() -> None:
     assert (mask.numpy() == GREY).all()
 
 
-def test_what_a_later_server_adds_is_let_pass() -> None:
+def test_keys_that_a_later_server_adds_are_ignored() -> None:
     reply = {**FULL, "timing": {"ms": 40}, "model": {**FULL["model"], "arch": "resnet50"}}
     assert Reply.from_json(reply) == Reply.from_json(FULL)
     assert Reply.from_json(reply).raw["timing"] == {"ms": 40}
@@ -160,7 +160,7 @@ MISSING = object()
         ("model.version", 1, "reply.model.version must be text, and is '1'"),
         ("image.width", 0, "reply.image.width must be a whole number from 1"),
         ("image.width", 1.5, "reply.image.width must be a whole number from 1"),
-        ("image.seen", [1, 2, 3], "reply.image.seen must be of 4 values, and is of 3"),
+        ("image.seen", [1, 2, 3], "reply.image.seen must have 4 values, and has 3"),
         ("image.seen.2", "x", r"reply.image.seen\[2\] must be a number, and is 'x'"),
         ("predictions", {}, "reply.predictions must be a list"),
         ("predictions.1.class_id", True, r"reply.predictions\[1\].class_id must be a whole number"),
@@ -174,13 +174,15 @@ MISSING = object()
         ("explanations.0.overlay.b64", "iVBO\n!", r"\[0\].overlay.b64 is broken base64"),
         ("explanations.0.overlay.b64", "ÄÖ", r"\[0\].overlay.b64 is broken base64"),
         ("explanations.0.overlay.width", MISSING, r"\[0\].overlay has no 'width'"),
-        ("explanations.0.map.values", [0] * 5, r"map.values must be of 6 values, and is of 5"),
+        ("explanations.0.map.values", [0] * 5, r"map.values must have 6 values, and has 5"),
         ("explanations.0.map.shape", [2, 0], r"map.shape\[1\] must be a whole number from 1"),
         ("explanations.0.boxes.0.share", None, r"boxes\[0\].share must be a number"),
         ("explanations.1.against", [], r"\[1\].against must be an object"),
     ],
 )
-def test_what_is_not_as_agreed_is_named(path: str, value: Any, message: str) -> None:
+def test_an_error_names_the_place_that_does_not_match_the_schema(
+    path: str, value: Any, message: str
+) -> None:
     reply = copy.deepcopy(FULL)
     place: Any = reply
     *steps, last = [int(step) if step.isdecimal() else step for step in path.split(".")]
@@ -190,7 +192,7 @@ def test_what_is_not_as_agreed_is_named(path: str, value: Any, message: str) -> 
         del place[last]
     else:
         place[last] = value
-    with pytest.raises(ReplyError, match=message):
+    with pytest.raises(InvalidReplyError, match=message):
         Reply.from_json(reply)
 
 
@@ -205,15 +207,15 @@ def test_a_saved_picture(tmp_path: Path, format: str) -> None:
         assert turned.size == (40, 30)
         assert dict(turned.getexif()) == {ORIENTATION: 6}
         difference = np.array(turned.convert("RGB")).astype(int) - drawn.numpy()
-    # WebP is written anew, the others lose nothing.
+    # WebP is encoded again; the others are lossless.
     assert abs(difference).mean() < (2 if format == "WEBP" else 1e-9)
 
 
-def test_a_picture_that_is_none(tmp_path: Path) -> None:
+def test_a_picture_that_is_not_an_image(tmp_path: Path) -> None:
     drawn = Picture(b"junk", "image/png", 4, 3)
-    with pytest.raises(ReplyError, match="cannot be decoded"):
+    with pytest.raises(InvalidReplyError, match="cannot be decoded"):
         drawn.numpy()
-    with pytest.raises(ReplyError, match="cannot be decoded"):
+    with pytest.raises(InvalidReplyError, match="cannot be decoded"):
         drawn.save(tmp_path / "turned", orientation=6)
 
 
@@ -226,19 +228,19 @@ def decoded(data: bytes) -> Image.Image:
 def test_bytes_and_files_are_sent_as_they_are(tmp_path: Path) -> None:
     (tmp_path / "photo").write_bytes(b"photo")
     for photo in (b"photo", bytearray(b"photo"), tmp_path / "photo", str(tmp_path / "photo")):
-        assert encoded(photo) == b"photo"
+        assert encode_photo(photo) == b"photo"
 
 
-def test_pixels_are_sent_without_a_loss() -> None:
+def test_pixels_are_sent_losslessly() -> None:
     for photo in (PIXELS, Image.fromarray(PIXELS), PIXELS[:, ::-1][:, ::-1]):
-        assert (np.array(decoded(encoded(photo))) == PIXELS).all()
+        assert (np.array(decoded(encode_photo(photo))) == PIXELS).all()
 
 
-def test_an_image_is_as_turned_as_its_file() -> None:
+def test_an_image_keeps_the_orientation_of_its_file() -> None:
     exif = Image.Exif()
     exif[ORIENTATION] = 6
     image = decoded(file(PIXELS, "JPEG", exif=exif))
-    sent = decoded(encoded(image))
+    sent = decoded(encode_photo(image))
     assert sent.getexif()[ORIENTATION] == 6
     assert sent.size == (40, 30)
 
@@ -253,6 +255,6 @@ def test_an_image_is_as_turned_as_its_file() -> None:
         ("no/such/photo.jpg", FileNotFoundError, "no/such/photo.jpg"),
     ],
 )
-def test_what_is_no_photo(photo: Any, error: type[Exception], message: str) -> None:
+def test_what_is_not_a_photo(photo: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        encoded(photo)
+        encode_photo(photo)

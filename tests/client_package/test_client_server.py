@@ -9,35 +9,37 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from camserve_client import RefusedError, TokenRefusedError, UnavailableError
+from camserve_client import AuthenticationError, StatusError, UnavailableError
 from tests.support import color_resnet
 from tests.support.scripts import COLOURS, free_ports
 from tests.support.server_client import Client
-from tests.support.stub_server import CLIENTS, WAYS, explain
+from tests.support.stub_server import CLIENT_KINDS, CLIENTS, explain
 
 PIXELS = color_resnet.photo(("red", (100, 120), 50), ("blue", (230, 120), 30))
 PHOTO = color_resnet.png(PIXELS)
-each_way = pytest.mark.parametrize("way", WAYS)
+each_client = pytest.mark.parametrize("client_kind", CLIENT_KINDS)
 
 
-def place(server: Client, way: str) -> dict[str, Any]:
-    """Where the server is and what opens it, for a client of the package."""
+def place(server: Client, client_kind: str) -> dict[str, Any]:
+    """The address, model and token, for a client of the package."""
     http, grpc = (server.ports[name] for name in ("INFERENCE_PORT", "GRPC_INFERENCE_PORT"))
-    address = f"http://127.0.0.1:{http}" if way.startswith("http") else f"127.0.0.1:{grpc}"
+    address = f"http://127.0.0.1:{http}" if client_kind.startswith("http") else f"127.0.0.1:{grpc}"
     return {"address": address, "model": COLOURS, "token": server.token}
 
 
-def ask(server: Client, way: str, *photos: Any, settings: Any = None, **options: Any) -> list[Any]:
+def ask(
+    server: Client, client_kind: str, *photos: Any, settings: Any = None, **options: Any
+) -> list[Any]:
     waits: list[float] = []
-    given = {**place(server, way), **(settings or {})}
-    replies = explain(way, photos or (PHOTO,), waits, given, options)
+    given = {**place(server, client_kind), **(settings or {})}
+    replies = explain(client_kind, photos or (PHOTO,), waits, given, options)
     assert waits == []
     return replies
 
 
 def test_all_four_get_the_same_reply(server: Client) -> None:
     options = {"target": "blue", "top_k": 2, "colormap": "bone", "outputs": ["heatmap", "overlay"]}
-    replies = [ask(server, way, **options)[0] for way in WAYS]
+    replies = [ask(server, client_kind, **options)[0] for client_kind in CLIENT_KINDS]
     assert all(reply == replies[0] for reply in replies)
     assert all(reply.raw == replies[0].raw for reply in replies)
     reply = replies[0]
@@ -53,19 +55,19 @@ def test_all_four_get_the_same_reply(server: Client) -> None:
     assert explanation.overlay.numpy().shape == (224, 224, 3)
 
 
-@each_way
-def test_every_output(server: Client, way: str) -> None:
+@each_client
+def test_every_output(server: Client, client_kind: str) -> None:
     (reply,) = ask(
         server,
-        way,
+        client_kind,
         target=["red", "blue", "blue-red"],
         layer=["layer4.2", "layer3.5"],
         outputs=["mask", "map", "boxes"],
         size="original",
     )
-    red, blue, rather = reply.explanations
+    red, blue, blue_not_red = reply.explanations
     assert [one.label for one in reply.explanations] == ["red", "blue", "blue"]
-    assert (rather.against.label, blue.against) == ("red", None)
+    assert (blue_not_red.against.label, blue.against) == ("red", None)
     assert red.layer == ("layer4.2", "layer3.5")
     assert red.heatmap is None
     for explanation, (x, y) in ((red, (100, 120)), (blue, (230, 120))):
@@ -79,28 +81,30 @@ def test_every_output(server: Client, way: str) -> None:
         assert y0 < y < y1
 
 
-@each_way
-def test_predictions_alone(server: Client, way: str) -> None:
-    (reply,) = ask(server, way, explain=False)
+@each_client
+def test_predictions_alone(server: Client, client_kind: str) -> None:
+    (reply,) = ask(server, client_kind, explain=False)
     assert reply.explanations == ()
     assert reply.predictions[0].label == "red"
 
 
-@each_way
-def test_each_form_of_a_photo(server: Client, way: str) -> None:
+@each_client
+def test_each_form_of_a_photo(server: Client, client_kind: str) -> None:
     turned = Image.Exif()
     turned[0x0112] = 6
     stream = BytesIO()
     Image.fromarray(PIXELS).save(stream, "PNG", exif=turned)
     image = Image.open(stream)
-    replies = ask(server, way, PHOTO, PIXELS, Image.fromarray(PIXELS), stream.getvalue(), image)
+    replies = ask(
+        server, client_kind, PHOTO, PIXELS, Image.fromarray(PIXELS), stream.getvalue(), image
+    )
     assert replies[0] == replies[1] == replies[2]
     assert replies[3] == replies[4]
     assert replies[3].image.orientation == 6
     assert replies[3].predictions[0].label == "red"
 
 
-@each_way
+@each_client
 @pytest.mark.parametrize(
     ("settings", "photo", "options", "code", "status"),
     [
@@ -112,66 +116,66 @@ def test_each_form_of_a_photo(server: Client, way: str) -> None:
         ({"version": "7.0"}, PHOTO, {}, "ModelVersionNotFoundException", 404),
     ],
 )
-def test_refusals(
+def test_rejected_requests(
     server: Client,
-    way: str,
+    client_kind: str,
     settings: dict[str, Any],
     photo: bytes,
     options: dict[str, Any],
     code: str,
     status: int,
 ) -> None:
-    with pytest.raises(RefusedError) as refusal:
-        ask(server, way, photo, settings=settings, **options)
-    assert (refusal.value.code, refusal.value.status) == (code, status)
+    with pytest.raises(StatusError) as error:
+        ask(server, client_kind, photo, settings=settings, **options)
+    assert (error.value.code, error.value.status) == (code, status)
 
 
-@each_way
-def test_a_photo_that_is_too_large(server: Client, way: str) -> None:
-    with pytest.raises(RefusedError) as refusal:
-        ask(server, way, bytes(26 * 1024 * 1024))
-    assert refusal.value.status == 413
-    assert refusal.value.code in ("http_413", "grpc_cancelled")
+@each_client
+def test_a_photo_that_is_too_large(server: Client, client_kind: str) -> None:
+    with pytest.raises(StatusError) as error:
+        ask(server, client_kind, bytes(26 * 1024 * 1024))
+    assert error.value.status == 413
+    assert error.value.code in ("http_413", "grpc_cancelled")
 
 
-@each_way
-def test_the_server_refuses_a_token_until_it_is_renewed(server: Client, way: str) -> None:
-    given = []
+@each_client
+def test_a_rejected_token_is_renewed(server: Client, client_kind: str) -> None:
+    given: list[str] = []
 
     def issue() -> str:
         given.append("stale" if not given else server.token)
         return given[-1]
 
-    with pytest.raises(TokenRefusedError):
-        ask(server, way, settings={"token": "stale"})
+    with pytest.raises(AuthenticationError):
+        ask(server, client_kind, settings={"token": "stale"})
     waits: list[float] = []
-    settings = {**place(server, way), "token": issue}
-    (reply,) = explain(way, (PHOTO,), waits, settings, {"version": None})
+    settings = {**place(server, client_kind), "token": issue}
+    (reply,) = explain(client_kind, (PHOTO,), waits, settings, {"version": None})
     assert reply.predictions[0].label == "red"
     assert given == ["stale", server.token]
 
 
-@each_way
-def test_many_at_once(server: Client, way: str) -> None:
+@each_client
+def test_many_at_once(server: Client, client_kind: str) -> None:
     photos = [
         color_resnet.png(color_resnet.photo((name, (160, 120), 60))) for name in color_resnet.LABELS
     ]
-    replies = ask(server, way, *photos, explain=False)
+    replies = ask(server, client_kind, *photos, explain=False)
     assert [reply.predictions[0].label for reply in replies] == color_resnet.LABELS
 
 
-@each_way
-def test_nothing_listens(way: str) -> None:
+@each_client
+def test_nothing_listens(client_kind: str) -> None:
     port = free_ports()["INFERENCE_PORT"]
-    address = f"http://127.0.0.1:{port}" if way.startswith("http") else f"127.0.0.1:{port}"
+    address = f"http://127.0.0.1:{port}" if client_kind.startswith("http") else f"127.0.0.1:{port}"
     waits: list[float] = []
     with pytest.raises(UnavailableError, match="tried 3 times"):
-        explain(way, (PHOTO,), waits, {"address": address, "model": "x", "retries": 2}, {})
+        explain(client_kind, (PHOTO,), waits, {"address": address, "model": "x", "retries": 2}, {})
     assert len(waits) == 2
 
 
-def test_a_client_is_of_use_without_a_with(server: Client) -> None:
-    for way in ("http", "grpc"):
-        client = CLIENTS[way](**place(server, way))
+def test_a_client_works_without_a_with_statement(server: Client) -> None:
+    for client_kind in ("http", "grpc"):
+        client = CLIENTS[client_kind](**place(server, client_kind))
         assert client.predict(PHOTO, top_k=1).predictions[0].label == "red"
         client.close()

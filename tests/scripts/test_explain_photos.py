@@ -22,7 +22,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 
-from camserve_client import TimedOutError
+from camserve_client import RequestTimeoutError
 from explain import explain_all
 from explained import Photo, Results, find_photos
 from tests.support import color_resnet
@@ -311,7 +311,7 @@ class Slow:
         self.under_way -= 1
         if path.name == "3.png":
             raise FileNotFoundError(2, "No such file or directory", str(path))
-        raise TimedOutError(f"{path} took too long")
+        raise RequestTimeoutError(f"{path} took too long")
 
 
 @pytest.mark.parametrize(("in_flight", "most"), [(1, 1), (3, 3), (32, 7)])

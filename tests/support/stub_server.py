@@ -1,7 +1,6 @@
-"""A server that answers as it is told, over HTTP and gRPC, and the four clients to ask it with.
+"""A stub server with scripted answers, over HTTP and gRPC, and calls to it by the four clients.
 
-What holds for one client holds for all, so most tests of them are written once, for each of
-:data:`WAYS`.
+All clients behave alike, so most tests are written once and parametrized by :data:`CLIENT_KINDS`.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ import inference_pb2
 
 from camserve_client import AsyncClient, AsyncGrpcClient, Client, GrpcClient, Reply
 
-WAYS = ("http", "http async", "grpc", "grpc async")
+CLIENT_KINDS = ("http", "http async", "grpc", "grpc async")
 CLIENTS: dict[str, Any] = {
     "http": Client,
     "http async": AsyncClient,
@@ -37,17 +36,20 @@ REPLY: dict[str, Any] = {
 }
 
 _NO_WORKER = 'Model "pets" has no worker to serve inference request.'
-_NO_TOKEN = "Token Authorization failed. Token either incorrect, expired, or not provided correctly"
+_INVALID_TOKEN = (
+    "Token Authorization failed. Token either incorrect, expired, or not provided correctly"
+)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer, as TorchServe gives it over either transport.
+    """One answer, as TorchServe gives it over each transport.
 
     Attributes:
-        status, body, headers: over HTTP; a body of text is one of TorchServe's own errors.
-        failure: over gRPC, which gives the body otherwise.
-        raises: what httpx raises instead.
+        status, headers: over HTTP.
+        body: bytes as they are, anything else as JSON.
+        failure: over gRPC, the status and details; None: the body is the answer.
+        raises: the error that httpx raises instead of answering.
     """
 
     status: int = 200
@@ -60,19 +62,19 @@ class Answer:
         return self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode()
 
 
-def torchserve(status: int, kind: str, message: str) -> dict[str, Any]:
+def torchserve_error(status: int, kind: str, message: str) -> dict[str, Any]:
     return {"code": status, "type": kind, "message": message}
 
 
 OK = Answer(body=REPLY)
 QUEUE_FULL = Answer(
     503,
-    torchserve(503, "ServiceUnavailableException", _NO_WORKER),
+    torchserve_error(503, "ServiceUnavailableException", _NO_WORKER),
     (grpc.StatusCode.INTERNAL, f"{_NO_WORKER}\nInternalServerException.()"),
 )
 WORKER_DIED = Answer(
     507,
-    torchserve(507, "InternalServerException", "Worker died."),
+    torchserve_error(507, "InternalServerException", "Worker died."),
     (
         grpc.StatusCode.RESOURCE_EXHAUSTED,
         "Worker died.\norg.pytorch.serve.http.InternalServerException",
@@ -80,7 +82,7 @@ WORKER_DIED = Answer(
 )
 HANDLER_RAISED = Answer(
     503,
-    torchserve(503, "InternalServerException", "Prediction failed"),
+    torchserve_error(503, "InternalServerException", "Prediction failed"),
     (
         grpc.StatusCode.UNAVAILABLE,
         "Prediction failed\norg.pytorch.serve.http.InternalServerException",
@@ -88,7 +90,7 @@ HANDLER_RAISED = Answer(
 )
 OUT_OF_MEMORY = Answer(
     507,
-    torchserve(507, "InternalServerException", "Out of resources"),
+    torchserve_error(507, "InternalServerException", "Out of resources"),
     (
         grpc.StatusCode.INTERNAL,
         "Out of resources\norg.pytorch.serve.http.InternalServerException",
@@ -101,34 +103,34 @@ UNREACHABLE = Answer(
     failure=(grpc.StatusCode.UNAVAILABLE, "failed to connect to all addresses"),
     raises=httpx.ConnectError,
 )
-BROKEN_OFF = Answer(
+CONNECTION_LOST = Answer(
     failure=(grpc.StatusCode.UNAVAILABLE, "Socket closed"), raises=httpx.RemoteProtocolError
 )
 TIMED_OUT = Answer(
     failure=(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded"), raises=httpx.ReadTimeout
 )
-TOKEN_REFUSED = Answer(
+TOKEN_REJECTED = Answer(
     400,
-    torchserve(400, "InvalidKeyException", _NO_TOKEN),
-    (grpc.StatusCode.PERMISSION_DENIED, _NO_TOKEN),
+    torchserve_error(400, "InvalidKeyException", _INVALID_TOKEN),
+    (grpc.StatusCode.PERMISSION_DENIED, _INVALID_TOKEN),
 )
 NO_MODEL = Answer(
     404,
-    torchserve(404, "ModelNotFoundException", "Model not found: pets"),
+    torchserve_error(404, "ModelNotFoundException", "Model not found: pets"),
     (
         grpc.StatusCode.INTERNAL,
         "Model not found: pets\norg.pytorch.serve.archive.model.ModelNotFoundException",
     ),
 )
-REFUSED = Answer(
+REJECTED = Answer(
     400,
     {"error": {"code": "unknown_class", "status": 400, "message": "target 'pink' is no label"}},
 )
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What one attempt carried."""
+class ReceivedCall:
+    """What the server received in one attempt."""
 
     model: str
     version: str
@@ -139,33 +141,34 @@ class Asked:
 
 
 @dataclass
-class Stub:
-    """The server.
+class StubServer:
+    """The stub server.
 
     Attributes:
-        answers: given in turn; the last one from then on. A callable answers by the token.
-        asked: every attempt that came.
-        paths: of those over HTTP.
-        waits: what the clients waited before they repeated a call, in seconds.
+        answers: the answers in their order; the last one is repeated. Or a callable that returns
+            the answer for a token.
+        received: all attempts.
+        paths: the URL paths of the attempts over HTTP.
+        waits: the delays before the clients' retries, in seconds.
     """
 
     answers: list[Answer] | Callable[[str | None], Answer]
-    asked: list[Asked] = field(default_factory=list)
+    received: list[ReceivedCall] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
     waits: list[float] = field(default_factory=list)
 
-    def answer(self, asked: Asked) -> Answer:
-        self.asked.append(asked)
+    def answer(self, received: ReceivedCall) -> Answer:
+        self.received.append(received)
         if callable(self.answers):
-            return self.answers(asked.token)
-        return self.answers[min(len(self.asked), len(self.answers)) - 1]
+            return self.answers(received.token)
+        return self.answers[min(len(self.received), len(self.answers)) - 1]
 
-    def over_http(self, request: httpx.Request) -> httpx.Response:
+    def handle_http(self, request: httpx.Request) -> httpx.Response:
         self.paths.append(request.url.raw_path.decode())
         _, predictions, model, *version = self.paths[-1].split("/")
         assert predictions == "predictions"
         assert request.headers["Content-Type"] == "application/octet-stream"
-        asked = Asked(
+        received = ReceivedCall(
             model,
             "".join(version),
             request.content,
@@ -173,16 +176,16 @@ class Stub:
             _token(request.headers.get("Authorization")),
             request.extensions["timeout"]["read"],
         )
-        answer = self.answer(asked)
+        answer = self.answer(received)
         if answer.raises:
-            raise answer.raises("as told", request=request)
+            raise answer.raises("scripted", request=request)
         return httpx.Response(answer.status, content=answer.data(), headers=answer.headers)
 
-    def over_grpc(self, request: Any, context: grpc.ServicerContext) -> Any:
+    def handle_grpc(self, request: Any, context: grpc.ServicerContext) -> Any:
         metadata = dict(context.invocation_metadata())
         assert metadata["protocol"] == "gRPC"
         assert set(request.input) == {"data", "options"}
-        asked = Asked(
+        received = ReceivedCall(
             request.model_name,
             request.model_version,
             request.input["data"],
@@ -190,26 +193,26 @@ class Stub:
             _token(metadata.get("authorization")),
             context.time_remaining(),
         )
-        answer = self.answer(asked)
+        answer = self.answer(received)
         if answer.failure:
             context.abort(*answer.failure)
         return inference_pb2.PredictionResponse(prediction=answer.data())
 
     @contextmanager
     def served(
-        self, way: str, credentials: grpc.ServerCredentials | None = None
+        self, client_kind: str, credentials: grpc.ServerCredentials | None = None
     ) -> Iterator[dict[str, Any]]:
-        """The server's address and what else a client needs to reach it."""
-        if way.startswith("http"):
-            transport = httpx.MockTransport(self.over_http)
+        """Serve, and give the arguments with which a client reaches the server."""
+        if client_kind.startswith("http"):
+            transport = httpx.MockTransport(self.handle_http)
             yield {"address": "http://cam.example", "transport": transport}
             return
         handler = grpc.method_handlers_generic_handler(
             "org.pytorch.serve.grpc.inference.InferenceAPIsService",
             {
-                # By TorchServe's own definitions, not the client's.
+                # By stubs that are generated from TorchServe's file, not the client's own messages.
                 "Predictions": grpc.unary_unary_rpc_method_handler(
-                    self.over_grpc,
+                    self.handle_grpc,
                     inference_pb2.PredictionsRequest.FromString,
                     inference_pb2.PredictionResponse.SerializeToString,
                 )
@@ -230,33 +233,37 @@ class Stub:
 
     def explain(
         self,
-        way: str,
+        client_kind: str,
         *photos: Any,
         settings: dict[str, Any] | None = None,
         credentials: grpc.ServerCredentials | None = None,
         **options: Any,
     ) -> list[Reply]:
-        """A client explains photos, all at once.
+        """Have a client explain photos concurrently.
 
         Args:
-            way: the client, one of :data:`WAYS`.
-            photos: one by default.
-            settings: the client's.
+            client_kind: one of :data:`CLIENT_KINDS`.
+            photos: one photo by default.
+            settings: more arguments of the client.
             credentials: the server's, for gRPC.
-            options: of the call.
+            options: the options of each call.
         """
-        with self.served(way, credentials) as place:
+        with self.served(client_kind, credentials) as place:
             given = {"model": "pets", **place, **(settings or {})}
-            return explain(way, photos or (b"photo",), self.waits, given, options)
+            return explain(client_kind, photos or (b"photo",), self.waits, given, options)
 
 
 def explain(
-    way: str, photos: Any, waits: list[float], settings: dict[str, Any], options: dict[str, Any]
+    client_kind: str,
+    photos: Any,
+    waits: list[float],
+    settings: dict[str, Any],
+    options: dict[str, Any],
 ) -> list[Reply]:
-    """A client explains photos; it is closed afterwards."""
-    if not way.endswith("async"):
+    """Have a client explain photos concurrently, and close it."""
+    if not client_kind.endswith("async"):
         with (
-            CLIENTS[way](sleep=waits.append, **settings) as client,
+            CLIENTS[client_kind](sleep=waits.append, **settings) as client,
             ThreadPoolExecutor(len(photos)) as pool,
         ):
             return list(pool.map(lambda photo: client.explain(photo, **options), photos))
@@ -264,11 +271,13 @@ def explain(
     async def wait(seconds: float) -> None:
         waits.append(seconds)
 
-    async def ask() -> list[Reply]:
-        async with CLIENTS[way](sleep=wait, **settings) as client:
-            return await asyncio.gather(*(client.explain(photo, **options) for photo in photos))
+    async def explain_all() -> list[Reply]:
+        async with CLIENTS[client_kind](sleep=wait, **settings) as client:
+            calls = (client.explain(photo, **options) for photo in photos)
+            replies: list[Reply] = await asyncio.gather(*calls)
+            return replies
 
-    return asyncio.run(ask())
+    return asyncio.run(explain_all())
 
 
 def _token(authorization: str | None) -> str | None:

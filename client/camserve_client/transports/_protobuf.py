@@ -1,8 +1,8 @@
-"""The messages of TorchServe's ``Predictions`` call, made when this module is loaded.
+"""The protobuf messages of TorchServe's ``Predictions`` call, built when this module is imported.
 
-They are those of ``inference.proto`` in TorchServe 0.12's ``model-server.jar``, less what that call
-does not use. Their pool is private, so stubs that were generated from that file, which registers
-itself under the same names in protobuf's one pool, can be loaded beside them.
+They follow ``inference.proto`` in TorchServe 0.12's ``model-server.jar``, without the fields that
+the call does not use. They are in a descriptor pool of their own: generated stubs of that file
+register the same names in protobuf's default pool, and can be imported beside this module.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ _OPTIONAL, _REPEATED = FieldDescriptorProto.LABEL_OPTIONAL, FieldDescriptorProto
 _STRING, _BYTES = FieldDescriptorProto.TYPE_STRING, FieldDescriptorProto.TYPE_BYTES
 _MESSAGE = FieldDescriptorProto.TYPE_MESSAGE
 
-#: The full name of the call.
+#: The full name of the gRPC method.
 PREDICTIONS = f"/{_PACKAGE}.InferenceAPIsService/Predictions"
 
 
-def _file() -> Any:
+def _file_descriptor() -> Any:
     """``inference.proto`` as a descriptor.
 
     .. code-block:: proto
@@ -41,7 +41,7 @@ def _file() -> Any:
     request = file.message_type.add(name="PredictionsRequest")
     request.field.add(name="model_name", number=1, type=_STRING, label=_OPTIONAL)
     request.field.add(name="model_version", number=2, type=_STRING, label=_OPTIONAL)
-    # On the wire, a map is a list of such pairs.
+    # On the wire, a map is a list of such entries.
     entry = request.nested_type.add(name="InputEntry")
     entry.options.map_entry = True
     entry.field.add(name="key", number=1, type=_STRING, label=_OPTIONAL)
@@ -59,12 +59,12 @@ def _file() -> Any:
 
 
 _pool = descriptor_pool.DescriptorPool()
-_pool.Add(_file())
+_pool.Add(_file_descriptor())
 
 
-def _message(name: str) -> Any:
+def _message_class(name: str) -> Any:
     return message_factory.GetMessageClass(_pool.FindMessageTypeByName(f"{_PACKAGE}.{name}"))
 
 
-PredictionsRequest = _message("PredictionsRequest")
-PredictionResponse = _message("PredictionResponse")
+PredictionsRequest = _message_class("PredictionsRequest")
+PredictionResponse = _message_class("PredictionResponse")

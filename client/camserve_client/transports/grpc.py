@@ -1,4 +1,4 @@
-"""The clients over gRPC, by TorchServe's own ``Predictions`` call."""
+"""The clients over gRPC: TorchServe's ``Predictions`` call."""
 
 from __future__ import annotations
 
@@ -11,38 +11,49 @@ from typing import Any, Final
 import grpc
 import grpc.aio
 
-from camserve_client.answers import TOKEN_REFUSED, torchserve
-from camserve_client.calls import AsyncCalls, Request, SyncCalls
-from camserve_client.errors import CamserveError, RefusedError, TimedOutError, UnavailableError
-from camserve_client.messages import PREDICTIONS, PredictionResponse, PredictionsRequest
+from camserve_client._base import ClientConfig, PredictionRequest, _BaseAsyncClient, _BaseClient
+from camserve_client.errors import CamserveError, RequestTimeoutError, UnavailableError
+from camserve_client.responses import INVALID_TOKEN, error_from_torchserve, status_error
 from camserve_client.tokens import Token
+from camserve_client.transports._protobuf import (
+    PREDICTIONS,
+    PredictionResponse,
+    PredictionsRequest,
+)
 
-# A channel takes no more than 4 MiB otherwise; pictures of a photo's own size are more.
-_LARGEST: Final = 64 * 1024 * 1024
-_OPTIONS: Final = [
-    ("grpc.max_send_message_length", _LARGEST),
-    ("grpc.max_receive_message_length", _LARGEST),
+# gRPC's default is 4 MiB; pictures of a photo's original size are larger.
+_MAX_MESSAGE_LENGTH: Final = 64 * 1024 * 1024
+_CHANNEL_OPTIONS: Final = [
+    ("grpc.max_send_message_length", _MAX_MESSAGE_LENGTH),
+    ("grpc.max_receive_message_length", _MAX_MESSAGE_LENGTH),
 ]
-_BUSY: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
-#: What TorchServe says with INTERNAL where HTTP has 503 (a full queue) and 507.
-_BUSY_WORDS: Final = ("has no worker to serve", "Out of resources", "System out of memory")
-#: The HTTP status of what TorchServe answers with INTERNAL over gRPC, by its exception's name.
+#: The status codes that are worth a retry.
+_RETRYABLE: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
+#: TorchServe's messages with INTERNAL where HTTP has 503 (a full queue) and 507.
+_RETRYABLE_MESSAGES: Final = ("has no worker to serve", "Out of resources", "System out of memory")
+#: TorchServe's exceptions with INTERNAL where HTTP has 404.
 _NOT_FOUND: Final = ("ModelNotFoundException", "ModelVersionNotFoundException")
 
 
-class GrpcClient(SyncCalls):
+class GrpcClient(_BaseClient):
     """Blocking calls over gRPC.
 
     Args:
-        address: the server's gRPC address, as ``127.0.0.1:7070``.
+        address: the server's gRPC address, such as ``127.0.0.1:7070``.
         model, version, token, retries, sleep: as for :class:`camserve_client.Client`.
-        timeout: the seconds that an attempt may take.
-        credentials: for TLS, as :func:`grpc.ssl_channel_credentials` makes them; without, the
-            channel is not encrypted.
-        server_name: that the certificate must have, where it is not the address's.
+        timeout: of an attempt, in seconds.
+        credentials: for TLS, from :func:`grpc.ssl_channel_credentials`; without them, the channel
+            is not encrypted.
+        server_name: the name in the server's certificate, if it differs from the address.
 
     Raises:
-        ValueError: an argument is not accepted.
+        ValueError: an argument is not valid.
+
+    Example:
+        >>> with GrpcClient("127.0.0.1:7070", "resnet50", token=read_token) as client:
+        ...     reply = client.predict("cat.jpg", top_k=3)
+        >>> reply.predictions[0].label
+        'tabby'
     """
 
     def __init__(
@@ -58,13 +69,13 @@ class GrpcClient(SyncCalls):
         server_name: str | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        super().__init__(model, version, token, timeout, retries)
+        super().__init__(ClientConfig(model, version, timeout, retries), token)
         self._sleep = sleep
-        self._address = _checked(address)
+        self._address = _check_address(address)
         self._channel = (
-            grpc.insecure_channel(address, _OPTIONS)
+            grpc.insecure_channel(address, _CHANNEL_OPTIONS)
             if credentials is None
-            else grpc.secure_channel(address, credentials, _secured(server_name))
+            else grpc.secure_channel(address, credentials, _secure_options(server_name))
         )
         self._predictions = self._channel.unary_unary(
             PREDICTIONS, PredictionsRequest.SerializeToString, PredictionResponse.FromString
@@ -73,19 +84,27 @@ class GrpcClient(SyncCalls):
     def close(self) -> None:
         self._channel.close()
 
-    def _send(self, request: Request) -> bytes:
-        message = _message(self._model, self._version, request)
+    def _send(self, request: PredictionRequest) -> bytes:
+        message = _message(self._config, request)
         try:
             response = self._predictions(
-                message, timeout=self._timeout, metadata=_metadata(request)
+                message, timeout=self._config.timeout, metadata=_metadata(request)
             )
-        except grpc.RpcError as failure:
-            raise _error(self._address, failure) from failure
+        except grpc.RpcError as error:
+            raise _error_from_grpc(self._address, error) from error
         return bytes(response.prediction)
 
 
-class AsyncGrpcClient(AsyncCalls):
-    """Calls over gRPC to await; the arguments are those of :class:`GrpcClient`."""
+class AsyncGrpcClient(_BaseAsyncClient):
+    """Calls over gRPC to await; the arguments are those of :class:`GrpcClient`.
+
+    Example:
+        >>> async def predict(path):
+        ...     async with AsyncGrpcClient("127.0.0.1:7070", "resnet50") as client:
+        ...         return await client.predict(path)
+        >>> asyncio.run(predict("cat.jpg")).predictions[0].label
+        'tabby'
+    """
 
     def __init__(
         self,
@@ -100,9 +119,9 @@ class AsyncGrpcClient(AsyncCalls):
         server_name: str | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        super().__init__(model, version, token, timeout, retries)
+        super().__init__(ClientConfig(model, version, timeout, retries), token)
         self._sleep = sleep
-        self._address = _checked(address)
+        self._address = _check_address(address)
         self._credentials = credentials
         self._server_name = server_name
         self._channel: grpc.aio.Channel | None = None
@@ -111,24 +130,24 @@ class AsyncGrpcClient(AsyncCalls):
         if self._channel is not None:
             await self._channel.close()
 
-    async def _send(self, request: Request) -> bytes:
-        message = _message(self._model, self._version, request)
+    async def _send(self, request: PredictionRequest) -> bytes:
+        message = _message(self._config, request)
         try:
             response = await self._predictions()(
-                message, timeout=self._timeout, metadata=_metadata(request)
+                message, timeout=self._config.timeout, metadata=_metadata(request)
             )
-        except grpc.RpcError as failure:
-            raise _error(self._address, failure) from failure
+        except grpc.RpcError as error:
+            raise _error_from_grpc(self._address, error) from error
         return bytes(response.prediction)
 
     def _predictions(self) -> grpc.aio.UnaryUnaryMultiCallable:
-        # A channel belongs to the event loop that runs when it is made: the one of the first call.
+        # A channel belongs to the event loop in which it is made, so the first call makes it.
         if self._channel is None:
             self._channel = (
-                grpc.aio.insecure_channel(self._address, _OPTIONS)
+                grpc.aio.insecure_channel(self._address, _CHANNEL_OPTIONS)
                 if self._credentials is None
                 else grpc.aio.secure_channel(
-                    self._address, self._credentials, _secured(self._server_name)
+                    self._address, self._credentials, _secure_options(self._server_name)
                 )
             )
         return self._channel.unary_unary(
@@ -136,53 +155,53 @@ class AsyncGrpcClient(AsyncCalls):
         )
 
 
-def _secured(server_name: str | None) -> list[tuple[str, Any]]:
+def _secure_options(server_name: str | None) -> list[tuple[str, Any]]:
     """The options of an encrypted channel."""
-    asked = [("grpc.ssl_target_name_override", server_name)] if server_name else []
-    return [*_OPTIONS, *asked]
+    override = [("grpc.ssl_target_name_override", server_name)] if server_name else []
+    return [*_CHANNEL_OPTIONS, *override]
 
 
-def _checked(address: str) -> str:
+def _check_address(address: str) -> str:
     if "://" in address:
         raise ValueError(f"address {address!r}: accepted is host:port, as 127.0.0.1:7070")
     return address
 
 
-def _message(model: str, version: str | None, request: Request) -> Any:
+def _message(config: ClientConfig, request: PredictionRequest) -> Any:
     return PredictionsRequest(
-        model_name=model,
-        model_version=version or "",
+        model_name=config.model,
+        model_version=config.version or "",
         input={"data": request.photo, "options": request.options.encode()},
     )
 
 
-def _metadata(request: Request) -> list[tuple[str, str]]:
+def _metadata(request: PredictionRequest) -> list[tuple[str, str]]:
     authorization = [("authorization", f"Bearer {request.token}")] if request.token else []
     return [("protocol", "gRPC"), *authorization]
 
 
-def _error(address: str, failure: Any) -> CamserveError:
-    """What a failed call is to the caller.
+def _error_from_grpc(address: str, error: Any) -> CamserveError:
+    """The error for a failed call.
 
-    TorchServe says what failed in the details: a message and, in a line of its own, the name of
-    its exception. The statuses are those of the same failures over HTTP.
+    The details that TorchServe sends are a message and, in a line of its own, the name of its
+    exception. The statuses are those of the same failures over HTTP.
     """
-    code, details = failure.code(), failure.details() or ""
+    code, details = error.code(), error.details() or ""
     message, _, rest = details.partition("\n")
     exception = re.search(r"\w+Exception", rest)
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return TimedOutError(f"{address} did not answer in time")
-    if code in _BUSY:
+        return RequestTimeoutError(f"{address} did not answer in time")
+    if code in _RETRYABLE:
         return UnavailableError(f"{address} is unavailable: {message}")
     if code is grpc.StatusCode.PERMISSION_DENIED:
-        return torchserve(TOKEN_REFUSED, 400, message)
+        return error_from_torchserve(INVALID_TOKEN, 400, message)
     if code is grpc.StatusCode.INTERNAL:
-        if any(words in message for words in _BUSY_WORDS):
+        if any(part in message for part in _RETRYABLE_MESSAGES):
             return UnavailableError(f"{address} is unavailable: {message}")
-        kind = exception[0] if exception else "grpc_internal"
-        return torchserve(kind, 404 if kind in _NOT_FOUND else 500, message)
+        name = exception[0] if exception else "grpc_internal"
+        return error_from_torchserve(name, 404 if name in _NOT_FOUND else 500, message)
     if code is grpc.StatusCode.CANCELLED:
-        return RefusedError(
-            "grpc_cancelled", 413, f"the server broke off, as it does for a large photo: {message}"
-        )
-    return RefusedError(f"grpc_{code.name.lower()}", 500, message)
+        # TorchServe cancels a call whose message is above its limit.
+        reason = f"the server closed the call, as it does when the photo is too large: {message}"
+        return status_error("grpc_cancelled", 413, reason)
+    return status_error(f"grpc_{code.name.lower()}", 500, message)

@@ -11,36 +11,42 @@ from urllib.parse import quote
 
 import httpx
 
-from camserve_client.answers import refusal
-from camserve_client.calls import AsyncCalls, Request, SyncCalls
-from camserve_client.errors import CamserveError, TimedOutError, UnavailableError
+from camserve_client._base import ClientConfig, PredictionRequest, _BaseAsyncClient, _BaseClient
+from camserve_client.errors import CamserveError, RequestTimeoutError, UnavailableError
+from camserve_client.responses import error_from_http
 from camserve_client.tokens import Token
 
-#: Too busy, or a worker died; TorchServe has the latter two for either, a proxy the first.
-_BUSY = (429, 503, 507)
-#: A caller of more at once waits for a free one.
+#: The statuses that are worth a retry: overloaded, or a worker died. TorchServe answers 503 and 507
+#: for both, a proxy 429.
+_RETRYABLE = (429, 503, 507)
+#: Calls beyond these wait for a free connection.
 _LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=100)
 
 
-class Client(SyncCalls):
+class Client(_BaseClient):
     """Blocking calls over HTTP.
 
     Args:
         address: the server's base URL, as ``http://127.0.0.1:8080``.
         model: the model's name.
-        version: its version; the server's default one by default.
-        token: that authorizes the calls, or a callable that gives one: it is called before the
-            first call, and once more for a call whose token the server refuses.
-        timeout: the seconds that an attempt may take to connect, and each pause of the server.
-        retries: how often a call is repeated while the server is unavailable, each time after a
-            longer wait.
-        verify: the server's certificate, against the system's authorities by default; an authority
-            of one's own as ``ssl.create_default_context(cafile="ca.pem")``.
-        transport: what httpx sends through; for tests.
-        sleep: waits before a repetition; for tests.
+        version: the model's version; by default the server's default version.
+        token: the token, or a callable that returns one. A callable is called before the first
+            call, and once more for a call whose token the server rejects.
+        timeout: in seconds, for the connection and for each read and write of an attempt.
+        retries: how often a call is retried while the server is unavailable, with exponential
+            backoff.
+        verify: how the server's certificate is verified: True for the system's authorities, or an
+            SSL context, such as ``ssl.create_default_context(cafile="ca.pem")``.
+        transport: the httpx transport to send through; closed with the client.
+        sleep: called with the seconds to wait before a retry; for tests.
 
     Raises:
-        ValueError: an argument is not accepted.
+        ValueError: an argument is not valid.
+
+    Example:
+        >>> with Client("http://127.0.0.1:8080", "resnet50", token=read_token) as client:
+        ...     reply = client.explain("cat.jpg", target="tabby", outputs=["overlay"])
+        >>> reply.explanations[0].overlay.save("cat-tabby.jpg")
     """
 
     def __init__(
@@ -56,11 +62,11 @@ class Client(SyncCalls):
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        super().__init__(model, version, token, timeout, retries)
+        super().__init__(ClientConfig(model, version, timeout, retries), token)
         self._sleep = sleep
         self._path = _path(model, version)
         self._http = httpx.Client(
-            base_url=_base(address),
+            base_url=_base_url(address),
             timeout=_timeout(timeout),
             limits=_LIMITS,
             verify=verify,
@@ -70,16 +76,23 @@ class Client(SyncCalls):
     def close(self) -> None:
         self._http.close()
 
-    def _send(self, request: Request) -> bytes:
+    def _send(self, request: PredictionRequest) -> bytes:
         try:
             response = self._http.post(self._path, content=request.photo, headers=_headers(request))
-        except httpx.RequestError as failure:
-            raise _unreachable(failure) from failure
+        except httpx.RequestError as error:
+            raise _error_from_httpx(error) from error
         return _body(response)
 
 
-class AsyncClient(AsyncCalls):
-    """Calls over HTTP to await; the arguments are those of :class:`Client`."""
+class AsyncClient(_BaseAsyncClient):
+    """Calls over HTTP to await; the arguments are those of :class:`Client`.
+
+    Example:
+        >>> async def explain_all(paths):
+        ...     async with AsyncClient("http://127.0.0.1:8080", "resnet50") as client:
+        ...         return await asyncio.gather(*(client.explain(path) for path in paths))
+        >>> replies = asyncio.run(explain_all(["cat.jpg", "dog.jpg"]))
+    """
 
     def __init__(
         self,
@@ -94,11 +107,11 @@ class AsyncClient(AsyncCalls):
         transport: httpx.AsyncBaseTransport | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        super().__init__(model, version, token, timeout, retries)
+        super().__init__(ClientConfig(model, version, timeout, retries), token)
         self._sleep = sleep
         self._path = _path(model, version)
         self._http = httpx.AsyncClient(
-            base_url=_base(address),
+            base_url=_base_url(address),
             timeout=_timeout(timeout),
             limits=_LIMITS,
             verify=verify,
@@ -108,17 +121,17 @@ class AsyncClient(AsyncCalls):
     async def aclose(self) -> None:
         await self._http.aclose()
 
-    async def _send(self, request: Request) -> bytes:
+    async def _send(self, request: PredictionRequest) -> bytes:
         try:
             response = await self._http.post(
                 self._path, content=request.photo, headers=_headers(request)
             )
-        except httpx.RequestError as failure:
-            raise _unreachable(failure) from failure
+        except httpx.RequestError as error:
+            raise _error_from_httpx(error) from error
         return _body(response)
 
 
-def _base(address: str) -> httpx.URL:
+def _base_url(address: str) -> httpx.URL:
     try:
         url = httpx.URL(address)
     except httpx.InvalidURL:
@@ -133,44 +146,42 @@ def _path(model: str, version: str | None) -> str:
 
 
 def _timeout(seconds: float) -> httpx.Timeout:
-    # The calls that hold the connections end; so does the wait for one of them.
+    # No timeout for a free connection: each call that holds one ends by its own timeout.
     return httpx.Timeout(seconds, pool=None)
 
 
-def _headers(request: Request) -> dict[str, str]:
+def _headers(request: PredictionRequest) -> dict[str, str]:
     headers = {"Content-Type": "application/octet-stream", "X-Explain": request.options}
     if request.token is not None:
         headers["Authorization"] = f"Bearer {request.token}"
     return headers
 
 
-def _unreachable(failure: httpx.RequestError) -> CamserveError:
-    """What a failure on the way is to the caller."""
-    url = failure.request.url
-    if isinstance(failure, httpx.TimeoutException) and not isinstance(
-        failure, httpx.ConnectTimeout
-    ):
-        return TimedOutError(f"{url} did not answer in time")
-    return UnavailableError(f"{url} cannot be reached: {failure or type(failure).__name__}")
+def _error_from_httpx(error: httpx.RequestError) -> CamserveError:
+    """The error for a request that got no response."""
+    url = error.request.url
+    if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
+        return RequestTimeoutError(f"{url} did not answer in time")
+    return UnavailableError(f"{url} cannot be reached: {error or type(error).__name__}")
 
 
 def _body(response: httpx.Response) -> bytes:
-    """The body of a reply.
+    """The body of a successful response.
 
     Raises:
-        UnavailableError: the server is busy.
-        RefusedError: any other answer than a reply.
+        UnavailableError: the status is one that is worth a retry.
+        StatusError: the status is any other than 200.
     """
     if response.status_code == httpx.codes.OK:
         return response.content
-    error = refusal(response.status_code, response.content, response.reason_phrase)
-    if response.status_code in _BUSY:
+    error = error_from_http(response.status_code, response.content, response.reason_phrase)
+    if response.status_code in _RETRYABLE:
         raise UnavailableError(str(error), _retry_after(response))
     raise error
 
 
 def _retry_after(response: httpx.Response) -> float | None:
-    """The header Retry-After in seconds: a number of them, or a date (RFC 9110, 10.2.3)."""
+    """The header Retry-After, a number or a date (RFC 9110, 10.2.3), in seconds."""
     value = response.headers.get("Retry-After", "")
     if value.isdecimal():
         return float(value)

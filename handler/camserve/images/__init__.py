@@ -1,8 +1,9 @@
 """Files -> pixels -> the network's input, and maps -> pictures.
 
 A file's header is held to the limits (:func:`read_header`) before it is decoded
-(:func:`decode_photo`); the photo is resized and cropped to the network's input, and what is drawn for a reply is mapped
-back to the photo's own pixels, whatever its EXIF orientation. This wing knows no PyTorch.
+(:func:`decode_photo`); the photo is resized and cropped to the network's input; what is drawn for a
+reply is mapped back to the photo's own pixels, whatever its EXIF orientation. This wing knows no
+PyTorch.
 """
 
 from camserve.images.background import output_background, output_frame
