@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import pickle
 import random
@@ -13,9 +14,12 @@ import numpy as np
 import pytest
 
 from camserve_client import (
+    AsyncGrpcClient,
     AuthenticationError,
     CamserveError,
+    GrpcClient,
     InvalidReplyError,
+    Reply,
     RequestRejectedError,
     RequestTimeoutError,
     ServerFailedError,
@@ -130,6 +134,42 @@ def test_credentials_make_the_channel(client_kind: str) -> None:
             client_kind, settings={"credentials": grpc.ssl_channel_credentials(), "retries": 0}
         )
     assert stub.received == []
+
+
+def test_a_call_goes_through_the_callers_own_channel() -> None:
+    stub = StubServer([OK])
+    with stub.served("grpc") as place:
+        channel = grpc.insecure_channel(place["address"])
+        # Nothing is called there.
+        with GrpcClient("nowhere.invalid:1", "pets", channel=channel) as client:
+            assert client.explain(b"photo").raw == REPLY
+        with pytest.raises(ValueError, match="closed channel"):
+            channel.unary_unary("/any")(b"")
+
+
+def test_a_call_goes_through_the_callers_own_async_channel() -> None:
+    stub = StubServer([OK])
+
+    async def explain(address: str) -> Reply:
+        channel = grpc.aio.insecure_channel(address)
+        async with AsyncGrpcClient("nowhere.invalid:1", "pets", channel=channel) as client:
+            reply = await client.explain(b"photo")
+        assert channel.get_state() is grpc.ChannelConnectivity.SHUTDOWN
+        return reply
+
+    with stub.served("grpc async") as place:
+        assert asyncio.run(explain(place["address"])).raw == REPLY
+
+
+@pytest.mark.parametrize("client_kind", ["grpc", "grpc async"])
+@pytest.mark.parametrize(
+    "also", [{"server_name": "cam.example"}, {"credentials": grpc.local_channel_credentials()}]
+)
+def test_a_channel_has_its_own_credentials(client_kind: str, also: dict[str, Any]) -> None:
+    # Never used: it is only compared with None.
+    channel: Any = object()
+    with pytest.raises(ValueError, match="its own credentials and server_name"):
+        CLIENTS[client_kind]("127.0.0.1:7070", "pets", channel=channel, **also)
 
 
 @each_client

@@ -45,6 +45,9 @@ class GrpcClient(_BaseClient):
         credentials: for TLS, from :func:`grpc.ssl_channel_credentials`; without them, the channel
             is not encrypted.
         server_name: the name in the server's certificate, if it differs from the address.
+        channel: the channel to call through, for example with interceptors, instead of one made
+            from ``address``, ``credentials`` and ``server_name``; closed with the client. gRPC
+            limits the messages of a channel to 4 MiB, unless it is made with other options.
 
     Raises:
         ValueError: an argument is not valid.
@@ -67,16 +70,20 @@ class GrpcClient(_BaseClient):
         retries: int = 4,
         credentials: grpc.ChannelCredentials | None = None,
         server_name: str | None = None,
+        channel: grpc.Channel | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         super().__init__(ClientConfig(model, version, timeout, retries), token)
         self._sleep = sleep
         self._address = _check_address(address)
-        self._channel = (
-            grpc.insecure_channel(address, _CHANNEL_OPTIONS)
-            if credentials is None
-            else grpc.secure_channel(address, credentials, _secure_options(server_name))
-        )
+        _check_channel(channel, credentials, server_name)
+        if channel is None:
+            channel = (
+                grpc.insecure_channel(address, _CHANNEL_OPTIONS)
+                if credentials is None
+                else grpc.secure_channel(address, credentials, _secure_options(server_name))
+            )
+        self._channel = channel
         self._predictions = self._channel.unary_unary(
             PREDICTIONS, PredictionsRequest.SerializeToString, PredictionResponse.FromString
         )
@@ -98,6 +105,8 @@ class GrpcClient(_BaseClient):
 class AsyncGrpcClient(_BaseAsyncClient):
     """Calls over gRPC to await; the arguments are those of :class:`GrpcClient`.
 
+    ``channel`` is a channel of :mod:`grpc.aio`, made in the event loop that the calls run in.
+
     Example:
         >>> async def predict(path):
         ...     async with AsyncGrpcClient("127.0.0.1:7070", "resnet50") as client:
@@ -117,14 +126,16 @@ class AsyncGrpcClient(_BaseAsyncClient):
         retries: int = 4,
         credentials: grpc.ChannelCredentials | None = None,
         server_name: str | None = None,
+        channel: grpc.aio.Channel | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         super().__init__(ClientConfig(model, version, timeout, retries), token)
         self._sleep = sleep
         self._address = _check_address(address)
+        _check_channel(channel, credentials, server_name)
         self._credentials = credentials
         self._server_name = server_name
-        self._channel: grpc.aio.Channel | None = None
+        self._channel = channel
 
     async def aclose(self) -> None:
         if self._channel is not None:
@@ -153,6 +164,11 @@ class AsyncGrpcClient(_BaseAsyncClient):
         return self._channel.unary_unary(
             PREDICTIONS, PredictionsRequest.SerializeToString, PredictionResponse.FromString
         )
+
+
+def _check_channel(channel: Any, credentials: Any, server_name: str | None) -> None:
+    if channel is not None and (credentials is not None or server_name is not None):
+        raise ValueError("a channel has its own credentials and server_name: give one or the other")
 
 
 def _secure_options(server_name: str | None) -> list[tuple[str, Any]]:
