@@ -5,7 +5,10 @@
 #   bash scripts/setup.sh --dev    with what the tests need
 #
 # PYTHON names an interpreter of version 3.11, 3.12 or 3.13 (default: the first that is found),
-# VENV the environment (default: .venv).
+# VENV the environment (default: .venv). TORCH_INDEX says where torch and torchvision come from: "pypi",
+# with CUDA, or the URL of an index. By default that is PyTorch's index of CPU builds where there is no
+# NVIDIA driver and it answers (scripts/cpu_torch.py), else PyPI. What is installed stays: to choose
+# again, remove the environment.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -59,6 +62,7 @@ for group in "${groups[@]}"; do
   wanted=$(cat requirements/constraints.txt "requirements/$group.txt" | sha256sum)
   [ "$(cat "$stamp" 2>/dev/null || true)" = "$wanted" ] && continue
   echo "setup: installing requirements/$group.txt"
+  [ "$group" != serve ] || "$venv/bin/python" scripts/cpu_torch.py
   "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
     --constraint requirements/constraints.txt --requirement "requirements/$group.txt"
   # Without what they ask for: their lists of requirements say why.
