@@ -49,7 +49,7 @@ from benchmark.load import LoadError
 from benchmark.networks import SetupError, Weights
 from benchmark.report import Report
 from benchmark.rig import Journal, Plan, Rig
-from running import ROOT
+from camserve_cli.paths import ROOT
 
 IN_PROCESS = ("T5", "T6", "batches")
 THROUGH_SERVERS = ("T1", "T2", "T3", "T4", "T7", "profile", "connections")

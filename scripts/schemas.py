@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from running import ROOT
+from camserve_cli.paths import ROOT
 
 sys.path.insert(0, str(ROOT / "handler"))
 

@@ -2,4 +2,4 @@
 # Start, stop and ask after a TorchServe on this machine: bash scripts/serve.sh --help
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
-exec "${VENV:-$here/.venv}/bin/python" "$here/scripts/server.py" "$@"
+exec "${VENV:-$here/.venv}/bin/python" -P -m camserve_cli serve "$@"

@@ -78,12 +78,22 @@ for group in "${groups[@]}"; do
   echo "$wanted" >"$stamp"
 done
 
-if ! "$venv/bin/python" scripts/find_java.py >/dev/null 2>&1; then
+java=(-P cli/camserve_cli/serving/java.py)
+if ! "$venv/bin/python" "${java[@]}" >/dev/null 2>&1; then
   echo "setup: no Java of version 17 or later here; installing one into $venv"
   "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
     --requirement requirements/java.txt
-  "$venv/bin/python" scripts/find_java.py >/dev/null
+  "$venv/bin/python" "${java[@]}" >/dev/null
 fi
 
 site=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-[ -f "$site/inference_pb2_grpc.py" ] || "$venv/bin/python" scripts/grpc_stubs.py "$site"
+[ -f "$site/inference_pb2_grpc.py" ] || "$venv/bin/python" -P cli/camserve_cli/grpc_stubs.py "$site"
+
+# The project itself, as it lies here: the command camserve. Its own folder is part of the stamp, as
+# both may have moved.
+wanted=$( (pwd; cat pyproject.toml) | sha256sum)
+if [ "$(cat "$venv/.installed-camserve" 2>/dev/null || true)" != "$wanted" ]; then
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+    --no-deps --no-build-isolation --editable .
+  echo "$wanted" >"$venv/.installed-camserve"
+fi

@@ -33,7 +33,7 @@ from rich.console import Console
 from benchmark import machine
 from benchmark.networks import SetupError
 from benchmark.servers import Side, ended, ours
-from running import ROOT
+from camserve_cli.paths import ROOT
 from soaking import behind, photos
 from soaking.calls import Call
 from soaking.cases import call as case

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.support import color_resnet
-from tests.support.scripts import COLOURS, free_ports, script
+from tests.support.scripts import COLOURS, camserve, free_ports, script
 from tests.support.server_client import Client
 
 
@@ -35,8 +35,8 @@ def store(tmp_path_factory: pytest.TempPathFactory, colour_inputs: tuple[Path, P
     common = ("--store", store, "--set", "maxBatchDelay=100")
     inputs = ("--weights", weights, "--labels", labels)
     layers = ("--set", "handler.layers=[layer3.5,layer4.1]")
-    script("package.py", "--name", COLOURS, *inputs, "--compress", *layers, *common)
-    script("package.py", "--stand-in", *common)
+    camserve("package", "--name", COLOURS, *inputs, "--compress", *layers, *common)
+    camserve("package", "--fallback-model", *common)
     return store
 
 

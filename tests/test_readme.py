@@ -14,7 +14,7 @@ import pytest
 from camserve.errors import HTTP_STATUS
 from camserve.options import Options
 from camserve.settings import Settings
-from quickstart_calls import sample
+from camserve_cli.sample_photos import sample_photo
 from tests.support.scripts import IMAGENET, ROOT, run
 from tests.support.server_client import Client
 
@@ -26,7 +26,7 @@ BLOCKS = re.findall(r"^```(bash|python)\n(.*?)^```", README, re.DOTALL | re.MULT
 def folder(tmp_path: Path) -> Path:
     """A folder that looks like the project's after a quick start."""
     (tmp_path / "out").mkdir()
-    shutil.copy(sample("coffee.png"), tmp_path / "out")
+    shutil.copy(sample_photo("coffee.png"), tmp_path / "out")
     for name in ("scripts", "client"):
         (tmp_path / name).symlink_to(ROOT / name)
     return tmp_path

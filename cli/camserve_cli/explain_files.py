@@ -1,4 +1,4 @@
-"""What a run of explain.py begins with and leaves: photos, and what was found in them, as files."""
+"""The files of ``camserve explain``: the photos that it finds, the pictures and lines it writes."""
 
 from __future__ import annotations
 
@@ -6,17 +6,12 @@ import asyncio
 import json
 import os
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from glob import glob
 from pathlib import Path
 from typing import Any, TextIO
-
-from running import ROOT
-
-sys.path.insert(0, str(ROOT / "client"))
 
 from camserve_client import Explanation, Picture, Reply
 
@@ -49,16 +44,16 @@ def find_photos(named: Sequence[str], out: Path) -> tuple[list[Photo], list[str]
     """
     found: dict[Path, Path] = {}
     bases: list[Path] = []
-    vain = []
+    unmatched = []
     for one in named:
         before = len(bases)
         for path, folder in _found(one, out.resolve()):
             found.setdefault(_whole(path), path)
             bases.append(_whole(folder))
         if len(bases) == before:
-            vain.append(one)
+            unmatched.append(one)
     if not found:
-        return [], vain
+        return [], unmatched
     base = os.path.commonpath(bases)
     stems = [Path(os.path.relpath(path, base)).with_suffix("") for path in found]
     count = Counter(stems)
@@ -67,7 +62,7 @@ def find_photos(named: Sequence[str], out: Path) -> tuple[list[Photo], list[str]
         Photo(path, stem if count[stem] == 1 else Path(f"{stem}-{path.suffix[1:]}"))
         for path, stem in zip(found.values(), stems, strict=True)
     ]
-    return photos, vain
+    return photos, unmatched
 
 
 def _found(named: str, out: Path) -> Iterator[tuple[Path, Path]]:
@@ -108,11 +103,11 @@ class Results:
     lines: TextIO
     done: int = 0
     failed: int = 0
-    _early: dict[int, str] = field(default_factory=dict)
+    _pending_lines: dict[int, str] = field(default_factory=dict)
     _written: int = 0
-    _taken: set[Path] = field(default_factory=set)
+    _used_names: set[Path] = field(default_factory=set)
 
-    async def keep(self, photo: Photo, reply: Reply, as_stored: bool) -> dict[str, Any]:
+    async def save_pictures(self, photo: Photo, reply: Reply, as_stored: bool) -> dict[str, Any]:
         """Write a reply's pictures; the reply with their names in their places.
 
         Args:
@@ -142,15 +137,15 @@ class Results:
     def write(self, number: int, line: dict[str, Any]) -> None:
         """Write a photo's line once those of the photos before it are written."""
         self.done += 1
-        self._early[number] = json.dumps(line)
-        while self._written in self._early:
-            self.lines.write(self._early.pop(self._written) + "\n")
+        self._pending_lines[number] = json.dumps(line)
+        while self._written in self._pending_lines:
+            self.lines.write(self._pending_lines.pop(self._written) + "\n")
             self._written += 1
 
     def close(self) -> None:
         """Write what waits for photos that an interrupted run did not come to."""
-        for number in sorted(self._early):
-            self.lines.write(self._early[number] + "\n")
+        for number in sorted(self._pending_lines):
+            self.lines.write(self._pending_lines[number] + "\n")
         self.lines.close()
 
     def _name(self, photo: Photo, explanation: Explanation, output: str, picture: Picture) -> Path:
@@ -161,10 +156,10 @@ class Results:
             parts.append(output)
         stem, suffix = "-".join(parts), picture.media_type.rpartition("/")[2]
         name, n = photo.prefix.with_name(f"{stem}.{suffix}"), 1
-        while name in self._taken:
+        while name in self._used_names:
             n += 1
             name = photo.prefix.with_name(f"{stem}-{n}.{suffix}")
-        self._taken.add(name)
+        self._used_names.add(name)
         return name
 
 

@@ -1,4 +1,7 @@
-"""Make Python stubs of TorchServe's gRPC services from the definitions inside its jar."""
+"""Make Python stubs of TorchServe's gRPC services from the definitions inside its jar.
+
+python -m camserve_cli.grpc_stubs DIRECTORY
+"""
 
 from __future__ import annotations
 
@@ -42,5 +45,5 @@ def generate(directory: Path) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit("usage: python scripts/grpc_stubs.py DIRECTORY")
+        sys.exit("usage: python -m camserve_cli.grpc_stubs DIRECTORY")
     generate(Path(sys.argv[1]))

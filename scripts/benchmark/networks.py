@@ -18,8 +18,6 @@ from torch import Tensor, nn
 from torchvision import models
 from torchvision.models import ResNet50_Weights
 
-from benchmark.load import SCRIPTS
-
 CLASSES = 1000
 BATCH_SIZE = 8
 
@@ -89,7 +87,7 @@ def seeded(arch: str, folder: Path) -> Weights:
 
 
 def ours(weights: Weights, settings: Sequence[str], store: Path) -> Path:
-    """Our archive, as scripts/package.py makes it.
+    """Our archive, as ``camserve package`` makes it.
 
     Args:
         settings: its ``--set`` options.
@@ -99,7 +97,8 @@ def ours(weights: Weights, settings: Sequence[str], store: Path) -> Path:
     """
     _run(
         [
-            *(sys.executable, SCRIPTS / "package.py", "--name", "ours", "--store", store),
+            *(sys.executable, "-P", "-m", "camserve_cli", "package", "--name", "ours"),
+            *("--store", store),
             *("--arch", weights.arch, "--weights", weights.file),
             *(f"--set={setting}" for setting in (f"batchSize={BATCH_SIZE}", *settings)),
         ]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from quickstart_calls import sample
+from camserve_cli.sample_photos import sample_photo
 
 #: Of the small photo's file, in bytes: it is encoded at the quality that comes nearest.
 SMALL_BYTES = 50_000
@@ -51,4 +51,4 @@ def large(folder: Path, grain: float) -> Path:
 
 def _photo(name: str) -> NDArray[np.uint8]:
     """(height, width, 3), blue first, as OpenCV has it."""
-    return np.asarray(Image.open(sample(name)).convert("RGB"))[..., ::-1]
+    return np.asarray(Image.open(sample_photo(name)).convert("RGB"))[..., ::-1]

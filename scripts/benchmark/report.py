@@ -19,7 +19,7 @@ from benchmark.memory import Growth
 from benchmark.profile import Share
 from benchmark.rig import Journal
 from benchmark.through import Candidate, Point
-from sizing import describe_exception
+from camserve_cli.serving.sizing import in_words
 
 #: More than this of a processor, used by what should rest, is worth a word; in cores.
 NOTABLE = 0.1

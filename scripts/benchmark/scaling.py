@@ -11,7 +11,7 @@ from benchmark import memory, photos, servers
 from benchmark.figures import Result, Target, compared
 from benchmark.rig import Journal, Plan, Rig
 from camserve.runtime.cores import usable_cores
-from sizing import describe_exception
+from camserve_cli.serving.sizing import in_words
 
 ONE, SEVERAL = "one worker", "a worker for each core"
 _KEY = "workers"

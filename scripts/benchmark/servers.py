@@ -1,6 +1,6 @@
 """The two TorchServes that are compared, each with one archive, as context managers.
 
-Ours is started by scripts/server.py with the project's config.properties. The stock one is started
+Ours is started by ``camserve serve`` with the project's config.properties. The stock one is started
 by TorchServe's own launcher with nothing set but where it listens, so that whatever the project
 does to a server is in the comparison.
 """
@@ -29,8 +29,8 @@ import psutil
 
 from benchmark.load import SCRIPTS, Job
 from benchmark.networks import SetupError
-from configuration import PORT_VARIABLES
-from find_java import java_home
+from camserve_cli.serving.java import java_home
+from camserve_cli.serving.torchserve_config import PORT_VARIABLES
 
 #: Seconds that a server may take to answer; ours may compile.
 START_TIMEOUT = 300
@@ -240,9 +240,9 @@ def _prove(side: Side, photo: Path, alive: Callable[[], bool], folder: Path) -> 
 
 
 def _server(environment: dict[str, str], *arguments: str) -> str:
-    """Run scripts/server.py; what it prints."""
+    """Run ``camserve serve``; what it prints."""
     with subprocess.Popen(
-        [sys.executable, SCRIPTS / "server.py", *arguments],
+        [sys.executable, "-P", "-m", "camserve_cli", "serve", *arguments],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

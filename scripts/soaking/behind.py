@@ -12,9 +12,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import certificate
 from benchmark.networks import SetupError
-from running import ROOT
+from camserve_cli.serving.certificate_authority import issue
 from soaking.target import Target
 
 #: More than any client of this machine sends: what is tried is not the bound on the rate.
@@ -33,7 +32,7 @@ def edge(target: Target, run_dir: Path, folder: Path) -> Iterator[Target]:
     Raises:
         SetupError: it does not start.
     """
-    made = certificate.write(folder / "tls", ["127.0.0.1"], 1)
+    made = issue(folder / "tls", ["127.0.0.1"], 1)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -42,7 +41,7 @@ def edge(target: Target, run_dir: Path, folder: Path) -> Iterator[Target]:
     log = folder / "edge.log"
     with log.open("w") as file:
         process = subprocess.Popen(
-            [sys.executable, ROOT / "scripts" / "edge.py", "--tls", made.folder, *pairs],
+            [sys.executable, "-P", "-m", "camserve_cli", "edge", "--tls", made.folder, *pairs],
             env={**os.environ, "RUN_DIR": str(run_dir)},
             stdout=file,
             stderr=subprocess.STDOUT,

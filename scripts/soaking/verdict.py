@@ -13,7 +13,7 @@ import jsonschema  # type: ignore[import-untyped]
 import open_inference_grpc_pb2 as oip  # type: ignore[import-untyped]
 
 from camserve.errors import HTTP_STATUS
-from running import ROOT
+from camserve_cli.paths import ROOT
 from soaking import cases, photos
 from soaking.calls import Call
 from soaking.target import Answer

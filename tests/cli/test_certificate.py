@@ -1,8 +1,7 @@
-"""scripts/certificate.py, and what scripts/serve.sh says of a certificate that is of no use."""
+"""``camserve certificate``, and what ``camserve serve`` says of a certificate that is of no use."""
 
 from __future__ import annotations
 
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,9 +16,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-import certificate
-from tests.support.scripts import ROOT, free_ports, run, script
-from tls import Certificate, CertificateError
+from camserve_cli.serving import certificate_authority
+from camserve_cli.serving.certificate_authority import issue
+from camserve_cli.serving.certificates import Certificate, CertificateError
+from tests.support.scripts import CAMSERVE, ROOT, camserve, free_ports, run
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     """As the command makes one."""
     folder = tmp_path_factory.mktemp("made") / "tls"
     hosts = ("--host", "cam.example", "--host", "192.0.2.7", "--host", "::1")
-    said = script("certificate.py", *hosts, "--out", folder, "--days", "30")
+    said = camserve("certificate", *hosts, "--out", folder, "--days", "30")
     assert "for cam.example, 192.0.2.7, ::1, 127.0.0.1, localhost, good for 30 days" in said
     return Certificate(folder)
 
@@ -69,35 +69,35 @@ def test_its_extensions(made: Certificate) -> None:
 
 def test_nothing_is_written_over_unless_it_is_asked_for(made: Certificate) -> None:
     before = made.key.read_bytes()
-    command = (sys.executable, ROOT / "scripts" / "certificate.py", "--out", made.folder)
+    command = (CAMSERVE, "certificate", "--out", made.folder)
     done = run(*command)
     assert (done.returncode, made.key.read_bytes()) == (1, before)
     assert "exists; --force writes over it" in done.stderr
     assert run(*command, "--host", "not a host", "--force").returncode == 1
     assert made.key.read_bytes() == before
-    script("certificate.py", "--out", made.folder, "--force", "--days", "30", "--host", "::1")
+    camserve("certificate", "--out", made.folder, "--force", "--days", "30", "--host", "::1")
     assert made.key.read_bytes() != before
     assert made.key.stat().st_mode & 0o777 == 0o600
-    made.prove()
+    made.validate()
 
 
 @pytest.mark.parametrize("host", ["", "a b", "a..b", "https://cam.example", "cam.example:443"])
 def test_what_is_no_host_is_named(host: str) -> None:
     with pytest.raises(CertificateError, match="accepted is a DNS name"):
-        certificate.alternative_name(host)
+        certificate_authority.alternative_name(host)
 
 
 def test_the_name_that_is_asked_for(made: Certificate, tmp_path: Path) -> None:
     assert made.name() == "127.0.0.1"
-    wild = certificate.write(tmp_path, ["*.cam.example"], 1)
+    wild = issue(tmp_path, ["*.cam.example"], 1)
     assert wild.name() == "camserve.cam.example"
-    wild.prove()
+    wild.validate()
 
 
 def test_a_certificate_that_no_client_would_take_is_refused(
     made: Certificate, tmp_path: Path
 ) -> None:
-    other = certificate.write(tmp_path / "other", ["localhost"], 1)
+    other = issue(tmp_path / "other", ["localhost"], 1)
     mixed = Certificate(tmp_path / "mixed")
     mixed.folder.mkdir()
 
@@ -106,7 +106,7 @@ def test_a_certificate_that_no_client_would_take_is_refused(
         mixed.key.write_bytes(key or made.key.read_bytes())
         mixed.authority.write_bytes(authority or made.authority.read_bytes())
         with pytest.raises(CertificateError, match=reason):
-            mixed.prove()
+            mixed.validate()
 
     elliptic = ec.generate_private_key(ec.SECP256R1())
     pem = elliptic.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
@@ -116,19 +116,19 @@ def test_a_certificate_that_no_client_would_take_is_refused(
     refused("accepted is an open key in PEM", key=b"no key")
     refused("unable to get local issuer", authority=other.authority.read_bytes())
     mixed.authority.unlink()
-    with pytest.raises(CertificateError, match=r"no .*ca\.pem; scripts/certificate\.py writes"):
-        mixed.prove()
+    with pytest.raises(CertificateError, match=r"no .*ca\.pem; camserve certificate writes"):
+        mixed.validate()
 
 
 def test_an_expired_certificate_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(certificate, "SKEW", timedelta(days=3))
+    monkeypatch.setattr(certificate_authority, "SKEW", timedelta(days=3))
     with pytest.raises(CertificateError, match="certificate has expired"):
-        certificate.write(tmp_path, ["localhost"], -1).prove()
+        issue(tmp_path, ["localhost"], -1).validate()
 
 
 def test_serve_names_what_is_wrong_with_tls(made: Certificate, tmp_path: Path) -> None:
     environment = {"RUN_DIR": str(tmp_path / "run"), **free_ports()}
-    serve = ("bash", "scripts/serve.sh", "start")
+    serve = (CAMSERVE, "serve", "start")
     done = run(*serve, "--tls", tmp_path, **environment)
     assert done.returncode == 1
     assert f"--tls {tmp_path}: no {tmp_path / 'server.pem'}" in done.stderr

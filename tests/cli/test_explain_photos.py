@@ -1,4 +1,4 @@
-"""scripts/explain.py, run as a person would: what it finds, writes, says and exits with."""
+"""``camserve explain``, run as a person would: what it finds, writes, says and exits with."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import json
 import signal
 import subprocess
-import sys
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,14 +21,14 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 
-from camserve_client import RequestTimeoutError
-from explain import explain_all
-from explained import Photo, Results, find_photos
+from camserve_cli.commands.explain import explain_all
+from camserve_cli.explain_files import Photo, Results, find_photos
+from camserve_client import TimedOutError
 from tests.support import color_resnet
-from tests.support.scripts import COLOURS, ROOT, free_ports, interruptible, run
+from tests.support.scripts import CAMSERVE, COLOURS, free_ports, interruptible, run
 from tests.support.server_client import Client
 
-EXPLAIN = (sys.executable, ROOT / "scripts" / "explain.py")
+EXPLAIN = (CAMSERVE, "explain")
 ORIENTATION = 0x0112
 
 
@@ -257,7 +256,7 @@ def test_what_cannot_begin(
 def test_no_server_runs(photos: Path, tmp_path: Path) -> None:
     done = run(*EXPLAIN, photos, cwd=tmp_path, RUN_DIR=str(tmp_path))
     assert done.returncode == 2
-    assert "no server is running; start one with scripts/serve.sh" in done.stderr
+    assert "no server is running; start one with camserve serve start" in done.stderr
 
 
 def test_a_server_that_cannot_be_reached(photos: Path, tmp_path: Path) -> None:

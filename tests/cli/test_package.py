@@ -1,4 +1,4 @@
-"""scripts/package.py, run as a person runs it."""
+"""``camserve package``, run as a person runs it."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from torchvision import models
 
 from camserve.networks.classifier import Network
 from camserve.settings import Settings
-from tests.support.scripts import ROOT, run
-
-PACKAGE = ROOT / "scripts" / "package.py"
+from camserve_cli.app import run as run_command
+from camserve_cli.packaging import model_config, weights_source
+from tests.support.scripts import CAMSERVE, ROOT, run
 
 TINY_NET = """
 from torch import nn
@@ -43,7 +43,7 @@ def stem():
 
 
 def package(*arguments: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    return run(sys.executable, PACKAGE, *arguments, cwd=cwd)
+    return run(CAMSERVE, "package", *arguments, cwd=cwd)
 
 
 def members(archive: Path) -> dict[str, bytes]:
@@ -127,7 +127,7 @@ def test_what_an_import_misses_shows_at_packaging(tiny: Path, tmp_path: Path) ->
 
 
 def test_an_archive_can_be_checked_later(store: Path) -> None:
-    done = run(sys.executable, "scripts/check_archive.py", store / "colours.mar")
+    done = run(sys.executable, "-m", "camserve_cli.packaging.check_archive", store / "colours.mar")
     found = json.loads(done.stdout)
     assert (found["classes"], found["layers"][0]) == (6, "layer4.2")
 
@@ -160,14 +160,11 @@ def test_what_does_not_fit_is_refused_by_name(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    import package as program
-
     monkeypatch.chdir(tiny)
     monkeypatch.syspath_prepend(tiny)
-    command = ["package.py", *tiny_options(tmp_path), "--include", "tiny_parts.py", *options]
-    monkeypatch.setattr(sys, "argv", [str(word) for word in command])
+    command = ["package", *tiny_options(tmp_path), "--include", "tiny_parts.py", *options]
     with pytest.raises(SystemExit) as stop:
-        program.main()
+        run_command([str(word) for word in command])
     assert stop.value.code == 1
     assert message in capsys.readouterr().err
     assert not list(tmp_path.glob("*.mar"))
@@ -339,21 +336,16 @@ Packaged = tuple[int, str, str]
 def package_here(
     nets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., Packaged]:
-    """scripts/package.py in this process, on one of ``nets``: its exit status, stdout, stderr."""
+    """``camserve package`` in this process, on one of ``nets``: its exit status, stdout, stderr."""
 
     def run_here(arch: str, *options: str) -> Packaged:
-        import package as program
-
         given = ["--weights", "two.pth", "--labels", "two.json", "--store", str(tmp_path)]
         small = ["--set", "handler.preprocess.crop=32", "--name", "net"]
         monkeypatch.chdir(nets)
         monkeypatch.syspath_prepend(nets)
-        monkeypatch.setattr(sys, "argv", ["package.py", "--arch", arch, *given, *small, *options])
-        status = 0
-        try:
-            program.main()
-        except SystemExit as stop:
-            status = int(stop.code or 0)
+        with pytest.raises(SystemExit) as stop:
+            run_command(["package", "--arch", arch, *given, *small, *options])
+        status = int(stop.value.code or 0)
         said = capsys.readouterr()
         return status, said.out, said.err
 
@@ -471,7 +463,7 @@ def test_googlenets_own_weights_are_given_the_input_that_they_want(
     # As torchvision builds it for these weights.
     reference = models.googlenet(init_weights=False, transform_input=True).eval()
     state = reference.state_dict()
-    monkeypatch.setattr("pretrained.fetch", lambda weights: state)
+    monkeypatch.setattr("camserve_cli.packaging.pretrained.fetch", lambda weights: state)
     status, said, errors = package_here(
         "googlenet", "--weights", "IMAGENET1K_V1", "--labels", str(imagenet_labels(tmp_path)),
         "--set", "handler.preprocess.crop=64", "--set", "handler.compile=off",
@@ -497,7 +489,7 @@ def imagenet_labels(folder: Path) -> Path:
 def test_inceptions_own_weights_cannot_be_denied_the_input_that_they_want(
     package_here: Callable[..., Packaged], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pretrained.fetch", lambda weights: {})
+    monkeypatch.setattr("camserve_cli.packaging.pretrained.fetch", lambda weights: {})
     status, _, said = package_here(
         "inception_v3", "--weights", "DEFAULT", "--arch-kwargs", '{"transform_input": false}'
     )
@@ -540,14 +532,12 @@ def test_inceptions_own_weights_cannot_be_denied_the_input_that_they_want(
 def test_settings_that_differ_from_the_published_preset_are_told(
     arch: str, options: list[str], notes: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import package as program
-
     kwargs = {"num_classes": 2} if arch == "torchvision.models:mobilenet_v3_small" else {}
     section = {"arch": arch, "arch_kwargs": kwargs, "layer": "any"}
     settings = [option for option in options if option.startswith("handler.")]
-    config = program._config(section, settings, 2)
-    source = program._Source({}, None, ())
-    told = " ".join(program._notes(config["handler"], source))
+    config = model_config.build_config(section, settings, 2)
+    source = weights_source.WeightsSource({}, None, ())
+    told = " ".join(weights_source.preset_notes(config["handler"], source))
     assert bool(told) is bool(notes)
     for note in notes:
         assert note in told

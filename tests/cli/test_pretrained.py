@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torchvision.models import ResNet50_Weights
 from torchvision.models import Weights as TorchvisionWeights
 
-import pretrained
+from camserve_cli.packaging import pretrained
 
 STATE = {"fc.weight": torch.arange(6.0).view(2, 3), "fc.bias": torch.zeros(2)}
 

@@ -1,4 +1,4 @@
-"""scripts/ready.py and ``serve.sh status`` tell the truth about real servers."""
+"""``camserve ready`` and ``camserve serve status`` tell the truth about real servers."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ import httpx
 import psutil
 import pytest
 
+from camserve_cli.serving import ready as ready_file
 from tests.support.fault_server import Faulty, fault, misbehaving_archive, serving, until
-from tests.support.scripts import COLOURS, ROOT, free_ports, run
+from tests.support.scripts import CAMSERVE, COLOURS, free_ports, run
 
 #: A model whose worker is not started again for longer than this, in seconds.
 FRAIL, RETRIES = "frail", 3
@@ -36,7 +37,7 @@ def probed(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fa
 
 def ready(environment: dict[str, str], *options: str | Path) -> subprocess.CompletedProcess[str]:
     """What the probe says; one line."""
-    done = run(sys.executable, ROOT / "scripts" / "ready.py", *options, **environment)
+    done = run(CAMSERVE, "ready", *options, **environment)
     assert done.stdout.count("\n") == 1, done.stdout + done.stderr
     assert not done.stderr
     return done
@@ -59,9 +60,10 @@ def test_it_is_light_and_says_when_all_is_well(probed: Faulty) -> None:
     assert (both.returncode, both.stdout) == (0, "ready\n")
     live = ready(probed.environment, "--live")
     assert (live.returncode, live.stdout) == (0, "live\n")
-    script = ROOT / "scripts" / "ready.py"
     # Without site-packages: it can be copied to where nothing is installed.
-    bare = run(sys.executable, "-I", "-S", script, "--model", COLOURS, **probed.environment)
+    bare = run(
+        sys.executable, "-I", "-S", ready_file.__file__, "--model", COLOURS, **probed.environment
+    )
     assert bare.stdout == "ready\n"
 
 
@@ -136,7 +138,7 @@ def test_a_worker_that_is_dead_for_good(probed: Faulty) -> None:
     assert probed.ping() == "Healthy"
     assert_not_ready(probed, f"{COLOURS}: ", "--model", f"{COLOURS},{FRAIL}", "--timeout", "2")
     assert ready(probed.environment, "--live").returncode == 0
-    status = run("bash", "scripts/serve.sh", "status", **probed.environment)
+    status = run(CAMSERVE, "serve", "status", **probed.environment)
     assert status.returncode == 1
     assert f"{COLOURS}: DOES NOT ANSWER" in status.stdout
     assert f"{FRAIL}: answers; workers ['READY']" in status.stdout
@@ -153,7 +155,7 @@ def test_no_server(tmp_path: Path) -> None:
         done = ready(environment, *options)
         assert done.returncode == 1
         assert "Connection refused" in done.stdout
-    status = run("bash", "scripts/serve.sh", "status", **environment)
+    status = run(CAMSERVE, "serve", "status", **environment)
     assert (status.returncode, status.stdout) == (1, "not running\n")
     done = ready(environment, "--model", COLOURS, "--url", "ftp://127.0.0.1")
     assert "accepted is http://host:port or https://host:port" in done.stdout

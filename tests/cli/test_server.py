@@ -1,4 +1,4 @@
-"""scripts/serve.sh: start, status, token, stop, and what it says when something is wrong."""
+"""``camserve serve``: start, status, token, stop, and what it says when something is wrong."""
 
 from __future__ import annotations
 
@@ -12,8 +12,18 @@ import psutil
 import pytest
 import yaml
 
-from sizing import describe_exception
-from tests.support.scripts import COLOURS, IMAGENET, ROOT, free_ports, run, script, two_cores
+from camserve_cli.serving import java
+from camserve_cli.serving.sizing import in_words
+from tests.support.scripts import (
+    CAMSERVE,
+    COLOURS,
+    IMAGENET,
+    ROOT,
+    camserve,
+    free_ports,
+    run,
+    two_cores,
+)
 from tests.support.server_client import Client
 
 
@@ -25,7 +35,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 def test_a_second_server_starts_beside_the_first_and_both_stop_by_themselves(
     server: Client, store: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    serve = ("bash", "scripts/serve.sh")
+    serve = (CAMSERVE, "serve")
     assert run(*serve, "status", **environment).returncode == 1
     # Tokens that are about to expire from the start, so that each call asks for new ones.
     config = (ROOT / "config.properties").read_text()
@@ -33,7 +43,7 @@ def test_a_second_server_starts_beside_the_first_and_both_stop_by_themselves(
     (tmp_path / "short.properties").write_text(config)
     config_file = ("--config", tmp_path / "short.properties")
     options = ("--store", store, "--models", COLOURS, "--workers", "1", *config_file)
-    said = script("serve.sh", "start", *options, **environment)
+    said = camserve("serve", "start", *options, **environment)
     try:
         base = f"http://127.0.0.1:{environment['INFERENCE_PORT']}"
         assert f"{base}/predictions/{COLOURS}" in said
@@ -41,8 +51,8 @@ def test_a_second_server_starts_beside_the_first_and_both_stop_by_themselves(
         assert status.returncode == 0
         assert f"{COLOURS}: answers; workers ['READY']" in status.stdout
         assert IMAGENET not in status.stdout
-        stale = script("serve.sh", "token", **environment).strip()
-        token = script("serve.sh", "token", **environment).strip()
+        stale = camserve("serve", "token", **environment).strip()
+        token = camserve("serve", "token", **environment).strip()
         assert token != stale
         ping = httpx.get(f"{base}/ping", headers={"Authorization": f"Bearer {token}"})
         assert ping.json() == {"status": "Healthy"}
@@ -83,10 +93,10 @@ def test_there_is_a_worker_of_one_thread_for_each_core(
 ) -> None:
     variables = {**environment, "OMP_NUM_THREADS": "64"}
     with two_cores() as cores:
-        said = script("serve.sh", "start", "--store", store, "--models", COLOURS, **variables)
+        said = camserve("serve", "start", "--store", store, "--models", COLOURS, **variables)
     try:
-        assert f"\n{COLOURS}: {describe_exception(cores, 1)}\n" in said
-        token = script("serve.sh", "token", "management", **environment).strip()
+        assert f"\n{COLOURS}: {in_words(cores, 1)}\n" in said
+        token = camserve("serve", "token", "management", **environment).strip()
         (model,) = httpx.get(
             f"http://127.0.0.1:{environment['MANAGEMENT_PORT']}/models/{COLOURS}?customized=true",
             headers={"Authorization": f"Bearer {token}"},
@@ -95,10 +105,10 @@ def test_there_is_a_worker_of_one_thread_for_each_core(
         assert [worker["status"] for worker in model["workers"]] == ["READY"] * cores
         assert (model["minWorkers"], model["maxWorkers"]) == (cores, cores)
         assert model["customizedMetadata"]["model"]["threads"] == 1
-        status = script("serve.sh", "status", **environment)
+        status = camserve("serve", "status", **environment)
         assert f"{COLOURS}: answers; workers {['READY'] * cores}" in status
     finally:
-        script("serve.sh", "stop", **environment)
+        camserve("serve", "stop", **environment)
 
 
 def test_so_many_workers_of_each_model_as_are_asked_for(
@@ -107,17 +117,17 @@ def test_so_many_workers_of_each_model_as_are_asked_for(
     """One archive gets more workers than it says, the other fewer."""
     changed(store / f"{COLOURS}.mar", tmp_path / "few.mar", {})
     changed(store / f"{COLOURS}.mar", tmp_path / "many.mar", {}, minWorkers=3, maxWorkers=3)
-    said = script("serve.sh", "start", "--store", tmp_path, "--workers", "2", **environment)
+    said = camserve("serve", "start", "--store", tmp_path, "--workers", "2", **environment)
     try:
         for name in ("few", "many"):
             assert f"\n{name}: 2 workers of 1 thread\n" in said
-        status = script("serve.sh", "status", **environment)
+        status = camserve("serve", "status", **environment)
         for name in ("few", "many"):
             assert f"{name}: answers; workers ['READY', 'READY']" in status
         log = (Path(environment["RUN_DIR"]) / "logs" / "server.log").read_text()
         assert '"level":"ERROR"' not in log
     finally:
-        script("serve.sh", "stop", **environment)
+        camserve("serve", "stop", **environment)
 
 
 @pytest.mark.parametrize("workers", ["0", "1000", "abc"])
@@ -125,7 +135,7 @@ def test_a_number_of_workers_that_is_none(
     store: Path, environment: dict[str, str], workers: str
 ) -> None:
     options = ("--store", store, "--workers", workers)
-    done = run("bash", "scripts/serve.sh", "start", *options, **environment)
+    done = run(CAMSERVE, "serve", "start", *options, **environment)
     assert done.returncode == 1
     assert (
         f"serve: --workers {workers}: accepted are auto and whole numbers from 1 to 256\n"
@@ -144,12 +154,12 @@ def test_a_model_that_cannot_be_loaded_is_said_with_the_reason(
     broken = tmp_path / "store"
     broken.mkdir()
     changed(store / f"{COLOURS}.mar", broken / f"{COLOURS}.mar", {"layer": "layer5"}, noise)
-    done = run("bash", "scripts/serve.sh", "start", "--store", broken, **environment)
+    done = run(CAMSERVE, "serve", "start", "--store", broken, **environment)
     assert done.returncode == 1
     assert "a model cannot be loaded: SettingsError: the network has no layer 'layer5'" in (
         done.stderr
     )
-    assert run("bash", "scripts/serve.sh", "status", **environment).returncode == 1
+    assert run(CAMSERVE, "serve", "status", **environment).returncode == 1
     lines = (Path(environment["RUN_DIR"]) / "logs" / "server.log").read_bytes().split(b"\n")[:-1]
     said = [line["message"] for line in map(json.loads, lines) if line["logger"] == "MODEL_LOG"]
     for text in ("?", "\xe9", "\u2603"):
@@ -161,17 +171,15 @@ def test_a_model_that_cannot_be_loaded_is_said_with_the_reason(
 def test_an_archive_that_is_not_there(
     store: Path, environment: dict[str, str], models: str
 ) -> None:
-    done = run(
-        "bash", "scripts/serve.sh", "start", "--store", store, "--models", models, **environment
-    )
+    done = run(CAMSERVE, "serve", "start", "--store", store, "--models", models, **environment)
     assert done.returncode == 1
-    assert "nothing.mar; build it with scripts/package.py" in done.stderr
+    assert "nothing.mar; build it with camserve package" in done.stderr
 
 
 def test_a_server_that_died_is_noticed_and_cleared_away(
     store: Path, environment: dict[str, str]
 ) -> None:
-    script("serve.sh", "start", "--store", store, "--models", COLOURS, **environment)
+    camserve("serve", "start", "--store", store, "--models", COLOURS, **environment)
     record = json.loads((Path(environment["RUN_DIR"]) / "server.json").read_text())
     process = psutil.Process(record["pid"])
     family = [process, *process.children(recursive=True)]
@@ -179,10 +187,10 @@ def test_a_server_that_died_is_noticed_and_cleared_away(
     psutil.wait_procs(family, timeout=10)
     assert not any(one.is_running() for one in family)
     for command in ("status", "token"):
-        done = run("bash", "scripts/serve.sh", command, **environment)
+        done = run(CAMSERVE, "serve", command, **environment)
         assert done.returncode == 1
         assert "not running" in done.stdout + done.stderr
-    assert script("serve.sh", "stop", **environment) == "not running\n"
+    assert camserve("serve", "stop", **environment) == "not running\n"
     assert not Path(record["scratch"]).exists()
 
 
@@ -190,7 +198,7 @@ def test_a_port_that_is_taken_is_named(
     server: Client, store: Path, environment: dict[str, str]
 ) -> None:
     taken = {**environment, "METRICS_PORT": server.ports["INFERENCE_PORT"]}
-    done = run("bash", "scripts/serve.sh", "start", "--store", store, **taken)
+    done = run(CAMSERVE, "serve", "start", "--store", store, **taken)
     assert done.returncode == 1
     assert f"port {taken['METRICS_PORT']} is taken; METRICS_PORT names another" in done.stderr
 
@@ -208,7 +216,7 @@ def test_replies_that_torchserve_would_not_take_are_refused(
     for size, lines in ((59_999_999, ["max_response_size=59999999"]), (6_553_500, [])):
         config.write_text("\n".join([*kept, *lines]))
         options = ("--store", store, "--models", COLOURS, "--config", config)
-        done = run("bash", "scripts/serve.sh", "start", *options, **environment)
+        done = run(CAMSERVE, "serve", "start", *options, **environment)
         assert done.returncode == 1
         assert f"60000000 bytes (handler.limits.reply_bytes), but max_response_size is {size}" in (
             done.stderr
@@ -219,7 +227,7 @@ def test_replies_that_torchserve_would_not_take_are_refused(
 def test_a_config_that_leaves_addresses_open_is_refused(
     store: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    serve = ("bash", "scripts/serve.sh", "start", "--store", store, "--config")
+    serve = (CAMSERVE, "serve", "start", "--store", store, "--config")
     (tmp_path / "open.properties").write_text("inference_address=http://127.0.0.1:8080\n")
     done = run(*serve, tmp_path / "open.properties", **environment)
     assert done.returncode == 1
@@ -228,24 +236,22 @@ def test_a_config_that_leaves_addresses_open_is_refused(
 
 
 def test_an_empty_store(environment: dict[str, str], tmp_path: Path) -> None:
-    done = run("bash", "scripts/serve.sh", "start", "--store", tmp_path, **environment)
+    done = run(CAMSERVE, "serve", "start", "--store", tmp_path, **environment)
     assert done.returncode == 1
     assert "no archive in" in done.stderr
 
 
 def test_no_java_is_found_where_none_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import find_java
-
     old = tmp_path / "old" / "bin" / "java"
     old.parent.mkdir(parents=True)
     old.write_text("#!/bin/sh\necho 'openjdk version \"1.8.0_292\"' >&2\n")
     old.chmod(0o755)
     monkeypatch.setenv("JAVA_HOME", str(tmp_path / "old"))
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(find_java.importlib.util, "find_spec", lambda name: None)
-    assert find_java.java_home() is None
+    monkeypatch.setattr(java.importlib.util, "find_spec", lambda name: None)
+    assert java.java_home() is None
     old.write_text("#!/bin/sh\necho 'openjdk version \"21.0.1\"' >&2\n")
-    assert find_java.java_home() == tmp_path / "old"
+    assert java.java_home() == tmp_path / "old"
 
 
 def test_the_environment_names_ports_and_the_store_is_the_only_source(

@@ -1,4 +1,4 @@
-"""How many workers ``serve.sh start`` chooses, from cores, memory, archives and the operator."""
+"""How many workers ``serve start`` chooses, from cores, memory, archives and the operator."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ import psutil
 import pytest
 import yaml
 
-import sizing
-from running import ServerError
-from sizing import Sizing, choose, describe_exception, parse
-from tests.support.scripts import ROOT
+from camserve_cli.serving import sizing
+from camserve_cli.serving.local_server import ServerError
+from camserve_cli.serving.sizing import Sizing, choose, in_words, parse
 
 GB = 10**9
 #: Of an archive; a worker is taken to need 600 MB and three times that.
@@ -274,6 +273,6 @@ def test_what_workers_takes() -> None:
 
 
 def test_starting_a_server_needs_no_torch() -> None:
-    code = "import sys, server; sys.exit('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "scripts")
+    code = "import sys, camserve_cli.commands.serve; sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code])
     assert done.returncode == 0

@@ -25,14 +25,14 @@ import open_inference_grpc_pb2_grpc as oip_grpc
 import psutil
 import pytest
 
-import certificate
-from edge import EdgeError, filled, settings
+from camserve_cli.commands.edge import EdgeError, render_config, settings
+from camserve_cli.serving.certificate_authority import issue
+from camserve_cli.serving.certificates import Certificate
 from tests.support import color_resnet
 from tests.support.contract import inputs_of
 from tests.support.fault_server import until
-from tests.support.scripts import COLOURS, ROOT, free_ports, run, script
+from tests.support.scripts import CAMSERVE, COLOURS, ROOT, free_ports, run, script
 from tests.support.server_client import Client, infer_request, v2_json
-from tls import Certificate
 
 PHOTO = color_resnet.png(color_resnet.photo(("cyan", (160, 120), 60), ("red", (60, 60), 30)))
 SOURCE = (ROOT / "deploy" / "envoy.yaml").read_text()
@@ -101,7 +101,7 @@ def running(server: Client, made: Certificate, folder: Path, **chosen: object) -
     environment = {**server.ports, "RUN_DIR": str(server.run_dir)}
     with log.open("w") as file:
         process = subprocess.Popen(
-            [sys.executable, ROOT / "scripts" / "edge.py", "--tls", made.folder, *pairs],
+            [CAMSERVE, "edge", "--tls", made.folder, *pairs],
             env={**environment, "PATH": ""},
             stdout=file,
             stderr=subprocess.STDOUT,
@@ -125,7 +125,7 @@ def running(server: Client, made: Certificate, folder: Path, **chosen: object) -
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    return certificate.write(tmp_path_factory.mktemp("edge"), ["127.0.0.1"], 1)
+    return issue(tmp_path_factory.mktemp("edge"), ["127.0.0.1"], 1)
 
 
 @pytest.fixture(scope="module")
@@ -176,11 +176,11 @@ def test_its_bounds_are_the_servers() -> None:
 
 
 def test_settings_are_named() -> None:
-    assert "port_value: 443 # <listen_port>" in filled(SOURCE, {"listen_port": "443"})
+    assert "port_value: 443 # <listen_port>" in render_config(SOURCE, {"listen_port": "443"})
     with pytest.raises(EdgeError, match="no setting 'port'; accepted: burst"):
-        filled(SOURCE, {"port": "443"})
+        render_config(SOURCE, {"port": "443"})
     with pytest.raises(EdgeError, match="accepted is a word"):
-        filled(SOURCE, {"listen_address": "127.0.0.1\nadmin: {}"})
+        render_config(SOURCE, {"listen_address": "127.0.0.1\nadmin: {}"})
 
 
 def test_it_listens_on_one_port_of_loopback_and_has_no_admin(edge: Edge) -> None:

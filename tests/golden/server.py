@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.golden.replay import Wire
 from tests.support import color_resnet
-from tests.support.scripts import free_ports, script
+from tests.support.scripts import camserve, free_ports, script
 
 #: It stands in the recorded requests, so it never changes.
 MODEL = "colours"
@@ -38,7 +38,7 @@ def serving(folder: Path, *settings: str) -> Iterator[Wire]:
         for word in ("--set", setting)
     ]
     inputs = ("--weights", weights, "--labels", labels)
-    script("package.py", "--name", MODEL, *inputs, "--compress", "--store", folder, *given)
+    camserve("package", "--name", MODEL, *inputs, "--compress", "--store", folder, *given)
     environment = {"RUN_DIR": str(folder / "run"), **free_ports()}
     # As many workers as were recorded, on whatever machine.
     script("serve.sh", "start", "--store", folder, "--workers", "1", **environment)

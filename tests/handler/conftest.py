@@ -12,9 +12,9 @@ import torch
 import yaml
 from torch import nn
 
-import pretrained
 from camserve.networks.classifier import build
 from camserve.pipeline import Pipeline
+from camserve_cli.packaging import pretrained
 from tests.support import color_resnet
 
 CONFIG = Path(__file__).parents[2] / "handler" / "model-config.yaml"
@@ -60,6 +60,8 @@ def colours(load: Callable[..., Pipeline]) -> Pipeline:
 @pytest.fixture(scope="session")
 def efficientnet_lite0() -> nn.Module:
     """The ImageNet CNN that a package carries, its parameters not frozen; copy it to hook it."""
-    network = build(pretrained.STAND_IN["arch"], pretrained.STAND_IN["arch_kwargs"], 1000)
-    network.load_state_dict(pretrained.read(pretrained.stand_in_weights()))
+    network = build(
+        pretrained.FALLBACK_MODEL["arch"], pretrained.FALLBACK_MODEL["arch_kwargs"], 1000
+    )
+    network.load_state_dict(pretrained.read(pretrained.fallback_weights()))
     return network.eval()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from quickstart_calls import sample
+from camserve_cli.sample_photos import sample_photo
 from tests.support.scripts import IMAGENET
 from tests.support.server_client import Client, heat
 
@@ -24,7 +24,7 @@ def times_hotter(hot: NDArray[np.float32], box: tuple[float, float, float, float
 
 
 def test_the_cat_is_a_cat_and_the_heat_lies_on_its_face(server: Client) -> None:
-    photo = sample("chelsea.png").read_bytes()
+    photo = sample_photo("chelsea.png").read_bytes()
     reply = server.http.post(f"/predictions/{IMAGENET}", files={"data": photo}, data=FORM).json()
     labels = [prediction["label"] for prediction in reply["predictions"][:3]]
     assert set(labels) <= CATS
@@ -33,7 +33,7 @@ def test_the_cat_is_a_cat_and_the_heat_lies_on_its_face(server: Client) -> None:
 
 
 def test_the_cup_is_an_espresso_and_the_heat_lies_on_it(server: Client) -> None:
-    photo = sample("coffee.png").read_bytes()
+    photo = sample_photo("coffee.png").read_bytes()
     inputs = {name: value.encode() for name, value in FORM.items()}
     reply = server.predict(IMAGENET, data=photo, **inputs)
     best = reply["predictions"][0]
@@ -45,7 +45,7 @@ def test_the_cup_is_an_espresso_and_the_heat_lies_on_it(server: Client) -> None:
 
 @pytest.mark.parametrize("label", ["cup", "spatula"])
 def test_another_class_gets_another_map(server: Client, label: str) -> None:
-    photo = sample("coffee.png").read_bytes()
+    photo = sample_photo("coffee.png").read_bytes()
     path = f"/predictions/{IMAGENET}"
     maps = [
         heat(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from camserve.options import Options as Accepted
-from quickstart_calls import sample
+from camserve_cli.sample_photos import sample_photo
 from tests.support import color_resnet, option_strategies
 from tests.support.contract import as_v2_has_it, assert_alike
 from tests.support.option_strategies import Options
@@ -78,7 +78,7 @@ PREDICT = f"/predictions/{IMAGENET}"
 @pytest.fixture(scope="module")
 def cat_replies(server: Client) -> dict[tuple[str, str], dict[str, Any]]:
     """The reply to a photo of a cat by URL and form, asked for together."""
-    cat = sample("chelsea.png").read_bytes()
+    cat = sample_photo("chelsea.png").read_bytes()
     data = quote(base64.b64encode(cat), safe="")
     urls = [f"{PREDICT}/1.0/{path}" for path in IN_PATH]
     urls += [path + query for path in QUERIED for query in IN_QUERY]

@@ -6,7 +6,6 @@ import asyncio
 import json
 import re
 import ssl
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +19,11 @@ import management_pb2
 import management_pb2_grpc
 import pytest
 
-import certificate
+from camserve_cli.serving.certificate_authority import issue
+from camserve_cli.serving.certificates import PinnedHostContext
 from camserve_client import AsyncClient, AsyncGrpcClient, Client, GrpcClient, UnavailableError
 from tests.support import color_resnet
-from tests.support.scripts import COLOURS, ROOT, free_ports, run, script
-from tls import Trust
+from tests.support.scripts import CAMSERVE, COLOURS, camserve, free_ports, run, script
 
 PHOTO = color_resnet.png(color_resnet.photo(("cyan", (160, 120), 60)))
 #: No address of loopback: what a certificate for the public names.
@@ -56,8 +55,8 @@ class Secured:
 @pytest.fixture(scope="module")
 def secured(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     folder = tmp_path_factory.mktemp("tls")
-    # As somebody's own certificate would be; the scripts must still verify it over loopback.
-    made = certificate.write(folder, [HOST, "*.cam.example"], 1)
+    # As somebody's own certificate would be; the command must still verify it over loopback.
+    made = issue(folder, [HOST, "*.cam.example"], 1)
     environment = {"RUN_DIR": str(tmp_path_factory.mktemp("run")), **free_ports()}
     options = ("--store", store, "--models", COLOURS, "--tls", folder)
     said = script("serve.sh", "start", *options, **environment)
@@ -75,8 +74,7 @@ def test_the_probe_verifies_the_server(secured: Secured) -> None:
     def probe(*options: str | Path) -> str:
         url = f"https://{secured.address('INFERENCE_PORT')}"
         token = {"CAMSERVE_TOKEN": secured.token}
-        ready = ROOT / "scripts" / "ready.py"
-        done = run(sys.executable, ready, "--model", COLOURS, "--url", url, *options, **token)
+        done = run(CAMSERVE, "ready", "--model", COLOURS, "--url", url, *options, **token)
         assert done.returncode == 1
         return done.stdout
 
@@ -189,7 +187,7 @@ def test_grpc_without_what_verifies_it_gets_nothing(secured: Secured, how: str) 
 def clients(secured: Secured, authority: bytes | None) -> dict[str, Any]:
     """The project's four clients, the HTTP ones by the name that the certificate has."""
     common = {"model": COLOURS, "token": secured.token, "retries": 0, "timeout": 60}
-    trust = Trust.of(str(secured.authority), HOST) if authority else True
+    trust = PinnedHostContext.of(str(secured.authority), HOST) if authority else True
     over_http = {"address": f"https://{secured.address('INFERENCE_PORT')}", "verify": trust}
     over_grpc = {
         "address": secured.address("GRPC_INFERENCE_PORT"),
@@ -222,19 +220,19 @@ def test_the_projects_clients_verify_the_server(secured: Secured, way: str) -> N
         asyncio.run(explain(make()))
 
 
-def test_the_scripts_verify_the_server(secured: Secured, tmp_path: Path) -> None:
+def test_the_command_verifies_the_server(secured: Secured, tmp_path: Path) -> None:
     status = script("serve.sh", "status", **secured.environment)
     assert f"{COLOURS}: answers" in status
     (tmp_path / "photo.png").write_bytes(PHOTO)
     address = secured.address("GRPC_INFERENCE_PORT")
     for more in ((), ("--grpc", address)):
         options = (tmp_path / "photo.png", "--out", tmp_path / "out", *more)
-        said = script("explain.py", *options, **secured.environment)
+        said = camserve("explain", *options, **secured.environment)
         assert "1 of 1 photos" in said
     # Whoever has another authority is not answered.
-    other = certificate.write(tmp_path / "other", [HOST], 1).authority
+    other = issue(tmp_path / "other", [HOST], 1).authority
     options = (tmp_path / "photo.png", "--out", tmp_path / "out", "--ca", other)
-    done = run(sys.executable, ROOT / "scripts" / "explain.py", *options, **secured.environment)
+    done = run(CAMSERVE, "explain", *options, **secured.environment)
     assert done.returncode == 1
 
 

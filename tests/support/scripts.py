@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from camserve.runtime.cores import usable_cores
-from configuration import PORT_VARIABLES
+from camserve_cli.serving.torchserve_config import PORT_VARIABLES
 
 ROOT = Path(__file__).resolve().parents[2]
 COLOURS = "colours"
 IMAGENET = "efficientnet-lite0"
+#: The command, as it is installed.
+CAMSERVE = Path(sys.executable).parent / "camserve"
 
 
 def run(
@@ -38,6 +40,13 @@ def script(name: str, *arguments: str | Path, **environment: str) -> str:
     """Run one of the scripts; what it prints. It must succeed."""
     interpreter = "bash" if name.endswith(".sh") else sys.executable
     done = run(interpreter, ROOT / "scripts" / name, *arguments, **environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def camserve(*arguments: str | Path, **environment: str) -> str:
+    """Run the command; what it prints. It must succeed."""
+    done = run(CAMSERVE, *arguments, **environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

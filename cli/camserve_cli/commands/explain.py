@@ -1,27 +1,30 @@
 """Explain photos: an overlay of where the network saw each class, and the replies as JSON lines.
 
-    \b
-    python scripts/explain.py cat.jpg
-    python scripts/explain.py photos --target tabby --target predicted
-    python scripts/explain.py 'photos/**/*.jpg' --option colormap=viridis --option size=original
-    python scripts/explain.py photos --url https://cam.example --model resnet50 --token "$TOKEN"
-    python scripts/explain.py photos --grpc cam.example:8443 --ca ca.pem --model resnet50
+PHOTOS are files, folders (searched to the bottom) and globs. --out gets an
+overlay for each explanation, in folders like those that the photos lie in, and
+explanations.jsonl: one line for each photo, in the order of the photos, with
+its error or its reply, in which pictures are names of files in --out. Files of
+an earlier run are written over.
 
-PHOTOS are files, folders (searched to the bottom) and globs. --out gets an overlay for each
-explanation, in folders like those that the photos lie in, and explanations.jsonl: one line for each
-photo, in the order of the photos, with its error or its reply, in which pictures are names of files
-in --out. Files of an earlier run are written over.
+The server is the one that `camserve serve` started, unless --url or --grpc
+names another.
 
-The server is the one that scripts/serve.sh started, unless --url or --grpc names another.
+Exit status: 0 when every photo is explained, 1 when one failed, 2 when none
+was tried.
 
-Exit status: 0 when every photo is explained, 1 when one failed, 2 when none was tried.
+Examples:
+
+  camserve explain cat.jpg
+  camserve explain photos --target tabby --target predicted
+  camserve explain 'photos/**/*.jpg' --option colormap=viridis --option size=original
+  camserve explain photos --url https://cam.example --model resnet50
+  camserve explain photos --grpc cam.example:8443 --ca ca.pem --model resnet50
 """
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,11 +41,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from explained import SUFFIXES, Photo, Results, find_photos
-from running import ROOT, Server, ServerError
-
-sys.path.insert(0, str(ROOT / "client"))
-
+from camserve_cli.errors import CommandError
+from camserve_cli.explain_files import SUFFIXES, Photo, Results, find_photos
+from camserve_cli.serving.local_server import LocalServer, ServerError
 from camserve_client import (
     AsyncClient,
     AsyncGrpcClient,
@@ -60,11 +61,13 @@ from camserve_client import (
 DEFAULTS = {"outputs": "overlay", "size": "model"}
 INTERRUPTED = 130
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = typer.Typer(add_completion=False)
 
 
-class ExplainError(Exception):
+class ExplainError(CommandError):
     """What keeps a run from beginning, in words for the person who starts it."""
+
+    exit_status = 2
 
 
 async def explain_all(
@@ -85,7 +88,7 @@ async def explain_all(
             line: dict[str, Any] = {"photo": str(photo.path)}
             try:
                 reply = await client.explain(photo.path, **cast(Options, options))
-                line["reply"] = await results.keep(photo, reply, as_stored)
+                line["reply"] = await results.save_pictures(photo, reply, as_stored)
             except (CamserveError, ServerError, OSError) as failure:
                 line["error"] = _error(failure)
                 results.failed += 1
@@ -141,11 +144,11 @@ def _client(
     """
     if url and address:
         raise ExplainError("--url and --grpc are two ways to a server; use one")
-    here = Server.find()
+    here = LocalServer.running()
     if not url and not address:
         if here is None:
             raise ExplainError(
-                "no server is running; start one with scripts/serve.sh, or name one with --url"
+                "no server is running; start one with camserve serve start, or name one with --url"
             )
         url = here.inference
     # Its token goes nowhere else.
@@ -227,10 +230,10 @@ def explain(
     timeout: Annotated[float, typer.Option(help="Seconds that a request may take.")] = 60,
 ) -> None:
     options = _options(target or [], option or [])
-    found, vain = find_photos(photos, out)
-    if vain:
+    found, unmatched = find_photos(photos, out)
+    if unmatched:
         raise ExplainError(
-            f"no photo at {', '.join(map(repr, vain))}; looked for a file, a folder with "
+            f"no photo at {', '.join(map(repr, unmatched))}; looked for a file, a folder with "
             f"{', '.join(sorted(SUFFIXES))} files, and a glob"
         )
     client = _client(url, address, model, token, ca, timeout)
@@ -267,15 +270,3 @@ def explain(
     if interrupted:
         raise typer.Exit(INTERRUPTED)
     raise typer.Exit(1 if results.failed else 0)
-
-
-def main() -> None:
-    try:
-        app()
-    except ExplainError as error:
-        typer.echo(f"explain: {error}", err=True)
-        sys.exit(2)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,87 +1,104 @@
-"""Explain two photos that scikit-image carries: one over HTTP, one over gRPC.
+"""Package a model, serve it, and explain two photos: one over HTTP, one over gRPC.
 
-    python scripts/quickstart_calls.py MODEL [FOLDER]
+ResNet50 with its ImageNet weights where they can be reached; elsewhere an
+ImageNet CNN that a Python package carries. An archive that is in the model
+store is used again. The server is left running; one that runs already is
+stopped first. Photos and overlays are written into --out.
 
-Prints the predictions and writes photos and overlays into FOLDER (default: out).
+Examples:
+
+  camserve quickstart
+  camserve quickstart --out pictures
 """
 
 from __future__ import annotations
 
-import base64
-import json
-import sys
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-import grpc
-import httpx
-import inference_pb2
-import inference_pb2_grpc
+import typer
 from rich.console import Console
 from rich.table import Table
 
-from running import Server, ServerError
+from camserve_cli.errors import CommandError
+from camserve_cli.paths import STORE
+from camserve_cli.sample_photos import sample_photo
+from camserve_cli.serving.launch import start_server, stop_server
+from camserve_cli.serving.local_server import LocalServer
+from camserve_client import Client, GrpcClient
+
+MODEL, FALLBACK = "resnet50", "efficientnet-lite0"
+
+app = typer.Typer(add_completion=False)
 
 
-def over_http(server: Server, model: str, photo: bytes) -> dict[str, Any]:
-    """Post the photo's bytes as they are."""
-    reply = httpx.post(
-        f"{server.inference}/predictions/{model}",
-        content=photo,
-        headers={**server.bearer(), "Content-Type": "application/octet-stream"},
-        timeout=60,
-    )
-    reply.raise_for_status()
-    return dict(reply.json())
+def choose_model() -> str:
+    """The model to try, once its archive is in the store.
+
+    Raises:
+        CommandError: neither it nor the fallback can be packaged.
+    """
+    if (STORE / f"{MODEL}.mar").is_file():
+        return MODEL
+    if not (STORE / f"{FALLBACK}.mar").is_file():
+        # They import torch, which archives that are there already do without.
+        from camserve_cli.commands.package import package
+        from camserve_cli.packaging.pretrained import UnreachableError
+
+        try:
+            package()
+        except UnreachableError as error:
+            typer.echo(f"package: {error}", err=True)
+            package(fallback_model=True)
+        else:
+            return MODEL
+    for line in (
+        "ResNet50's ImageNet weights could not be reached from this machine, so this is",
+        "EfficientNet-Lite0, an ImageNet CNN that a Python package carries. To try for",
+        f"ResNet50 again: rm {STORE / FALLBACK}.mar",
+    ):
+        typer.echo(f"quickstart: {line}")
+    return FALLBACK
 
 
-def over_grpc(server: Server, model: str, photo: bytes) -> dict[str, Any]:
-    """Send the photo as the input ``data`` of a Predictions call."""
-    with grpc.insecure_channel(server.grpc) as channel:
-        reply = inference_pb2_grpc.InferenceAPIsServiceStub(channel).Predictions(
-            inference_pb2.PredictionsRequest(model_name=model, input={"data": photo}),
-            metadata=[("protocol", "gRPC"), ("authorization", server.bearer()["Authorization"])],
-            timeout=60,
-        )
-    return dict(json.loads(reply.prediction))
-
-
-def sample(name: str) -> Path:
-    """A photo inside the scikit-image package."""
-    spec = find_spec("skimage")
-    if spec is None or spec.origin is None:
-        raise ServerError("scikit-image, which carries the photos, is not installed")
-    return Path(spec.origin).parent / "data" / name
-
-
-def main() -> None:
-    model, folder = sys.argv[1], Path(sys.argv[2] if len(sys.argv) > 2 else "out")
-    server = Server.find()
-    if server is None:
-        sys.exit("no server is running; start one with scripts/serve.sh")
-    folder.mkdir(parents=True, exist_ok=True)
+def explain_samples(server: LocalServer, model: str, out: Path) -> None:
+    """Explain a photo by each transport; print the predictions, write photos and overlays."""
+    out.mkdir(parents=True, exist_ok=True)
+    token = server.token()
     table = Table("photo", "over", "prediction", "probability")
     written = []
-    calls = (("chelsea.png", "HTTP", over_http), ("coffee.png", "gRPC", over_grpc))
-    for name, transport, call in calls:
-        photo = sample(name)
-        reply = call(server, model, photo.read_bytes())
-        for place, prediction in enumerate(reply["predictions"]):
-            first = [name, transport] if place == 0 else ["", ""]
-            table.add_row(*first, prediction["label"], f"{prediction['probability']:.3f}")
-        table.add_section()
-        (folder / name).write_bytes(photo.read_bytes())
-        picture = reply["explanations"][0]["overlay"]
-        suffix = picture["media_type"].removeprefix("image/")
-        overlay = folder / f"{photo.stem}-overlay.{suffix}"
-        overlay.write_bytes(base64.b64decode(picture["b64"]))
-        written.append(overlay)
+    with (
+        Client(server.inference, model, token=token, timeout=60) as http,
+        GrpcClient(server.grpc, model, token=token, timeout=60) as grpc,
+    ):
+        for name, transport, client in (
+            ("chelsea.png", "HTTP", http),
+            ("coffee.png", "gRPC", grpc),
+        ):
+            photo = sample_photo(name)
+            reply = client.explain(photo)
+            for index, prediction in enumerate(reply.predictions):
+                first = [name, transport] if index == 0 else ["", ""]
+                table.add_row(*first, prediction.label, f"{prediction.probability:.3f}")
+            table.add_section()
+            (out / name).write_bytes(photo.read_bytes())
+            overlay = reply.explanations[0].overlay
+            if overlay is None:
+                raise CommandError(f"{model} explains {name} without an overlay")
+            file = out / f"{photo.stem}-overlay.{overlay.media_type.removeprefix('image/')}"
+            overlay.save(file)
+            written.append(file)
     console = Console()
     console.print(table)
     console.print(f"Overlays: {', '.join(map(str, written))}", soft_wrap=True)
-    print("The server goes on running.", server.how_to_call(model, str(folder / name)))
+    typer.echo(f"The server goes on running. {server.how_to_call(model, str(out / name))}")
 
 
-if __name__ == "__main__":
-    main()
+@app.command(help=__doc__)
+def quickstart(
+    out: Annotated[Path, typer.Option(help="Where photos and overlays go.")] = Path("out"),
+) -> None:
+    model = choose_model()
+    stop_server()
+    server, _ = start_server(STORE, [model])
+    explain_samples(server, model, out)

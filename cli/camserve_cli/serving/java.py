@@ -1,4 +1,4 @@
-"""Print the home of a Java that TorchServe can run on; exit 1 where there is none."""
+"""The Java that TorchServe runs on. Run as a file, this prints its home; exit 1 without one."""
 
 from __future__ import annotations
 

@@ -1,14 +1,12 @@
-"""A TorchServe that scripts/serve.sh started: find it, ask it, authorize to it, stop it."""
+"""A TorchServe that ``camserve serve`` started: find it, ask it, authorize to it, stop it."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from pathlib import Path
 from shlex import quote
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,20 +14,18 @@ from urllib.parse import urlsplit
 import httpx
 import psutil
 
-import ready
-from tls import LOOPBACK, Trust
-
-ROOT = Path(__file__).resolve().parent.parent
-#: What a running server leaves: logs, tokens, its process id.
-RUN_DIR = Path(os.environ.get("RUN_DIR", ROOT / ".run")).resolve()
+from camserve_cli.errors import CommandError
+from camserve_cli.paths import RUN_DIR, SERVE
+from camserve_cli.serving import ready
+from camserve_cli.serving.certificates import LOOPBACK, PinnedHostContext
 
 
-class ServerError(Exception):
+class ServerError(CommandError):
     """What keeps a server from starting or answering, in words for the person who runs it."""
 
 
 @dataclass(frozen=True)
-class Server:
+class LocalServer:
     """A TorchServe that was started here.
 
     Attributes:
@@ -53,7 +49,7 @@ class Server:
     name: str = ""
 
     @classmethod
-    def recorded(cls) -> Server | None:
+    def last_started(cls) -> LocalServer | None:
         """The server that was started in RUN_DIR and not stopped; it may have died since."""
         try:
             return cls(**json.loads((RUN_DIR / "server.json").read_text()))
@@ -61,9 +57,9 @@ class Server:
             return None
 
     @classmethod
-    def find(cls) -> Server | None:
+    def running(cls) -> LocalServer | None:
         """The server of RUN_DIR, if it runs."""
-        server = cls.recorded()
+        server = cls.last_started()
         return server if server and server.process() else None
 
     def process(self) -> psutil.Process | None:
@@ -93,9 +89,9 @@ class Server:
             keys = self._keys()
         return str(keys[kind]["key"])
 
-    def trust(self) -> Trust | None:
+    def trust(self) -> PinnedHostContext | None:
         """What verifies its certificate; None where it speaks no TLS."""
-        return Trust.of(self.authority, self.name) if self.authority else None
+        return PinnedHostContext.of(self.authority, self.name) if self.authority else None
 
     def bearer(self) -> dict[str, str]:
         """The header that authorizes a call for inference."""
@@ -141,15 +137,15 @@ class Server:
         states = [worker["status"] for worker in told["workers"]]
         return len(states) >= told["minWorkers"] and set(states) == {"READY"}
 
-    def answers(self, model: str) -> bool:
+    def is_ready(self, model: str) -> bool:
         """Whether a model answers a real prediction."""
-        return self.refusal(model) is None
+        return self.why_not_ready(model) is None
 
-    def refusal(self, model: str, timeout: float = 10) -> str | None:
+    def why_not_ready(self, model: str, timeout: float = 10) -> str | None:
         """Why a model does not answer a real prediction in so many seconds; None where it does."""
         try:
             address = ready.Address(self.inference, timeout, self.trust())
-            ready.predicts(address, model, self.token())
+            ready.check_ready(address, model, self.token())
         except (ready.NotReadyError, ServerError) as failure:
             return str(failure)
         return None
@@ -165,10 +161,10 @@ class Server:
                 verified += f"--resolve {self.name}:{address.port}:{address.hostname} "
         return (
             "Explain a photo:\n"
-            '  curl -H "Authorization: Bearer $(bash scripts/serve.sh token)" '
+            f'  curl -H "Authorization: Bearer $({SERVE} token)" '
             f"{verified}-T {photo} {base}/predictions/{model}\n"
             "Stop it:\n"
-            "  bash scripts/serve.sh stop"
+            f"  {SERVE} stop"
         )
 
     def stop(self) -> None:

@@ -1,14 +1,15 @@
 """Whether models answer: exit 0 when each made a prediction just now, 1 when not, and one line why.
 
-    python scripts/ready.py --model resnet50
-    python scripts/ready.py --model resnet50 --url https://127.0.0.1:8443 --ca ca.pem --timeout 3
-    python scripts/ready.py --live
+    camserve ready --model resnet50
+    camserve ready --model resnet50 --url https://127.0.0.1:8443 --ca ca.pem --timeout 3
+    camserve ready --live
 
 TorchServe's own /ping says Healthy while a worker is dead, hangs or cannot be loaded, so each model
 is asked for a real prediction, without an explanation. With --live it is /ping that is asked: it
 fails once TorchServe has given a worker up, which only a restart of TorchServe cures.
 
-It needs Python and nothing else, and never takes longer than --timeout.
+It never takes longer than --timeout. This file needs Python and nothing else: it can be copied to
+where nothing is installed, and run by itself.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import re
 import ssl
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -92,7 +93,7 @@ class Address:
         raise ValueError("accepted is http://host:port or https://host:port")
 
 
-def predicts(address: Address, model: str, token: str | None) -> None:
+def check_ready(address: Address, model: str, token: str | None) -> None:
     """Return once a model made a prediction.
 
     Raises:
@@ -100,7 +101,7 @@ def predicts(address: Address, model: str, token: str | None) -> None:
     """
     status, body = address.call("POST", f"/predictions/{quote(model)}", token, PHOTO)
     if status != 200:
-        raise NotReadyError(_said(status, body))
+        raise NotReadyError(_error_line(status, body))
     try:
         found = json.loads(body)["predictions"]
     except (ValueError, KeyError, TypeError):
@@ -109,7 +110,7 @@ def predicts(address: Address, model: str, token: str | None) -> None:
         raise NotReadyError("HTTP 200 without predictions; is it a model of this project?")
 
 
-def lives(address: Address, token: str | None) -> None:
+def check_live(address: Address, token: str | None) -> None:
     """Return unless a restart of TorchServe is what it takes.
 
     A token that is refused is no reason: TorchServe was there to refuse it.
@@ -119,10 +120,10 @@ def lives(address: Address, token: str | None) -> None:
     """
     status, body = address.call("GET", "/ping", token)
     if status >= 500:
-        raise NotReadyError(_said(status, body))
+        raise NotReadyError(_error_line(status, body))
 
 
-def token_of(key_file: Path, management: Address) -> str | None:
+def read_token(key_file: Path, management: Address) -> str | None:
     """The token for inference in TorchServe's key_file.json; None where there is no such file.
 
     A new token ends the one before, which other callers may hold, so a new one is asked for only
@@ -146,11 +147,11 @@ def token_of(key_file: Path, management: Address) -> str | None:
             raise NotReadyError(f"no token in {key_file}: {failure}") from None
         status, body = management.call("GET", "/token?type=inference", api)
         if status != 200:
-            raise NotReadyError(f"no new token from {management.url}: {_said(status, body)}")
+            raise NotReadyError(f"no new token from {management.url}: {_error_line(status, body)}")
     return None
 
 
-def _said(status: int, body: bytes) -> str:
+def _error_line(status: int, body: bytes) -> str:
     """A refusal in one line."""
     try:
         said = json.loads(body)
@@ -160,7 +161,7 @@ def _said(status: int, body: bytes) -> str:
     return f"HTTP {status}: {' '.join(message.split())[:300]}"
 
 
-def _together(
+def run_with_deadline(
     steps: Mapping[str, Callable[[], T]], deadline: float
 ) -> dict[str, T | NotReadyError]:
     """What each step gives, or why it does not; all run at once, until ``time.monotonic()`` is so.
@@ -186,8 +187,11 @@ def _together(
     return {name: found.get(name, NotReadyError("no answer in time")) for name in threads}
 
 
-def _arguments(environment: dict[str, str]) -> argparse.Namespace:
+def _parse(
+    arguments: Sequence[str] | None, prog: str | None, run_dir: str, environment: Mapping[str, str]
+) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
+        prog=prog,
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="Each option but --live and --timeout can come from CAMSERVE_URL, CAMSERVE_MODEL, "
@@ -205,7 +209,7 @@ def _arguments(environment: dict[str, str]) -> argparse.Namespace:
     option("url", "The inference address.", local(environment.get("INFERENCE_PORT", "8080")))
     option("ca", "Certificates to trust, where the address is https.")
     option("token-file", "A file that holds a token and no more.")
-    run_dir = environment.get("RUN_DIR", str(Path(__file__).parent.parent / ".run"))
+    run_dir = environment.get("RUN_DIR", run_dir)
     option("key-file", "TorchServe's key_file.json.", f"{run_dir}/key_file.json")
     option(
         "management",
@@ -214,10 +218,10 @@ def _arguments(environment: dict[str, str]) -> argparse.Namespace:
     )
     parser.add_argument("--timeout", type=float, default=5, help="Seconds, of all of it.")
     parser.add_argument("--live", action="store_true", help="Liveness; no model is asked.")
-    arguments = parser.parse_args()
-    if not arguments.live and not arguments.model:
+    parsed = parser.parse_args(arguments)
+    if not parsed.live and not parsed.model:
         parser.error("--model NAME says who must answer")
-    return arguments
+    return parsed
 
 
 def _trust(arguments: argparse.Namespace) -> ssl.SSLContext | None:
@@ -237,7 +241,7 @@ def _token(arguments: argparse.Namespace, trust: ssl.SSLContext | None) -> str |
             raise NotReadyError(f"--token-file: {failure}") from None
     elif not (token := os.environ.get("CAMSERVE_TOKEN", "").strip()):
         management = Address(arguments.management, arguments.timeout, trust)
-        return token_of(Path(arguments.key_file), management)
+        return read_token(Path(arguments.key_file), management)
     if not re.fullmatch("[!-~]+", token):
         # It stays unsaid which: what is printed is logged.
         raise NotReadyError("a token is printable ASCII without spaces or line breaks")
@@ -250,23 +254,34 @@ def _failures(arguments: argparse.Namespace) -> dict[str, NotReadyError | None]:
     trust = _trust(arguments)
     address = Address(arguments.url, arguments.timeout, trust)
     # Once for all models: each renewal would end the one before.
-    token = _together({"token": partial(_token, arguments, trust)}, deadline)["token"]
+    token = run_with_deadline({"token": partial(_token, arguments, trust)}, deadline)["token"]
     if isinstance(token, NotReadyError):
         raise NotReadyError(f"token: {token}")
     if arguments.live:
-        return _together({"TorchServe": partial(lives, address, token)}, deadline)
+        return run_with_deadline({"TorchServe": partial(check_live, address, token)}, deadline)
     names = filter(None, arguments.model.split(","))
-    return _together({name: partial(predicts, address, name, token) for name in names}, deadline)
+    return run_with_deadline(
+        {name: partial(check_ready, address, name, token) for name in names}, deadline
+    )
 
 
-def main() -> int:
-    arguments = _arguments(dict(os.environ))
+def main(
+    arguments: Sequence[str] | None = None, prog: str | None = None, run_dir: str = ".run"
+) -> int:
+    """Print one line; the exit status.
+
+    Args:
+        arguments: of the command line; None for those of this process.
+        prog: the command's name, for its help.
+        run_dir: where the server's tokens are, unless RUN_DIR says otherwise.
+    """
+    parsed = _parse(arguments, prog, run_dir, os.environ)
     try:
-        found = _failures(arguments)
+        found = _failures(parsed)
         failures = [f"{name}: {failure}" for name, failure in found.items() if failure]
     except NotReadyError as failure:
         failures = [str(failure)]
-    what = "live" if arguments.live else "ready"
+    what = "live" if parsed.live else "ready"
     print(f"not {what}: {'; '.join(failures)}" if failures else what)
     return 1 if failures else 0
 

@@ -10,7 +10,6 @@ import math
 import os
 import shutil
 import subprocess
-import sys
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,12 +18,9 @@ from typing import Any
 
 import psutil
 
-from configuration import model_config
-from running import ROOT, Server, ServerError
-
-sys.path.insert(0, str(ROOT / "handler"))
-
 from camserve.runtime.cores import usable_cores
+from camserve_cli.serving.local_server import LocalServer, ServerError
+from camserve_cli.serving.torchserve_config import model_config
 
 AUTO = "auto"
 #: The most workers of a model that --workers takes.
@@ -119,7 +115,7 @@ def describe_exception(workers: int, threads: int | None) -> str:
     return " of ".join(words)
 
 
-def told(server: Server, model: str, why: str) -> str:
+def told(server: LocalServer, model: str, why: str) -> str:
     """How many workers a model has, of how many threads, and why so, in one line.
 
     Raises:

@@ -12,8 +12,9 @@ from typing import Any
 
 import yaml
 
-from running import ROOT, RUN_DIR, ServerError
-from tls import Certificate
+from camserve_cli.paths import CONFIG_PROPERTIES, RUN_DIR
+from camserve_cli.serving.certificates import Certificate
+from camserve_cli.serving.local_server import ServerError
 
 #: The variable that overrides each address of config.properties.
 PORT_VARIABLES = {
@@ -61,7 +62,9 @@ def write(source: Path, store: Path, certificate: Certificate | None) -> dict[st
                 value = value.replace("file:///model_store/", f"file://{store}/")
             if key == "metrics_config":
                 # TorchServe would look for it where it runs.
-                places = [folder / value for folder in (source.resolve().parent, ROOT)]
+                places = [
+                    folder / value for folder in (source.resolve().parent, CONFIG_PROPERTIES.parent)
+                ]
                 value = str(next((place for place in places if place.exists()), places[0]))
             values[key] = value
             line = f"{key}={value}"

@@ -23,7 +23,7 @@ from camserve.images.preprocess import downscale_factor
 from camserve.options import Size
 from camserve.pipeline import Pipeline
 from camserve.settings import Limits, Preprocess
-from quickstart_calls import sample
+from camserve_cli.sample_photos import sample_photo
 from tests.support import request_builders
 from tests.support.contract import decoded
 
@@ -124,7 +124,7 @@ def test_never_less_is_left_than_network_and_pictures_need(preprocess: Preproces
 @cache
 def scene(width: int, height: int) -> Pixels:
     """A photo of that size, (height, width, 3) RGB, with as fine a detail as cameras have."""
-    coffee = cv2.imread(str(sample("coffee.png")), cv2.IMREAD_COLOR_RGB)
+    coffee = cv2.imread(str(sample_photo("coffee.png")), cv2.IMREAD_COLOR_RGB)
     # No mirrored half is like the other, nor the upper like the lower.
     large = cv2.resize(coffee, (width, height), interpolation=cv2.INTER_CUBIC)
     grain = np.random.default_rng(0).normal(0, 4, (height, width, 1))

@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import nn
 
-import pretrained
 from camserve.images import header, preprocess
 from camserve.networks.classifier import build
 from camserve.pipeline import Pipeline
 from camserve.settings import Limits
-from quickstart_calls import sample
+from camserve_cli.packaging import pretrained
+from camserve_cli.sample_photos import sample_photo
 from tests.support import color_resnet, request_builders
 
 # A photo is named the same class unless the best two are so close that either will do.
@@ -47,7 +47,7 @@ LARGE = 12  # every twelfth has megapixels
 def crops(names: Sequence[str], count: int) -> Iterator[bytes]:
     """JPEGs of parts of the photos: mirrored, darker, lighter, small, large, fine, coarse."""
     rng = np.random.default_rng(0)
-    photos = [cv2.imread(str(sample(name))) for name in names]
+    photos = [cv2.imread(str(sample_photo(name))) for name in names]
     grain = rng.normal(0, 5, (512, 512, 3))
     for n in range(count):
         # Not in step with the large ones.
@@ -161,7 +161,7 @@ def subjects(
     colours = color_resnet.colour_resnet50()
     return {
         "ImageNet": Subject.of(
-            efficientnet_lite0, directory(), 1000, 8, **pretrained.STAND_IN
+            efficientnet_lite0, directory(), 1000, 8, **pretrained.FALLBACK_MODEL
         ),
         "constructed": Subject.of(colours, directory(), len(color_resnet.COLOURS), 2),
         "seeded": Subject.of(seeded, directory(), 1000, 2),

@@ -1,0 +1,1 @@
+"""Model archives: weights, the configuration, the archive's file and its check."""

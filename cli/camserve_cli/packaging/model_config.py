@@ -1,0 +1,97 @@
+"""The model-config.yaml of an archive: the handler's own, what options say, and ``--set``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import yaml
+
+from camserve.errors import SettingsError, in_words, short_repr, unknown_name_message
+from camserve.networks.checks import run
+from camserve.networks.classifier import build, set_eval
+from camserve.networks.layers import last_spatial_layer
+from camserve.settings import Settings
+from camserve_cli.errors import CommandError
+from camserve_cli.paths import MODEL_CONFIG
+
+_EXAMPLE_KEY = "batchSize or handler.preprocess.resize"
+
+
+class PackageError(CommandError):
+    """What keeps an archive from being built, in words for the person who builds it."""
+
+
+def build_config(section: dict[str, Any], settings: list[str], classes: int) -> dict[str, Any]:
+    """The archive's model-config.yaml: the handler's own, what the options say, ``--set`` last.
+
+    Args:
+        section: keys of its section ``handler``.
+        settings: KEY=VALUE, with dotted keys.
+        classes: the number that the network tells apart.
+
+    Raises:
+        PackageError: a setting cannot be read, or its section is unknown.
+        SettingsError: a value is not accepted, or no layer can be found.
+    """
+    config: dict[str, Any] = yaml.safe_load(MODEL_CONFIG.read_text())
+    config["handler"].update(section, layer=section.get("layer"))
+    for setting in settings:
+        _set(config, setting)
+    handler = config["handler"]
+    if handler.get("layer") is None:
+        # What is not known yet: the layer, and so which one requests may get by default.
+        defaults = handler.get("defaults")
+        if isinstance(defaults, dict):
+            defaults = {key: value for key, value in defaults.items() if key != "layer"}
+        known = {**handler, "layer": "any", "defaults": defaults}
+        handler["layer"] = _default_layer(Settings.from_yaml({**config, "handler": known}), classes)
+    Settings.from_yaml(config)
+    return config
+
+
+def _set(config: dict[str, Any], setting: str) -> None:
+    """Change one key of model-config.yaml by the text of a ``--set``."""
+    key, equals, text = setting.partition("=")
+    *path, last = key.split(".")
+    section: Any = config
+    for part in path:
+        if isinstance(section, dict) and part and part not in section:
+            raise PackageError(
+                f"--set {short_repr(setting)}: {unknown_name_message('section', part, section)}"
+            )
+        section = section.get(part) if isinstance(section, dict) else None
+    if not equals or not all([*path, last]) or not isinstance(section, dict) or key == "handler":
+        raise PackageError(
+            f"--set {short_repr(setting)}: accepted is KEY=VALUE, KEY as in {_EXAMPLE_KEY}"
+        )
+    try:
+        section[last] = yaml.safe_load(text)
+    except Exception as failure:
+        # Of its own classes, and whatever its making of a value of a named type raises.
+        raise PackageError(
+            f"--set {short_repr(setting)}: the value is no YAML: {in_words(failure)}"
+        ) from None
+
+
+def _default_layer(settings: Settings, classes: int) -> str:
+    """The usual layer of a network with any weights.
+
+    Raises:
+        SettingsError: it cannot be built, fails, or has none.
+    """
+    network = build(settings.arch, settings.arch_kwargs, classes)
+    set_eval(network)
+    side = settings.preprocess.crop
+    example = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+    run(network, example)
+    try:
+        return last_spatial_layer(network, example)
+    except SettingsError:
+        raise
+    except Exception as failure:
+        # It bears no hooks, as what torch.jit.script makes, or fails when it is run again.
+        raise SettingsError(
+            f"the layer to explain cannot be looked for in the network: {in_words(failure)}; "
+            "accepted: --layer NAME"
+        ) from None

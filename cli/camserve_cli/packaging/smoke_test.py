@@ -1,0 +1,73 @@
+"""Load the archive in the working directory as a worker would, and explain one picture.
+
+    python -P smoke_test.py RESULT
+
+:mod:`check_archive` runs this file by itself, in a Python that has the archive on its path and
+nothing else of this project.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+
+class SmokeTestError(Exception):
+    """The archive does not answer."""
+
+
+def smoke_test() -> dict[str, Any]:
+    """What :func:`check_archive.check` returns."""
+    import numpy as np
+    import torch
+    import yaml
+    from PIL import Image
+
+    import camserve
+    from camserve.pipeline import Pipeline
+    from camserve.protocols.parsing import IncomingRequest
+    from camserve.protocols.schema import ModelBody
+
+    if not Path(camserve.__file__).is_relative_to(Path.cwd()):
+        # An installed one would hide that it is missing where the archive is served.
+        raise SmokeTestError("the archive does not hold the package camserve")
+    manifest = json.loads(Path("MAR-INF/MANIFEST.json").read_text())["model"]
+    config = yaml.safe_load(Path(manifest["configFile"]).read_text())
+    model = ModelBody(name=manifest["modelName"], version=manifest["modelVersion"])
+    pipeline = Pipeline.load(config, Path(), model, torch.device("cpu"))
+
+    photo = BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
+    Image.fromarray(noise).save(photo, "PNG")
+    row = IncomingRequest({"body": photo.getvalue()}, {}, force_explain=True)
+    (answer,) = pipeline.postprocess(pipeline.inference(pipeline.preprocess([row])))
+    reply = json.loads(answer.body)
+    if "error" in reply:
+        raise SmokeTestError(reply["error"]["message"])
+    explanation = reply["explanations"][0]
+    return {
+        "classes": len(pipeline.network.labels),
+        "layers": list(pipeline.settings.served),
+        "predicted": explanation["label"],
+        "evidence": explanation["evidence"],
+    }
+
+
+def _write_outcome(result: Path) -> None:
+    """Write what :func:`smoke_test` finds, or why it fails, as a JSON object to a file."""
+    from camserve.errors import SettingsError, in_words
+
+    try:
+        outcome = smoke_test()
+    except (SmokeTestError, SettingsError) as failure:
+        outcome = {"error": str(failure)}
+    except (Exception, SystemExit) as failure:
+        outcome = {"error": in_words(failure)}
+    result.write_text(json.dumps(outcome))
+
+
+if __name__ == "__main__":
+    _write_outcome(Path(sys.argv[1]))

@@ -1,0 +1,111 @@
+"""The weights that ``camserve package`` is given, and what is known of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import typer
+from torchvision.models import ResNet50_Weights
+
+from camserve.networks.classifier import check_is_classifier
+from camserve.settings import Preprocess
+from camserve_cli.packaging import pretrained
+from camserve_cli.packaging.model_config import PackageError
+
+
+@dataclass(frozen=True)
+class WeightsSource:
+    """Weights, and what is known with them.
+
+    Attributes:
+        state: the state dict.
+        preprocess: the preset that they are evaluated with, if they are published.
+        categories: their classes' names, or ImageNet's.
+        published: their name, where they are torchvision's own.
+    """
+
+    state: dict[str, torch.Tensor]
+    preprocess: dict[str, Any] | None
+    categories: tuple[str, ...]
+    published: str = ""
+
+
+def find_weights(arch: str, source: str | None) -> WeightsSource:
+    """The weights that ``--weights`` names: torchvision's by name, or a file's.
+
+    Raises:
+        PackageError: an architecture of one's own comes without a file.
+        WeightsError: they cannot be had, or read.
+        SettingsError: the architecture is no classifier of torchvision's.
+    """
+    if ":" not in arch:
+        # Before weights of something else are downloaded.
+        check_is_classifier(arch)
+    if source and Path(source).suffix in (".pth", ".pt", ".safetensors"):
+        file = Path(source)
+        state = pretrained.read(file)
+        published = pretrained.recognized(_torchvision_name(arch), file)
+        if published is None:
+            imagenet = tuple(ResNet50_Weights.DEFAULT.meta["categories"])
+            return WeightsSource(state, None, imagenet)
+        typer.echo(f"package: {file} holds torchvision's {published}")
+    else:
+        if ":" in arch:
+            raise PackageError(f"--arch {arch} needs --weights FILE.pth or FILE.safetensors")
+        published = pretrained.named(arch, source)
+        state = pretrained.fetch(published)
+    return WeightsSource(
+        state,
+        pretrained.preprocessing(published),
+        tuple(published.meta["categories"]),
+        str(published),
+    )
+
+
+def _torchvision_name(arch: str) -> str:
+    """torchvision's name of an architecture, where it has one."""
+    return arch.removeprefix("torchvision.models:").lower()
+
+
+def constructor_arguments(section: Mapping[str, Any], source: WeightsSource) -> dict[str, Any]:
+    """The constructor's arguments: those given, and those that the weights need."""
+    given: dict[str, Any] = section["arch_kwargs"]
+    needed = pretrained.arch_kwargs(_torchvision_name(section["arch"]), bool(source.published))
+    transform = given.get("transform_input", True)
+    if needed.get("transform_input") and transform is not True:
+        raise PackageError(
+            f"--arch-kwargs: transform_input is {transform!r}, but {source.published} need true; "
+            "accepted: leave it out"
+        )
+    return {**needed, **given}
+
+
+def preset_notes(handler: Mapping[str, Any], source: WeightsSource) -> Iterator[str]:
+    """What a person should know of settings that fit weights of a file only by chance."""
+    if source.published:
+        return
+    arch = _torchvision_name(handler["arch"])
+    given = Preprocess(**handler["preprocess"])
+    presets = pretrained.presets(arch)
+    if presets and given not in [Preprocess(**preset) for preset in presets.values()]:
+        name, preset = next(iter(presets.items()))
+        settings = " ".join(
+            f"--set handler.preprocess.{key}={json.dumps(value).replace(' ', '')}"
+            for key, value in preset.items()
+            if Preprocess(**preset).model_dump()[key] != given.model_dump()[key]
+        )
+        yield (
+            f"photos are prepared otherwise (resize {given.resize}, crop {given.crop}, "
+            f"{given.interpolation}) than torchvision's own weights of {arch} have it; if yours "
+            f"were trained as its {name}, add {settings}"
+        )
+    if arch in pretrained.TRANSFORM_INPUT and "transform_input" not in handler["arch_kwargs"]:
+        yield (
+            f"if the weights were trained on from torchvision's own of {arch}, they need "
+            "transform_input=true in --arch-kwargs"
+        )

@@ -1,0 +1,1 @@
+"""A TorchServe on this machine: configured, started, asked, authorized to and stopped."""

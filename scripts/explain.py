@@ -1,0 +1,13 @@
+"""The former path of ``camserve explain``; it goes away with the next release."""
+
+import os
+import sys
+
+NAME = "explain"
+print(
+    f"scripts/{NAME}.py is now `camserve {NAME}`; this path goes away with the next release",
+    file=sys.stderr,
+    flush=True,
+)
+command = [sys.executable, "-P", "-m", "camserve_cli", NAME, *sys.argv[1:]]
+os.execv(sys.executable, command)  # noqa: S606
