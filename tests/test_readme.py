@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import sys
@@ -15,7 +16,7 @@ from camserve.errors import HTTP_STATUS
 from camserve.options import Options
 from camserve.settings import Settings
 from camserve_cli.sample_photos import sample_photo
-from tests.support.scripts import IMAGENET, ROOT, run
+from tests.support.scripts import CAMSERVE, IMAGENET, ROOT, run
 from tests.support.server_client import Client
 
 README = (ROOT / "README.md").read_text()
@@ -27,8 +28,7 @@ def folder(tmp_path: Path) -> Path:
     """A folder that looks like the project's after a quick start."""
     (tmp_path / "out").mkdir()
     shutil.copy(sample_photo("coffee.png"), tmp_path / "out")
-    for name in ("scripts", "client"):
-        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "client").symlink_to(ROOT / "client")
     return tmp_path
 
 
@@ -38,7 +38,8 @@ def run_block(language: str, code: str, server: Client, folder: Path, **variable
     code = code.replace("127.0.0.1:8081", f"127.0.0.1:{server.ports['MANAGEMENT_PORT']}")
     code = code.replace("127.0.0.1:7070", f"127.0.0.1:{server.ports['GRPC_INFERENCE_PORT']}")
     shell = ("bash", "-euo", "pipefail") if language == "bash" else (sys.executable,)
-    done = run(*shell, "-c", code, cwd=folder, **server.ports, **variables)
+    path = f"{CAMSERVE.parent}:{os.environ['PATH']}"
+    done = run(*shell, "-c", code, cwd=folder, **{**server.ports, "PATH": path, **variables})
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -1,8 +1,8 @@
 """Record requests of ``cases`` that have no record yet, by servers that it starts for that.
 
     \b
-    PYTHONPATH=scripts:handler:client python -m tests.golden.record
-    PYTHONPATH=scripts:handler:client python -m tests.golden.record --replace NAME --replace NAME
+    python -m tests.golden.record
+    python -m tests.golden.record --replace NAME --replace NAME
 
 A record that exists stays as it is, unless it is named: then its request is sent again, byte for
 byte, and its reply replaced. A reply that hangs on rounding is refused, since another machine would

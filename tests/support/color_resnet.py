@@ -77,7 +77,7 @@ def png(pixels: NDArray[np.uint8]) -> bytes:
 
 
 def write_archive_inputs(directory: Path) -> tuple[Path, Path]:
-    """The weights and labels that ``scripts/package.py`` takes: (state dict, labels)."""
+    """The weights and labels that ``camserve package`` takes: (state dict, labels)."""
     weights, labels = directory / "colours.safetensors", directory / "colours.json"
     save_file(state_dict(), weights)
     labels.write_text(json.dumps(LABELS))

@@ -34,7 +34,7 @@ def misbehaving_archive(
     """The constructed ResNet50's archive, with the network of :mod:`misbehaving` in it.
 
     Args:
-        colours: its archive; it was packed and proved by ``scripts/package.py``.
+        colours: its archive; it was packed and proved by ``camserve package``.
         target: where the other one is written.
         model, version: what is served under.
         settings: keys of model-config.yaml that TorchServe reads.
