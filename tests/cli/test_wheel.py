@@ -26,7 +26,7 @@ from harness import CAMSERVE, IMAGENET, ROOT, camserve, free_ports, run
 
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 #: Nobody listens there: published weights cannot be reached.
-OFFLINE = {"https_proxy": "http://127.0.0.1:9"}
+OFFLINE = {"https_proxy": "http://127.0.0.1:9", "no_proxy": "127.0.0.1"}
 
 
 def environment(folder: Path) -> Path:
