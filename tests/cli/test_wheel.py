@@ -22,7 +22,7 @@ from packaging.requirements import Requirement
 from camserve_cli.sample_photos import sample_photo
 from camserve_cli.serving.java import java_home
 from camserve_cli.serving.torchserve_config import PORT_VARIABLES
-from harness import CAMSERVE, IMAGENET, ROOT, camserve, free_ports, run
+from tests.support.scripts import CAMSERVE, IMAGENET, ROOT, camserve, free_ports, run
 
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 #: Nobody listens there: published weights cannot be reached.

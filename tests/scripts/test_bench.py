@@ -27,7 +27,6 @@ import pytest
 import yaml
 from PIL import Image
 from rich.console import Console
-from sizing import in_words
 
 import bench
 from benchmark import load, photos
@@ -43,6 +42,7 @@ from benchmark.timing import alternate
 from camserve.networks import openvino_backend
 from camserve.runtime.cores import usable_cores
 from camserve.runtime.stage_timer import STAGES
+from camserve_cli.serving.sizing import in_words
 from tests.support.scripts import ROOT, interruptible, run, two_cores
 
 BENCH = (sys.executable, ROOT / "scripts" / "bench.py")
