@@ -71,6 +71,7 @@ def pixels(path: Path) -> Any:
     return cv2.imread(str(path), flags)
 
 
+@pytest.mark.server
 def test_a_folder_with_a_broken_photo(server: Client, photos: Path, tmp_path: Path) -> None:
     done = run_explain(server, tmp_path, "photos", "--model", COLOURS)
     assert done.returncode == 1
@@ -130,6 +131,7 @@ def test_a_folder_with_a_broken_photo(server: Client, photos: Path, tmp_path: Pa
     }
 
 
+@pytest.mark.server
 def test_the_servers_batches_fill(server: Client, tmp_path: Path) -> None:
     for n in range(16):
         photo(tmp_path / f"{n}.png", "red")
@@ -140,6 +142,7 @@ def test_the_servers_batches_fill(server: Client, tmp_path: Path) -> None:
     assert 0 < server.batches(COLOURS) - before < 16
 
 
+@pytest.mark.server
 def test_a_photo_of_a_camera_held_on_its_side(server: Client, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[ORIENTATION] = 6
@@ -160,6 +163,7 @@ def test_a_photo_of_a_camera_held_on_its_side(server: Client, tmp_path: Path) ->
     assert pixels(tmp_path / "out" / "explained" / "a-red-mask.png")[120, 160].min() > 128
 
 
+@pytest.mark.server
 def test_one_photo_and_the_classes_asked_for(server: Client, photos: Path, tmp_path: Path) -> None:
     done = run_explain(
         server,
@@ -184,6 +188,7 @@ def test_one_photo_and_the_classes_asked_for(server: Client, photos: Path, tmp_p
     assert np.abs(seen[2, 2] - color_resnet.GREY).max() < 3
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("transport", ["http", "grpc"])
 def test_a_glob_and_a_server_by_name(
     server: Client, photos: Path, tmp_path: Path, transport: str
@@ -214,6 +219,7 @@ def test_a_glob_and_a_server_by_name(
     assert again.returncode == 2
 
 
+@pytest.mark.server
 def test_the_models_and_tokens_of_the_server_that_runs(
     server: Client, photos: Path, tmp_path: Path
 ) -> None:
@@ -227,6 +233,7 @@ def test_the_models_and_tokens_of_the_server_that_runs(
     assert run_explain(server, tmp_path, disc, "--token", server.token).returncode == 0
 
 
+@pytest.mark.server
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

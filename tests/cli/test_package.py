@@ -24,6 +24,9 @@ from camserve_cli.app import run as run_command
 from camserve_cli.packaging import model_config, weights_source
 from tests.support.scripts import CAMSERVE, ROOT, run
 
+#: Archives are loaded by a Python of their own.
+pytestmark = pytest.mark.slow
+
 TINY_NET = """
 from torch import nn
 from tiny_parts import stem

@@ -18,6 +18,8 @@ from camserve_cli.serving import ready as ready_file
 from tests.support.fault_server import Faulty, fault, misbehaving_archive, serving, until
 from tests.support.scripts import CAMSERVE, COLOURS, free_ports, run
 
+pytestmark = pytest.mark.server
+
 #: A model whose worker is not started again for longer than this, in seconds.
 FRAIL, RETRIES = "frail", 3
 

@@ -26,6 +26,8 @@ from tests.support.scripts import (
 )
 from tests.support.server_client import Client
 
+pytestmark = pytest.mark.server
+
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:

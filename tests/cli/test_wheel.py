@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from packaging.requirements import Requirement
 from camserve_cli.sample_photos import sample_photo
 from camserve_cli.serving.java import java_home
 from camserve_cli.serving.torchserve_config import PORT_VARIABLES
-from tests.support.scripts import CAMSERVE, IMAGENET, ROOT, camserve, free_ports, run
+from tests.support.scripts import CAMSERVE, COLOURS, IMAGENET, ROOT, free_ports, run
 
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 #: Nobody listens there: published weights cannot be reached.
@@ -73,6 +74,7 @@ def quickstart(
         run(installed, "serve", "stop", cwd=folder)
 
 
+@pytest.mark.env
 @pytest.mark.server
 def test_a_quick_start_in_an_empty_folder(installed: Path, quickstart: tuple[Path, str]) -> None:
     folder, said = quickstart
@@ -95,13 +97,18 @@ def test_a_quick_start_in_an_empty_folder(installed: Path, quickstart: tuple[Pat
     assert all(Path(file).is_relative_to(installed.parent.parent) for file in files)
 
 
+@pytest.mark.env
 def test_the_wheel_and_the_clone_package_the_same_bytes(
-    quickstart: tuple[Path, str], tmp_path: Path
+    installed: Path, colour_inputs: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    camserve("package", "--fallback-model", "--store", tmp_path)
-    name = f"{IMAGENET}.mar"
-    folder, _ = quickstart
-    assert (folder / "model_store" / name).read_bytes() == (tmp_path / name).read_bytes()
+    weights, labels = colour_inputs
+    given = ("--name", COLOURS, "--weights", weights, "--labels", labels)
+    digests = set()
+    for command, store in ((installed, tmp_path / "wheel"), (CAMSERVE, tmp_path / "clone")):
+        done = run(command, "package", *given, "--store", store, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        digests.add(hashlib.sha256((store / f"{COLOURS}.mar").read_bytes()).hexdigest())
+    assert len(digests) == 1
 
 
 @contextmanager
@@ -150,6 +157,7 @@ def somebody_elses_torchserve(folder: Path, archive: Path) -> Iterator[str]:
         process.wait(timeout=30)
 
 
+@pytest.mark.env
 @pytest.mark.server
 def test_a_torchserve_that_somebody_else_configured_serves_the_archive(
     quickstart: tuple[Path, str], tmp_path: Path
@@ -162,6 +170,7 @@ def test_a_torchserve_that_somebody_else_configured_serves_the_archive(
     assert reply["explanations"][0]["evidence"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["pretrained", "archive", "errors"])
 def test_ones_own_module_is_not_mistaken_for_the_commands(tmp_path: Path, name: str) -> None:
     (tmp_path / f"{name}.py").write_text(

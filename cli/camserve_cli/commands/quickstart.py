@@ -13,6 +13,7 @@ Examples:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +21,6 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from camserve_cli.errors import CommandError
 from camserve_cli.paths import STORE
 from camserve_cli.sample_photos import sample_photo
 from camserve_cli.serving.launch import start_server, stop_server
@@ -61,44 +61,51 @@ def choose_model() -> str:
     return FALLBACK
 
 
-def explain_samples(server: LocalServer, model: str, out: Path) -> None:
-    """Explain a photo by each transport; print the predictions, write photos and overlays."""
+def explain_samples(
+    server: LocalServer, model: str, photos: Mapping[str, Path], out: Path
+) -> list[Path]:
+    """Explain photos, print the predictions, and write photos and overlays.
+
+    Args:
+        photos: by the transport that each goes by, HTTP and gRPC.
+        out: the folder to write to.
+
+    Returns:
+        The overlays.
+    """
     out.mkdir(parents=True, exist_ok=True)
     token = server.token()
+    overlays = []
     table = Table("photo", "over", "prediction", "probability")
-    written = []
     with (
         Client(server.inference, model, token=token, timeout=60) as http,
         GrpcClient(server.grpc, model, token=token, timeout=60) as grpc,
     ):
-        for name, transport, client in (
-            ("chelsea.png", "HTTP", http),
-            ("coffee.png", "gRPC", grpc),
-        ):
-            photo = sample_photo(name)
-            reply = client.explain(photo)
+        for transport, client in (("HTTP", http), ("gRPC", grpc)):
+            photo = photos[transport]
+            reply = client.explain(photo, outputs=["overlay"])
             for index, prediction in enumerate(reply.predictions):
-                first = [name, transport] if index == 0 else ["", ""]
+                first = [photo.name, transport] if index == 0 else ["", ""]
                 table.add_row(*first, prediction.label, f"{prediction.probability:.3f}")
             table.add_section()
-            (out / name).write_bytes(photo.read_bytes())
-            overlay = reply.explanations[0].overlay
-            if overlay is None:
-                raise CommandError(f"{model} explains {name} without an overlay")
-            file = out / f"{photo.stem}-overlay.{overlay.media_type.removeprefix('image/')}"
-            overlay.save(file)
-            written.append(file)
-    console = Console()
-    console.print(table)
-    console.print(f"Overlays: {', '.join(map(str, written))}", soft_wrap=True)
-    typer.echo(f"The server goes on running. {server.how_to_call(model, str(out / name))}")
+            (out / photo.name).write_bytes(photo.read_bytes())
+            for overlay in filter(None, (one.overlay for one in reply.explanations)):
+                file = out / f"{photo.stem}-overlay.{overlay.media_type.removeprefix('image/')}"
+                overlay.save(file)
+                overlays.append(file)
+    Console().print(table)
+    return overlays
 
 
 @app.command(help=__doc__)
 def quickstart(
     out: Annotated[Path, typer.Option(help="Where photos and overlays go.")] = Path("out"),
 ) -> None:
+    photos = {"HTTP": sample_photo("chelsea.png"), "gRPC": sample_photo("coffee.png")}
     model = choose_model()
     stop_server()
     server, _ = start_server(STORE, [model])
-    explain_samples(server, model, out)
+    overlays = explain_samples(server, model, photos, out)
+    Console().print(f"Overlays: {', '.join(map(str, overlays))}", soft_wrap=True)
+    how = server.how_to_call(model, str(out / photos["gRPC"].name))
+    typer.echo(f"The server goes on running. {how}")

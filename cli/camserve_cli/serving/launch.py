@@ -74,7 +74,9 @@ def start_server(
     server = _launch(store, archives, values, certificate, sized.environment())
     try:
         _wait_until_ready(server, sized.scale, timeout)
-        lines = [sizing.told(server, name, sized.reasons.get(name, "")) for name in archives]
+        lines = [
+            sizing.describe_workers(server, name, sized.reasons.get(name, "")) for name in archives
+        ]
     except BaseException:
         server.stop()
         raise

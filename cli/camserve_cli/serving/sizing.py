@@ -115,7 +115,7 @@ def describe_exception(workers: int, threads: int | None) -> str:
     return " of ".join(words)
 
 
-def told(server: LocalServer, model: str, why: str) -> str:
+def describe_workers(server: LocalServer, model: str, why: str) -> str:
     """How many workers a model has, of how many threads, and why so, in one line.
 
     Raises:
