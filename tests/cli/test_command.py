@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from camserve import __version__ as handler_version
 from camserve_cli.app import COMMANDS
 from tests.support.scripts import CAMSERVE, ROOT, run
 
@@ -77,13 +78,15 @@ def test_each_help_has_examples(name: str) -> None:
     assert done.returncode == 0, done.stderr
     examples = re.findall(rf"(?m)^ +(?:\w+=\S+ )?camserve {name}\b", done.stdout)
     assert len(examples) >= 2
-    assert "\b" not in done.stdout
+    # Nothing is cut off.
+    assert "…" not in done.stdout
 
 
 def test_the_version_is_the_projects() -> None:
     done = run(CAMSERVE, "--version")
     (version,) = re.findall(r'(?m)^version = "(.*)"$', (ROOT / "pyproject.toml").read_text())
     assert (done.returncode, done.stdout) == (0, f"camserve {version}\n")
+    assert handler_version == version
 
 
 def test_it_runs_as_a_module_as_well() -> None:

@@ -21,7 +21,7 @@ from torchvision import models
 from camserve.networks.classifier import Network
 from camserve.settings import Settings
 from camserve_cli.app import run as run_command
-from camserve_cli.packaging import model_config, weights_source
+from camserve_cli.packaging import model_config, pretrained, weights_source
 from tests.support.scripts import CAMSERVE, ROOT, run
 
 #: Archives are loaded by a Python of their own.
@@ -454,6 +454,20 @@ def test_what_does_no_harm_is_packaged(
     assert (status, errors) == (0, "")
     assert "2 classes, layers body.1" in said
     assert (tmp_path / "net.mar").is_file()
+
+
+@pytest.mark.parametrize("option", ["--fallback-model", "--stand-in"])
+def test_the_fallback_model_by_its_present_and_its_former_name(
+    option: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missing() -> Path:
+        raise pretrained.WeightsError("the fallback model was asked for")
+
+    monkeypatch.setattr(pretrained, "fallback_weights", missing)
+    with pytest.raises(SystemExit) as stop:
+        run_command(["package", option])
+    assert stop.value.code == 1
+    assert capsys.readouterr().err == "package: the fallback model was asked for\n"
 
 
 # Presets

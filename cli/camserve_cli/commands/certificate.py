@@ -7,7 +7,8 @@ comes with a new ca.pem.
 
 A certificate that somebody else signed does as well: put it into a folder
 under these names, as server.pem with the certificates between it and its
-authority, as server.key its RSA key in PEM, and as ca.pem the authority's own.
+authority, as server.key its RSA key in PEM, and as ca.pem the authority's
+own.
 
 Examples:
 

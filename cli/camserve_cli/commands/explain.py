@@ -1,10 +1,10 @@
 """Explain photos: an overlay of where the network saw each class, and the replies as JSON lines.
 
 PHOTOS are files, folders (searched to the bottom) and globs. --out gets an
-overlay for each explanation, in folders like those that the photos lie in, and
-explanations.jsonl: one line for each photo, in the order of the photos, with
-its error or its reply, in which pictures are names of files in --out. Files of
-an earlier run are written over.
+overlay for each explanation, in folders like those that the photos lie in,
+and explanations.jsonl: one line for each photo, in the order of the photos,
+with its error or its reply, in which pictures are names of files in --out.
+Files of an earlier run are written over.
 
 The server is the one that `camserve serve` started, unless --url or --grpc
 names another.
@@ -16,7 +16,7 @@ Examples:
 
   camserve explain cat.jpg
   camserve explain photos --target tabby --target predicted
-  camserve explain 'photos/**/*.jpg' --option colormap=viridis --option size=original
+  camserve explain 'photos/**/*.jpg' --option size=original
   camserve explain photos --url https://cam.example --model resnet50
   camserve explain photos --grpc cam.example:8443 --ca ca.pem --model resnet50
 """
@@ -185,7 +185,7 @@ def _client(
 @app.command(help=__doc__)
 def explain(
     photos: Annotated[
-        list[str], typer.Argument(help="Files, folders and globs.", metavar="PHOTOS...")
+        list[str], typer.Argument(help="Files, folders and globs.", metavar="PHOTOS")
     ],
     out: Annotated[Path, typer.Option(help="Where overlays and replies go.")] = Path(
         "out/explained"

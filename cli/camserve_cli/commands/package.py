@@ -3,8 +3,8 @@
 The archive is loaded and explains a picture before it is written. An
 architecture of your own, MODULE:CALLABLE, may lie in the current folder.
 
-Exit status: 0 when the archive is written, 3 when published weights cannot be
-reached, 1 when something else is wrong.
+Exit status: 0 when the archive is written, 3 when published weights cannot
+be reached, 1 when something else is wrong.
 
 Examples:
 
@@ -74,7 +74,11 @@ def package(
     version: Annotated[str, typer.Option(help="The model's version.")] = "1.0",
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="KEY=VALUE of model-config.yaml, as handler.defaults.alpha=0.5"),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="A key of model-config.yaml, as batchSize=16; repeatable.",
+        ),
     ] = None,
     include: Annotated[
         list[Path] | None,
