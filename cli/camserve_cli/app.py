@@ -100,9 +100,11 @@ def run(arguments: Sequence[str]) -> NoReturn:
         # A folder that cannot be written, a full disk, a name that is too long.
         message = str(failure)[:300]
     except Exception as failure:
-        from camserve.errors import SettingsError, in_words
+        from camserve.errors import SettingsError, describe_exception
 
         # What somebody else's code, file or value leads to and nobody foresaw.
-        message = str(failure) if isinstance(failure, SettingsError) else in_words(failure)
+        message = (
+            str(failure) if isinstance(failure, SettingsError) else describe_exception(failure)
+        )
     typer.echo(f"{arguments[0]}: {message}", err=True)
     sys.exit(status)

@@ -128,7 +128,7 @@ class Report:
             how = "compiled" if self.served["compiled"] else "eager"
             why = self.served["not_faster_because"]
             told = f"{self.served['precision']}, {how}{f' ({why})' if why else ''}"
-            workers = describe_exception(self.served["workers"], self.served["threads"])
+            workers = in_words(self.served["workers"], self.served["threads"])
             remarks.append(f"ours: {told}, {workers}")
         if self.profile:
             told = ", ".join(f"{share.stage} {number(share.ms)}" for share in self.profile)

@@ -60,7 +60,7 @@ def _measure(rig: Rig) -> list[Result]:
             largest[name].append(max(held))
             latency[name].append(rig.window(name, 1).p50)
     told = {
-        name: describe_exception(side.described["workers"], side.described["threads"])
+        name: in_words(side.described["workers"], side.described["threads"])
         for name, side in rig.sides.items()
     }
     return [

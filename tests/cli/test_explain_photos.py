@@ -23,7 +23,7 @@ from rich.progress import Progress
 
 from camserve_cli.commands.explain import explain_all
 from camserve_cli.explain_files import Photo, Results, find_photos
-from camserve_client import TimedOutError
+from camserve_client import RequestTimeoutError
 from tests.support import color_resnet
 from tests.support.scripts import CAMSERVE, COLOURS, free_ports, interruptible, run
 from tests.support.server_client import Client

@@ -262,7 +262,7 @@ def test_an_environment_that_asks_for_fewer_threads_stands(
     ],
 )
 def test_workers_and_threads_in_words(workers: int, threads: int | None, words: str) -> None:
-    assert describe_exception(workers, threads) == words
+    assert in_words(workers, threads) == words
 
 
 def test_what_workers_takes() -> None:

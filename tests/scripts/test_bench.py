@@ -144,7 +144,7 @@ def test_how_the_server_runs_is_told(smoke: Smoke) -> None:
     assert served["workers"] == cores
     # The tests' environment lets each compute in one.
     how = "compiled" if served["compiled"] else "eager"
-    remark = rf"ours: {served['precision']}, {how}.*, {describe_exception(cores, 1)}\n"
+    remark = rf"ours: {served['precision']}, {how}.*, {in_words(cores, 1)}\n"
     assert re.search(remark, smoke.done.stdout)
 
 

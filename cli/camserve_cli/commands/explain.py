@@ -48,13 +48,9 @@ from camserve_client import (
     AsyncClient,
     AsyncGrpcClient,
     CamserveError,
+    ExplainOptions,
+    StatusError,
     Token,
-)
-from camserve_client import (
-    ExplainOptions as Options,
-)
-from camserve_client import (
-    StatusError as RefusedError,
 )
 
 #: Only what is kept is asked for. The size is sent, so that it is known how an overlay lies.
@@ -87,7 +83,7 @@ async def explain_all(
         for number, photo in queue:
             line: dict[str, Any] = {"photo": str(photo.path)}
             try:
-                reply = await client.explain(photo.path, **cast(Options, options))
+                reply = await client.explain(photo.path, **cast(ExplainOptions, options))
                 line["reply"] = await results.save_pictures(photo, reply, as_stored)
             except (CamserveError, ServerError, OSError) as failure:
                 line["error"] = _error(failure)
@@ -108,7 +104,7 @@ async def explain_all(
 
 
 def _error(failure: Exception) -> dict[str, Any]:
-    if isinstance(failure, RefusedError):
+    if isinstance(failure, StatusError):
         return {"code": failure.code, "status": failure.status, "message": failure.message}
     code = failure.code if isinstance(failure, CamserveError) else "local_error"
     return {"code": code, "message": str(failure)}

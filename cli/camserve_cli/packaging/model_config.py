@@ -7,7 +7,7 @@ from typing import Any
 import torch
 import yaml
 
-from camserve.errors import SettingsError, in_words, short_repr, unknown_name_message
+from camserve.errors import SettingsError, describe_exception, short_repr, unknown_name_message
 from camserve.networks.checks import run
 from camserve.networks.classifier import build, set_eval
 from camserve.networks.layers import last_spatial_layer
@@ -70,7 +70,7 @@ def _set(config: dict[str, Any], setting: str) -> None:
     except Exception as failure:
         # Of its own classes, and whatever its making of a value of a named type raises.
         raise PackageError(
-            f"--set {short_repr(setting)}: the value is no YAML: {in_words(failure)}"
+            f"--set {short_repr(setting)}: the value is no YAML: {describe_exception(failure)}"
         ) from None
 
 
@@ -92,6 +92,6 @@ def _default_layer(settings: Settings, classes: int) -> str:
     except Exception as failure:
         # It bears no hooks, as what torch.jit.script makes, or fails when it is run again.
         raise SettingsError(
-            f"the layer to explain cannot be looked for in the network: {in_words(failure)}; "
-            "accepted: --layer NAME"
+            "the layer to explain cannot be looked for in the network: "
+            f"{describe_exception(failure)}; accepted: --layer NAME"
         ) from None

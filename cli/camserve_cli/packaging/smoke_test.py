@@ -58,14 +58,14 @@ def smoke_test() -> dict[str, Any]:
 
 def _write_outcome(result: Path) -> None:
     """Write what :func:`smoke_test` finds, or why it fails, as a JSON object to a file."""
-    from camserve.errors import SettingsError, in_words
+    from camserve.errors import SettingsError, describe_exception
 
     try:
         outcome = smoke_test()
     except (SmokeTestError, SettingsError) as failure:
         outcome = {"error": str(failure)}
     except (Exception, SystemExit) as failure:
-        outcome = {"error": in_words(failure)}
+        outcome = {"error": describe_exception(failure)}
     result.write_text(json.dumps(outcome))
 
 
