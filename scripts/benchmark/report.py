@@ -19,7 +19,7 @@ from benchmark.memory import Growth
 from benchmark.profile import Share
 from benchmark.rig import Journal
 from benchmark.through import Candidate, Point
-from camserve_cli.serving.sizing import in_words
+from camserve_cli.serving.sizing import worker_summary
 
 #: More than this of a processor, used by what should rest, is worth a word; in cores.
 NOTABLE = 0.1
@@ -128,7 +128,7 @@ class Report:
             how = "compiled" if self.served["compiled"] else "eager"
             why = self.served["not_faster_because"]
             told = f"{self.served['precision']}, {how}{f' ({why})' if why else ''}"
-            workers = in_words(self.served["workers"], self.served["threads"])
+            workers = worker_summary(self.served["workers"], self.served["threads"])
             remarks.append(f"ours: {told}, {workers}")
         if self.profile:
             told = ", ".join(f"{share.stage} {number(share.ms)}" for share in self.profile)

@@ -11,7 +11,7 @@ from benchmark import memory, photos, servers
 from benchmark.figures import Result, Target, compared
 from benchmark.rig import Journal, Plan, Rig
 from camserve.runtime.cores import usable_cores
-from camserve_cli.serving.sizing import in_words
+from camserve_cli.serving.sizing import worker_summary
 
 ONE, SEVERAL = "one worker", "a worker for each core"
 _KEY = "workers"
@@ -60,7 +60,7 @@ def _measure(rig: Rig) -> list[Result]:
             largest[name].append(max(held))
             latency[name].append(rig.window(name, 1).p50)
     told = {
-        name: in_words(side.described["workers"], side.described["threads"])
+        name: worker_summary(side.described["workers"], side.described["threads"])
         for name, side in rig.sides.items()
     }
     return [

@@ -16,7 +16,7 @@ import yaml
 
 from camserve_cli.serving import sizing
 from camserve_cli.serving.local_server import ServerError
-from camserve_cli.serving.sizing import Sizing, choose, in_words, parse
+from camserve_cli.serving.sizing import Sizing, choose, parse, worker_summary
 
 GB = 10**9
 #: Of an archive; a worker is taken to need 600 MB and three times that.
@@ -262,7 +262,7 @@ def test_an_environment_that_asks_for_fewer_threads_stands(
     ],
 )
 def test_workers_and_threads_in_words(workers: int, threads: int | None, words: str) -> None:
-    assert in_words(workers, threads) == words
+    assert worker_summary(workers, threads) == words
 
 
 def test_what_workers_takes() -> None:

@@ -42,7 +42,7 @@ from benchmark.timing import alternate
 from camserve.networks import openvino_backend
 from camserve.runtime.cores import usable_cores
 from camserve.runtime.stage_timer import STAGES
-from camserve_cli.serving.sizing import in_words
+from camserve_cli.serving.sizing import worker_summary
 from tests.support.scripts import ROOT, interruptible, run, two_cores
 
 BENCH = (sys.executable, ROOT / "scripts" / "bench.py")
@@ -144,7 +144,7 @@ def test_how_the_server_runs_is_told(smoke: Smoke) -> None:
     assert served["workers"] == cores
     # The tests' environment lets each compute in one.
     how = "compiled" if served["compiled"] else "eager"
-    remark = rf"ours: {served['precision']}, {how}.*, {in_words(cores, 1)}\n"
+    remark = rf"ours: {served['precision']}, {how}.*, {worker_summary(cores, 1)}\n"
     assert re.search(remark, smoke.done.stdout)
 
 

@@ -108,7 +108,7 @@ def choose(wanted: int | None, archives: Mapping[str, Path], config: Mapping[str
     return Sizing(_changed(dict.fromkeys(free, count), configs), threads, reasons)
 
 
-def describe_exception(workers: int, threads: int | None) -> str:
+def worker_summary(workers: int, threads: int | None) -> str:
     """As in "2 workers of 1 thread"; of how many threads is left out where it is not known."""
     of_each = ((workers, "worker"), (threads, "thread"))
     words = (f"{count} {what}{'s' if count != 1 else ''}" for count, what in of_each if count)
@@ -124,7 +124,7 @@ def describe_workers(server: LocalServer, model: str, why: str) -> str:
     found = server.describe(model, customized=True)
     # Threads as the workers themselves count them; an archive of another making may not tell.
     itself = (found.get("customizedMetadata") or {}).get("model") or {}
-    what = describe_exception(len(found["workers"]), itself.get("threads"))
+    what = worker_summary(len(found["workers"]), itself.get("threads"))
     return f"{model}: {what} ({why})" if why else f"{model}: {what}"
 
 
