@@ -94,6 +94,25 @@ def test_the_name_that_is_asked_for(made: Certificate, tmp_path: Path) -> None:
     wild.validate()
 
 
+@pytest.mark.parametrize(
+    ("hosts", "asked"),
+    [
+        (["b.example", "a.example"], "b.example"),
+        (["192.0.2.7", "b.example", "a.example"], "b.example"),
+        (["192.0.2.7", "::1"], "192.0.2.7"),
+        (["*.cam.example", "cam.example"], "camserve.cam.example"),
+        (["cam.example", "localhost"], "localhost"),
+        (["localhost", "192.0.2.7", "127.0.0.1"], "127.0.0.1"),
+    ],
+)
+def test_of_several_names_loopback_is_asked_for_or_the_first(
+    hosts: list[str], asked: str, tmp_path: Path
+) -> None:
+    several = certificate.write(tmp_path, hosts, 1)
+    assert several.name() == asked
+    several.prove()
+
+
 def test_a_certificate_that_no_client_would_take_is_refused(
     made: Certificate, tmp_path: Path
 ) -> None:

@@ -49,7 +49,9 @@ class Certificate:
         return self.folder / "ca.pem"
 
     def name(self) -> str:
-        """The name to ask for: loopback where the certificate has it, else its first one.
+        """The name to ask for: loopback where the certificate has it, else its first host name.
+
+        Its first address is asked for where it has no host name.
 
         Raises:
             CertificateError: it cannot be read, or names no host.
@@ -66,13 +68,13 @@ class Certificate:
                 f"{self.chain} has no subjectAltName: it names no host"
             ) from None
         hosts = [
-            *map(str, names.value.get_values_for_type(x509.IPAddress)),
             *names.value.get_values_for_type(x509.DNSName),
+            *map(str, names.value.get_values_for_type(x509.IPAddress)),
         ]
         if not hosts:
             raise CertificateError(f"{self.chain} names neither a host nor an address")
         # Any name that a wildcard covers is as good as another.
-        first = next((host for host in LOOPBACK if host in hosts), hosts[-1])
+        first = next((host for host in LOOPBACK if host in hosts), hosts[0])
         return first.replace("*", "camserve", 1)
 
     def validate(self) -> None:
