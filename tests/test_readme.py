@@ -14,12 +14,14 @@ import pytest
 
 from camserve.errors import HTTP_STATUS
 from camserve.options import Options
-from camserve.settings import Settings
+from camserve.settings import Limits, Preprocess, Settings
 from camserve_cli.sample_photos import sample_photo
 from tests.support.scripts import CAMSERVE, IMAGENET, ROOT, run
 from tests.support.server_client import Client
 
 README = (ROOT / "README.md").read_text()
+#: The settings that package.py writes: the archive's files are its own.
+WRITTEN = {"weights", "weights_sha256", "labels"}
 BLOCKS = re.findall(r"^```(bash|python)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 
 
@@ -95,16 +97,35 @@ def test_the_calls_of_the_readme(server: Client, folder: Path) -> None:
     assert (folder / "out" / "cup.jpg").read_bytes().startswith(b"\xff\xd8")
 
 
-def test_the_options_and_settings_in_the_readme_are_the_codes() -> None:
-    for name in Options.model_fields:
-        assert f"`{name}`" in README
-    sections = {"preprocess", "limits"}
-    for name, field in Settings.model_fields.items():
-        if name in sections:
-            for key in field.annotation.model_fields:  # type: ignore[union-attr]
-                assert f".{key}`" in README
-    for code in re.findall(r'"code": "(\w+)"', README):
-        assert code in HTTP_STATUS
+def first_column(header: str) -> list[str]:
+    """What stands in backticks in the first column of the README's table with such a header."""
+    (table,) = re.findall(rf"^\| {header} \|.*\n\| --- .*\n((?:\|.*\n)+)", README, re.MULTILINE)
+    cells = [row.split("|")[1] for row in table.splitlines()]
+    return [name for cell in cells for name in re.findall(r"`([^`]+)`", cell)]
+
+
+def test_the_options_in_the_readme_are_the_codes() -> None:
+    assert sorted(first_column("option")) == sorted(Options.model_fields)
+
+
+def test_the_settings_in_the_readme_are_the_codes() -> None:
+    documented, section = [], ""
+    for name in first_column("key"):
+        # After `handler.limits.side`, `.aspect_ratio` is of the same section.
+        section = section if name.startswith(".") else name.rpartition(".")[0]
+        documented.append(f"{section}.{name.rpartition('.')[2]}")
+    sections = {"preprocess": Preprocess, "limits": Limits}
+    top = Settings.model_fields.keys() - {*sections, *WRITTEN, "defaults"}
+    keys = ["handler.defaults.*", *(f"handler.{name}" for name in top)]
+    for section, model in sections.items():
+        keys += [f"handler.{section}.{key}" for key in model.model_fields]
+    assert sorted(documented) == sorted(keys)
+
+
+def test_the_error_codes_in_the_readme_are_the_codes() -> None:
+    codes = re.findall(r'"code": "(\w+)"', README)
+    assert codes
+    assert set(codes) <= HTTP_STATUS.keys()
 
 
 def test_what_the_readme_links_to_is_there() -> None:

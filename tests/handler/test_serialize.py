@@ -117,8 +117,8 @@ def test_against_is_there_only_where_there_is_one():
 
 
 def test_outputs_stand_in_the_order_asked_for_and_no_others():
-    drawings = {"boxes": (), "map": np.zeros((1, 1), np.float32)}
-    assert list(explained(drawings))[-2:] == ["boxes", "map"]
+    drawings = {"map": np.zeros((1, 1), np.float32), "boxes": ()}
+    assert list(explained(drawings))[-2:] == ["map", "boxes"]
     assert not {"heatmap", "overlay", "mask"} & explained(drawings).keys()
 
 

@@ -426,7 +426,11 @@ V2_BAD = {
         "invalid_request",
     ),
     "data too deep": (
-        {"inputs": [{**tensor("image", "BYTES", [B64]), "data": [[[[[[B64]]]]]]}]},
+        {"inputs": [{**tensor("image", "BYTES", [B64]), "data": [[[[[B64]]]]]}]},
+        "invalid_request",
+    ),
+    "shape of too many axes": (
+        {"inputs": [{**tensor("image", "BYTES", [B64]), "shape": [1] * 5}]},
         "invalid_request",
     ),
     "twice": ({"inputs": [IMAGES, IMAGES]}, "invalid_request"),
@@ -472,6 +476,13 @@ def test_v2_body_that_does_not_fit_together_is_refused_whole(body, code, headers
     request = read_body(body, headers)
     assert brief(request) == code
     assert isinstance(request.reply_format, KServeV2)
+
+
+@pytest.mark.parametrize("bound", [{"shape": [1] * 4}, {"data": [[[[B64]]]]}])
+def test_v2_tensors_have_up_to_four_axes(bound):
+    """Five are refused, see above."""
+    body = {"inputs": [{**tensor("image", "BYTES", [B64]), **bound}]}
+    assert brief(read_body(body)) == [photo()]
 
 
 def test_v2_body_without_inputs_is_refused_over_grpc():

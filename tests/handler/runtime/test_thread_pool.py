@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from functools import partial
 
@@ -92,6 +93,7 @@ def test_a_stream_moves_on_in_one_thread_at_a_time_and_never_ahead() -> None:
             assert inside.acquire(blocking=False)
             under_way = len(taken) - len(done)
             taken.append(under_way)
+            time.sleep(0.0005)  # long enough for another thread to come in where nothing locks
             inside.release()
             yield partial(done.append, 0)
 
