@@ -8,7 +8,9 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import httpx
 import psutil
@@ -106,6 +108,38 @@ def test_a_token_is_renewed_when_it_has_expired_and_never_before(
     assert_not_ready(probed, f"token: {nowhere}: [Errno 111]", *options)
     # The file is TorchServe's again.
     assert ready(probed.environment, "--model", COLOURS).returncode == 0
+
+
+def test_a_new_token_is_used_even_if_it_looks_expired(tmp_path: Path) -> None:
+    """As where the clocks of the server and the probe differ: asking again would change nothing."""
+    key_file = tmp_path / "key_file.json"
+    asked = []
+
+    def write(token: str) -> None:
+        inference = {"key": token, "expiration time": "2020-01-01T00:00:00.000000000Z"}
+        key_file.write_text(json.dumps({"inference": inference, "API": {"key": "api"}}))
+
+    class Management(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append((self.path, self.headers["Authorization"]))
+            write(f"new {len(asked)}")
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    write("old")
+    with HTTPServer(("127.0.0.1", 0), Management) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            token = ready_file.read_token(key_file, ready_file.Address(f"http://127.0.0.1:{server.server_port}", 30))
+        finally:
+            server.shutdown()
+            thread.join()
+    assert token == "new 1"
+    assert asked == [("/token?type=inference", "Bearer api")]
 
 
 def test_a_model_that_is_not_there_is_named(probed: Faulty) -> None:
