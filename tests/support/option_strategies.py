@@ -42,31 +42,52 @@ RIGHT: dict[str, st.SearchStrategy[Any]] = {
     "alpha": st.floats(0, 1),
     "threshold": st.floats(0, 1, exclude_max=True),
 }
-_NEARLY: dict[str, list[Any]] = {
+#: What every protocol refuses, though it is nearly right.
+REFUSED: dict[str, list[Any]] = {
     "target": [
-        -1, 6, "6", "-1", " 0 ", "0_1", 1.0, 1.5, True, None, "", " ", "Red", "top:0", "top:7",
-        "top:99999999999", "top:", "top:x", "top: 2", "red-", "-red", "-", "--", "red-red",
-        "red-pink", "red-blue-green", "red - blue", "predicted-predicted", "top:2-red", ",", "red,",
-        ",red", "red,,blue", "red, blue", "1,2,99", "[", "[]", "[1", "[1]", '["red", "top:2"]',
-        "[null]", "[[1]]", "{}", [], [[]], [None], [""], ["top:2", "top:3"], ["top:6"] * 3,
-        [0] * 16, [0] * 17, ["red,blue"], {"red": 1}, "²", "٢", "top:٢", 10**30, "9" * 30,
+        -1, 6, "6", "-1", "0_1", 1.5, True, None, "", " ", "Red", "top:0", "top:7",
+        "top:99999999999", "top:", "top:x", "top: 2", "red-", "-red", "-", "--",
+        "red-pink", "red-blue-green", "top:2-red", ",", "red,",
+        ",red", "red,,blue", "1,2,99", "[", "[]", "[1",
+        "[null]", "[[1]]", "{}", [], [[]], [None], [""], ["top:6"] * 3,
+        [0] * 17, {"red": 1}, "²", "top:٢", 10**30, "9" * 30,
     ],
-    "top_k": [0, 7, -3, "3", " 3 ", "+3", "3.0", 3.0, 3.5, True, None, "", [3], "three", 10**30,
-              "9" * 5000, "²", "٢", "1_0"],
-    "explain": ["true", "False", "yes", "off", 0, 1, 2, 1.0, "", None, [True], "maybe"],
-    "method": ["gradcam  ", "gradcam+", "gradcam++ ", "GradCAM", "", None, ["gradcam"], 1],
-    "layer": ["layer4.2,layer3.5", " layer3.5 ", "layer4.2,", ",", "", "layer4", "layer2.0", [],
-              None, '["layer3.5"]', "[]", ["layer3.5", "layer3.5"], ["layer3.5", ""], [4], 4, {}],
-    "outputs": ["map,boxes", "map, boxes", "map,", "", "all", [], ["map", "map"], '["mask"]', "[]",
-                ["map", None], "none", None, {"map": True}, "MAP"],
-    "image_format": ["PNG", "jpg", "gif", "", None, ["png"]],
-    "size": [0, -1, 1, "1", "120", 8192, 8193, "8193", 1e3, 120.5, True, None, "", "Model", "1e2",
-             [120], 10**30],
-    "colormap": ["Jet", "grey", "", None, 2, ["jet"]],
-    "alpha": [-0.001, 1.001, "0.5", " 0.5 ", ".5", "5e-1", "1e-400", "half", True, None, "", [0.5],
-              float("nan"), float("inf"), "nan", "inf", "-0", 10**400],
-    "threshold": [1, "1", 0.999999, "0.5", -1e-9, True, None, "", float("nan"), "NaN", [0.5]],
+    "top_k": [0, 7, -3, 3.5, True, None, "", "three", 10**30, "9" * 5000, "²", "٢", "1_0"],
+    "explain": [2, "", None, "maybe"],
+    "method": ["gradcam+", "gradcam++ ", "GradCAM", "", None, 1],
+    "layer": ["layer4.2,", ",", "", "layer4", "layer2.0", [], "[]", ["layer3.5", ""], [4], 4, {}],
+    "outputs": ["map,", "", "all", [], "[]", ["map", None], "none", None, {"map": True}, "MAP"],
+    "image_format": ["PNG", "jpg", "gif", "", None],
+    "size": [0, -1, 8192, 8193, "8193", 1e3, 120.5, True, None, "", "Model", "1e2", 10**30],
+    "colormap": ["Jet", "grey", "", None, 2],
+    "alpha": [-0.001, 1.001, "half", True, None, "", float("nan"), float("inf"), "nan", "inf",
+              10**400],
+    "threshold": [1, "1", -1e-9, True, None, "", float("nan"), "NaN"],
 }  # fmt: skip
+#: What every protocol accepts, though it is written oddly.
+ACCEPTED: dict[str, list[Any]] = {
+    "target": [" 0 ", "red-red", "red - blue", "predicted-predicted", "red, blue", "[1]",
+               '["red", "top:2"]', ["top:2", "top:3"], [0] * 16, "٢"],
+    "top_k": ["3", " 3 ", "+3", "3.0", 3.0],
+    "explain": ["true", "False", "yes", "off", 0, 1],
+    "method": ["gradcam  "],
+    "layer": ["layer4.2,layer3.5", " layer3.5 ", '["layer3.5"]', ["layer3.5", "layer3.5"]],
+    "outputs": ["map,boxes", "map, boxes", ["map", "map"], '["mask"]'],
+    "size": [1, "1", "120"],
+    "alpha": ["0.5", " 0.5 ", ".5", "5e-1", "1e-400", "-0"],
+    "threshold": [0.999999, "0.5"],
+}  # fmt: skip
+# What a path, a form or gRPC carries as another value than JSON does: a list of one as that one,
+# null and numbers as text.
+_DEPENDS: dict[str, list[Any]] = {
+    "target": [1.0, ["red,blue"]], "top_k": [[3]], "explain": [1.0, [True]],
+    "method": [["gradcam"]], "layer": [None], "image_format": [["png"]], "size": [[120]],
+    "colormap": [["jet"]], "alpha": [[0.5]], "threshold": [[0.5]],
+}  # fmt: skip
+_NEARLY = {
+    name: [value for table in (REFUSED, ACCEPTED, _DEPENDS) for value in table.get(name, [])]
+    for name in RIGHT
+}
 _NAMES = sorted(RIGHT)
 # JSON may escape a lone surrogate, which UTF-8 cannot carry.
 _texts = st.text(st.characters(), max_size=8)
@@ -81,6 +102,9 @@ _nearly = st.sampled_from(_NAMES).flatmap(
 )
 _wild = st.tuples(st.sampled_from(_NAMES), ANYTHING)
 _unknown = st.tuples(st.sampled_from(["alhpa", "Target", "", " ", "model_nam", "x=y"]), _leaves)
+unknown: st.SearchStrategy[Options] = st.builds(
+    lambda base, name: {**base, **dict([name])}, right, _unknown
+)
 wrong: st.SearchStrategy[Options] = st.builds(
     lambda base, changes: {**base, **dict(changes)},
     right,
