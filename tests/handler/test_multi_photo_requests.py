@@ -265,30 +265,39 @@ def test_a_photo_that_cannot_be_read_costs_no_pixels(small: Pipeline) -> None:
     assert codes(found) == ["invalid_image", "unknown_class", None, "image_too_large"]
 
 
+AREAS = [("model", SIDE**2), ("original", PIXELS), (32, 32**2)]
+
+
 @pytest.mark.parametrize(
     ("options", "pictures"),
     [
         ({}, 2),
         ({"outputs": "mask"}, 1),
         ({"outputs": "mask,heatmap,overlay,map,boxes"}, 3),
-        ({"outputs": "map,boxes"}, 0),
         ({"target": "top:3"}, 6),
         ({"target": ["red", "green-blue"], "outputs": ["mask"]}, 2),
-        ({"explain": False}, 0),
         ({"layer": ["layer3.5", "layer4.2"]}, 2),
     ],
 )
-@pytest.mark.parametrize(("size", "area"), [("model", SIDE**2), ("original", PIXELS), (32, 32**2)])
+@pytest.mark.parametrize(("size", "area"), AREAS)
 def test_pictures_share_the_drawn_pixels_of_a_reply(
     options: dict[str, Any], pictures: int, size: str | int, area: int, small: Pipeline
 ) -> None:
-    drawn = max(1, pictures * area)
+    drawn = pictures * area
     row = jsoned(RED, size=size, **options)
     assert codes(answer(limited(small, drawn_pixels=drawn), row)) == [None]
-    if pictures:
-        (refusal,) = answer(limited(small, drawn_pixels=drawn - 1), row)
-        assert refusal["error"]["code"] == "reply_too_large"
-        assert f"would have {drawn} pixels" in refusal["error"]["message"]
+    (refusal,) = answer(limited(small, drawn_pixels=drawn - 1), row)
+    assert refusal["error"]["code"] == "reply_too_large"
+    assert f"would have {drawn} pixels" in refusal["error"]["message"]
+
+
+@pytest.mark.parametrize("options", [{"outputs": "map,boxes"}, {"explain": False}])
+@pytest.mark.parametrize("size", [size for size, _ in AREAS])
+def test_a_reply_without_pictures_draws_no_pixels(
+    options: dict[str, Any], size: str | int, small: Pipeline
+) -> None:
+    row = jsoned(RED, size=size, **options)
+    assert codes(answer(limited(small, drawn_pixels=1), row)) == [None]
 
 
 def test_what_is_refused_leaves_its_pictures_to_others(small: Pipeline) -> None:
@@ -307,11 +316,24 @@ def test_what_is_refused_leaves_its_pictures_to_others(small: Pipeline) -> None:
     ]  # fmt: skip
 
 
+V2_KEYS = {"id", "model_name", "model_version", "outputs"}
+
+
 @pytest.mark.parametrize(
-    ("protocol", "key"), [(form, "plain"), (v1, "v1"), (v2, "v2"), (grpc, "v2")]
+    ("protocol", "beside", "id", "tensors"),
+    [
+        (form, set(), None, []),
+        (v1, set(), None, []),
+        (v2, V2_KEYS, "seven", ["error"]),
+        (grpc, V2_KEYS, "seven", ["error"]),
+    ],
 )
 def test_a_reply_that_grew_too_large_is_refused_in_its_own_form(
-    protocol: Callable[..., IncomingRequest], key: str, small: Pipeline
+    protocol: Callable[..., IncomingRequest],
+    beside: set[str],
+    id: str | None,
+    tensors: list[str],
+    small: Pipeline,
 ) -> None:
     pipeline = limited(small, reply_bytes=1000)
     row = protocol(RED)
@@ -323,11 +345,9 @@ def test_a_reply_that_grew_too_large_is_refused_in_its_own_form(
     assert content["error"]["code"] == "reply_too_large"
     assert content["error"]["status"] == 413
     assert "accepted: up to 1000" in content["error"]["message"]
-    if key == "v2":
-        assert content["id"] == "seven"
-        assert [one["name"] for one in content["outputs"]] == ["error"]
-    else:
-        assert content.keys() == {"error"}
+    assert content.keys() == {"error", *beside}
+    assert content.get("id") == id
+    assert [one["name"] for one in content.get("outputs", [])] == tensors
 
 
 def test_a_reply_of_just_the_limit_goes_out(small: Pipeline) -> None:

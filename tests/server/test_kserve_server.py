@@ -110,8 +110,7 @@ def test_v2_errors_stand_in_their_place(server: Client, way: str) -> None:
     if way == "http":
         photos = [RED64, base64.b64encode(b"junk").decode(), BLUE64]
         response = post(server, INFER, {"inputs": inputs_of(photos, **MAP)})
-        assert response.status_code == 200
-        reply = response.json()
+        reply = response.raise_for_status().json()
     else:
         reply = server.infer(infer_request(COLOURS, inputs_of([RED, b"junk", BLUE], **MAP)))
     assert labels(contract.outcomes(reply, "v2")) == ["red", "unsupported_format", "blue"]

@@ -45,8 +45,14 @@ def quantised(data: bytes) -> bytes:
     return data[:at] + 20 * SCAN + data[at + 40 :]
 
 
-def decoded(data: bytes) -> Any:
+def decoded(data: bytes | bytearray) -> Any:
     return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+
+
+def found(data: bytes | bytearray) -> tuple[tuple[int, ...], bytes] | None:
+    """A photo's shape and pixels; None where the decoder finds no photo."""
+    pixels = decoded(data)
+    return None if pixels is None else (pixels.shape, pixels.tobytes())
 
 
 PHOTO = photo()
@@ -125,9 +131,7 @@ def test_a_changed_header_never_hides_scans_from_the_count(value: int) -> None:
         if jpeg.count_scans(changed) > 1:
             counted += 1
             continue
-        got, expected = decoded(changed), decoded(changed.replace(LATER, b""))
-        assert (got is None) == (expected is None)
-        assert got is None or np.array_equal(got, expected)
+        assert found(changed) == found(changed.replace(LATER, b""))
     assert counted
 
 
@@ -182,9 +186,8 @@ def test_a_changed_byte_never_hides_scans_that_a_decoder_reads() -> None:
         if jpeg.count_scans(changed) > 50:
             counted += 1
             continue
-        got, expected = decoded(changed), decoded(changed.replace(LATER, bytes(len(LATER))))
-        assert (got is None) == (expected is None)
-        assert got is None or np.array_equal(got, expected)
+        got = found(changed)
+        assert got == found(changed.replace(LATER, bytes(len(LATER))))
         compared += got is not None
     assert counted > 20
     assert compared > 200

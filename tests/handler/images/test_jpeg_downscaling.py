@@ -19,7 +19,7 @@ from camserve.errors import RequestError
 from camserve.images import background, decode, header, preprocess
 from camserve.images.geometry import ORIENTATIONS
 from camserve.images.header import ImageHeader, read_header
-from camserve.images.preprocess import downscale_factor
+from camserve.images.preprocess import downscale_factor, resize_and_crop
 from camserve.options import Size
 from camserve.pipeline import Pipeline
 from camserve.settings import Limits, Preprocess
@@ -98,24 +98,14 @@ def test_no_other_format_is_reduced(format: str) -> None:
 
 
 @pytest.mark.parametrize("preprocess", [PRESET, STRETCH, PAD, FINE, Preprocess(resize=1, crop=1)])
-def test_never_less_is_left_than_network_and_pictures_need(preprocess: Preprocess) -> None:
+def test_what_network_and_pictures_need_is_left_and_no_more(preprocess: Preprocess) -> None:
     rng = np.random.default_rng(0)
+    needed = 3 * (preprocess.resize if preprocess.fit == "crop" else preprocess.crop)
     for width, height, size in rng.integers(1, 14000, (3000, 3)).tolist():
-        reduced = downscale_factor(
-            ImageHeader("JPEG", width, height, 1, False, False), preprocess, size
-        )
-        shorter, longer = sorted((width // reduced, height // reduced))
-        if reduced > 1:
-            assert longer >= size
-            resized = preprocess.resize if preprocess.resize_and_crop == "crop" else preprocess.crop
-            assert shorter >= 3 * resized
-        # And what is left is not more than it has to be.
-        if reduced < 8:
-            further = 2 * reduced
-            needed = 3 * (
-                preprocess.resize if preprocess.resize_and_crop == "crop" else preprocess.crop
-            )
-            assert min(width, height) < further * needed or max(width, height) < further * size
+        shorter, longer = sorted((width, height))
+        enough = [n for n in (2, 4, 8) if shorter // n >= needed and longer // n >= size]
+        header = ImageHeader("JPEG", width, height, 1, False, False)
+        assert downscale_factor(header, preprocess, size) == max(enough, default=1)
 
 
 # What comes of it
@@ -173,15 +163,12 @@ def file(name: str) -> bytes:
 
 
 def made(
-    data: bytes, preprocess: Preprocess, size: Size, reduced: int | None
+    data: bytes, preprocess: Preprocess, size: Size, reduced: int
 ) -> photo_preparation.PreparedPhoto:
-    """A photo made ready; decoded at the part of its size that is said, or as it is wanted."""
+    """A photo made ready; decoded at the part of its size that is said."""
     header = read_header(data, Limits(), 10**8)
-    if reduced is None:
-        reduced = downscale_factor(header, preprocess, size)
-        assert reduced > 1
     photo = decode.decode_photo(data, header, reduced)
-    crop, frame = preprocess.resize_and_crop(photo, preprocess)
+    crop, frame = resize_and_crop(photo, preprocess)
     shown = background.output_frame(frame, preprocess, size)
     view = background.output_background(photo, crop, shown, size)
     return photo_preparation.PreparedPhoto(crop, frame, view, None, None, 0)  # type: ignore[arg-type]
@@ -196,7 +183,9 @@ def differences(found: Pixels, exact: Pixels) -> NDArray[np.int64]:
 @pytest.mark.parametrize("fit", FITS)
 @pytest.mark.parametrize("name", FILES)
 def test_what_the_network_sees_is_nearly_the_same(name: str, fit: str) -> None:
-    found = made(file(name), FITS[fit], "model", None)
+    reduced = downscale_factor(read_header(file(name), Limits(), 10**8), FITS[fit], "model")
+    assert reduced > 1
+    found = made(file(name), FITS[fit], "model", reduced)
     exact = made(file(name), FITS[fit], "model", 1)
     apart = differences(found.crop, exact.crop)
     # Two filters, one after the other, are not quite the one that both are to be: where an edge is
@@ -234,8 +223,7 @@ def test_pictures_have_the_size_asked_for_and_show_the_same(name: str, size: Siz
     assert found.view.frame == exact.view.frame
     height, width = found.view.pixels.shape[:2]
     assert (width, height) == (found.view.frame.width, found.view.frame.height)
-    if size != "original":
-        assert max(width, height) == size
+    assert max(width, height) == (max(header.width, header.height) if size == "original" else size)
     apart = differences(found.view.pixels, exact.view.pixels)
     # A picture may have the reduced photo's own pixels, where the exact one was averaged over
     # others: grain and edges show that. That it lies where it lay is the next test's.
@@ -336,10 +324,9 @@ def test_a_reply_tells_nothing_of_how_its_photo_was_decoded(
     assert scores[0] == pytest.approx(scores[1], abs=2e-3)
     for one, other in zip(found["explanations"], exact["explanations"], strict=True):
         assert one.keys() == other.keys()
-        for name in ("heatmap", "overlay", "mask"):
-            if name in one:
-                assert (one[name]["width"], one[name]["height"]) == (
-                    other[name]["width"], other[name]["height"],
-                )  # fmt: skip
-                assert decoded(one[name]).shape == decoded(other[name]).shape
+        for name in one.keys() & {"heatmap", "overlay", "mask"}:
+            assert (one[name]["width"], one[name]["height"]) == (
+                other[name]["width"], other[name]["height"],
+            )  # fmt: skip
+            assert decoded(one[name]).shape == decoded(other[name]).shape
     assert json.dumps(found)

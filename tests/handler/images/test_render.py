@@ -641,9 +641,9 @@ def test_boxes_are_those_of_the_regions(values, orientation, threshold):
     assert sorted(rounded(found)) == sorted(expected)
     shares = [region.share for region in found]
     assert shares == sorted(shares, reverse=True)
-    assert sum(shares) <= 1 + 1e-9
-    if threshold == 0 and found:
-        assert sum(shares) == pytest.approx(1)
+    # Above zero, all the heat that there is lies in a box.
+    least = 1 - 1e-6 if threshold == 0 and found else 0
+    assert least <= sum(shares) <= 1 + 1e-9
 
 
 def test_boxes_of_several_layers_are_those_of_their_mean():

@@ -268,26 +268,26 @@ def test_a_network_is_not_changed_by_being_made_fast(
 # Settings
 
 
-@pytest.mark.parametrize(
-    ("precision", "compile", "bfloat16", "openvino", "expected"),
-    [
-        ("auto", "auto", True, True, ("bfloat16", True, "")),
-        ("auto", "auto", False, True, ("float32", True, NO_FASTER)),
-        ("auto", "auto", True, False, ("bfloat16", False, MISSING)),
-        ("auto", "auto", False, False, (None, False, f"{MISSING}; {NO_FASTER}")),
-        ("auto", "off", True, True, (None, False, "compile is off")),
-        ("auto", "off", False, False, (None, False, "compile is off")),
-        ("float32", "auto", True, True, ("float32", True, "")),
-        ("float32", "auto", False, True, ("float32", True, "")),
-        ("float32", "auto", True, False, (None, False, MISSING)),
-        ("float32", "off", True, True, (None, False, "compile is off")),
-        ("bfloat16", "auto", True, True, ("bfloat16", True, "")),
-        ("bfloat16", "auto", False, True, ("bfloat16", True, "")),
-        ("bfloat16", "auto", False, False, ("bfloat16", False, MISSING)),
-        ("bfloat16", "off", True, True, ("bfloat16", False, "compile is off")),
-        ("bfloat16", "off", False, False, ("bfloat16", False, "compile is off")),
-    ],
-)  # fmt: skip
+RUNS: list[tuple[str, str, bool, bool, tuple[str | None, bool, str]]] = [
+    ("auto", "auto", True, True, ("bfloat16", True, "")),
+    ("auto", "auto", False, True, ("float32", True, NO_FASTER)),
+    ("auto", "auto", True, False, ("bfloat16", False, MISSING)),
+    ("auto", "auto", False, False, (None, False, f"{MISSING}; {NO_FASTER}")),
+    ("auto", "off", True, True, (None, False, "compile is off")),
+    ("auto", "off", False, False, (None, False, "compile is off")),
+    ("float32", "auto", True, True, ("float32", True, "")),
+    ("float32", "auto", False, True, ("float32", True, "")),
+    ("float32", "auto", True, False, (None, False, MISSING)),
+    ("float32", "off", True, True, (None, False, "compile is off")),
+    ("bfloat16", "auto", True, True, ("bfloat16", True, "")),
+    ("bfloat16", "auto", False, True, ("bfloat16", True, "")),
+    ("bfloat16", "auto", False, False, ("bfloat16", False, MISSING)),
+    ("bfloat16", "off", True, True, ("bfloat16", False, "compile is off")),
+    ("bfloat16", "off", False, False, ("bfloat16", False, "compile is off")),
+]
+
+
+@pytest.mark.parametrize(("precision", "compile", "bfloat16", "openvino", "expected"), RUNS)
 def test_settings_and_machine_say_how_the_trunk_runs(
     precision: str,
     compile: str,
@@ -298,19 +298,34 @@ def test_settings_and_machine_say_how_the_trunk_runs(
 ) -> None:
     monkeypatch.setattr(hardware, "has_fast_bfloat16", lambda device: bfloat16)
     monkeypatch.setattr(openvino_backend, "unavailable_reason", lambda: "" if openvino else MISSING)
-    network = Bearing()
-    fast = accelerate(network, precision=precision, compile=compile)
+    fast = accelerate(Bearing(), precision=precision, compile=compile)
     numbers, compiles, reason = expected
     assert (fast.precision, fast.compiled, fast.reason) == (numbers or "float32", compiles, reason)
     assert (fast.cut is None) is (numbers is None)
-    if fast.cut is not None:
-        _, scores = run(network, network.layer, noise(2))
-        _, found = run(fast.cut, fast.cut.layer, noise(2))
-        assert apart(found, scores) < (1e-5 if numbers == "float32" else 0.05)
-        assert (apart(found, scores) > 1e-4) is (numbers == "bfloat16")
-        assert (
-            any(isinstance(part, OpenVINOModule) for part in fast.cut.trunk.modules()) is compiles
-        )
+
+
+@pytest.mark.parametrize(
+    ("precision", "compile", "bfloat16", "openvino", "numbers", "compiles"),
+    [(*settings, numbers, compiles) for *settings, (numbers, compiles, _) in RUNS if numbers],
+)
+def test_a_trunk_runs_as_it_is_said_to(
+    precision: str,
+    compile: str,
+    bfloat16: bool,
+    openvino: bool,
+    numbers: str,
+    compiles: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hardware, "has_fast_bfloat16", lambda device: bfloat16)
+    monkeypatch.setattr(openvino_backend, "unavailable_reason", lambda: "" if openvino else MISSING)
+    network = Bearing()
+    fast = cut(network, precision=precision, compile=compile)
+    _, scores = run(network, network.layer, noise(2))
+    _, found = run(fast, fast.layer, noise(2))
+    assert apart(found, scores) < (1e-5 if numbers == "float32" else 0.05)
+    assert (apart(found, scores) > 1e-4) is (numbers == "bfloat16")
+    assert any(isinstance(part, OpenVINOModule) for part in fast.trunk.modules()) is compiles
 
 
 # Networks that cannot be cut, or only in a way
@@ -583,19 +598,22 @@ def test_a_network_that_does_not_bear_bfloat16_has_it_only_where_told(
     assert (told.cut is None, told.precision) == (False, "bfloat16")
     left = accelerate(network, precision="auto", compile=compile)
     assert left.precision == "float32"
-    if compile == "auto":
-        assert left.cut is not None
-        assert left.compiled
-        assert left.reason.startswith("in bfloat16 it differs from the network as it came by ")
-        _, scores = run(network, network.layer, noise(2))
-        assert apart(run(left.cut, left.cut.layer, noise(2))[1], scores) < 1e-3
-        assert told.cut is not None
-        assert (
-            apart(
-                run(told.cut, told.cut.layer, noise(2))[0], run(network, network.layer, noise(2))[0]
-            )
-            > 0.1
-        )
+    assert told.cut is not None
+    activations, _ = run(network, network.layer, noise(2))
+    assert apart(run(told.cut, told.cut.layer, noise(2))[0], activations) > 0.1
+
+
+def test_a_network_that_does_not_bear_bfloat16_is_compiled_in_float32(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hardware, "has_fast_bfloat16", lambda device: True)
+    network = Chaotic()
+    left = accelerate(network, precision="auto")
+    assert left.cut is not None
+    assert left.compiled
+    assert left.reason.startswith("in bfloat16 it differs from the network as it came by ")
+    _, scores = run(network, network.layer, noise(2))
+    assert apart(run(left.cut, left.cut.layer, noise(2))[1], scores) < 1e-3
 
 
 # A pipeline on top of it
