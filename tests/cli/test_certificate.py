@@ -108,9 +108,9 @@ def test_the_name_that_is_asked_for(made: Certificate, tmp_path: Path) -> None:
 def test_of_several_names_loopback_is_asked_for_or_the_first(
     hosts: list[str], asked: str, tmp_path: Path
 ) -> None:
-    several = certificate.write(tmp_path, hosts, 1)
+    several = issue(tmp_path, hosts, 1)
     assert several.name() == asked
-    several.prove()
+    several.validate()
 
 
 def test_a_certificate_that_no_client_would_take_is_refused(

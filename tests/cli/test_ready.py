@@ -134,7 +134,9 @@ def test_a_new_token_is_used_even_if_it_looks_expired(tmp_path: Path) -> None:
         thread = Thread(target=server.serve_forever)
         thread.start()
         try:
-            token = ready_file.read_token(key_file, ready_file.Address(f"http://127.0.0.1:{server.server_port}", 30))
+            token = ready_file.read_token(
+                key_file, ready_file.Address(f"http://127.0.0.1:{server.server_port}", 30)
+            )
         finally:
             server.shutdown()
             thread.join()
