@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-import schemas
 from camserve.errors import RequestError
 from camserve.options import Options
 from camserve.pipeline import Pipeline
 from camserve.protocols.parsing import IncomingRequest, parse_request
+from devtools.json_schemas import request_schema
 from tests.support import color_resnet
 from tests.support.scripts import ROOT, run
 
@@ -42,7 +42,7 @@ def test_the_files_are_what_the_code_says() -> None:
 
 
 def test_every_option_of_the_request_has_its_default_and_says_what_is_accepted() -> None:
-    options = schemas.request()["$defs"]["Options"]["properties"]
+    options = request_schema()["$defs"]["Options"]["properties"]
     assert options.keys() == Options.model_fields.keys()
     assert all("default" in option and option["description"] for option in options.values())
 

@@ -1,0 +1,100 @@
+"""The JSON Schemas of requests and replies, generated from the types that read and write them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from camserve.options import Options
+from camserve.protocols.photo_fields import JSON_IMAGES
+from camserve.protocols.schema import Body
+
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_REFERENCE = "#/$defs/{model}"
+_BASE64 = {"type": "string", "contentEncoding": "base64", "minLength": 4}
+
+
+def request_schema() -> dict[str, Any]:
+    """The schema of a request's JSON body, of all protocols."""
+    options = Options.model_json_schema()
+    wrapped = {
+        "type": "object",
+        "properties": {"b64": _BASE64},
+        "required": ["b64"],
+        "additionalProperties": False,
+    }
+    photo = {
+        "type": "object",
+        "description": "One photo, under one of several names, and the options beside it.",
+        "properties": {
+            **{name: {"$ref": "#/$defs/Image"} for name in JSON_IMAGES},
+            **options["properties"],
+        },
+        "oneOf": [{"required": [name]} for name in JSON_IMAGES],
+        "additionalProperties": False,
+    }
+    v1 = {
+        "type": "object",
+        "description": "KServe v1: the parameters are options of every instance without its own.",
+        "properties": {
+            "instances": {
+                "type": "array",
+                "minItems": 1,
+                "items": {"anyOf": [{"$ref": "#/$defs/Photo"}, _BASE64]},
+            },
+            "parameters": {"$ref": "#/$defs/Options"},
+        },
+        "required": ["instances"],
+        "additionalProperties": False,
+    }
+    tensor = {
+        "type": "object",
+        "properties": {
+            "name": {"type": "string", "enum": ["image", *options["properties"]]},
+            "datatype": {"type": "string"},
+            "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
+            "data": {"type": "array"},
+            "parameters": {"$ref": "#/$defs/Options"},
+        },
+        "required": ["name", "datatype", "shape", "data"],
+    }
+    v2 = {
+        "type": "object",
+        "description": "KServe v2: 'image' has n photos in base64, an input named as an option 1 "
+        "or n elements; 'outputs' names the tensors to send.",
+        "properties": {
+            "id": {"type": "string"},
+            "inputs": {"type": "array", "items": tensor, "contains": {
+                "properties": {"name": {"const": "image"}}
+            }},
+            "parameters": {"$ref": "#/$defs/Options"},
+            "outputs": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "properties": {"name": {"type": "string"}},
+                    "required": ["name"],
+                },
+            },
+        },
+        "required": ["inputs"],
+    }  # fmt: skip
+    return {
+        "$schema": _DIALECT,
+        "title": "Request",
+        "anyOf": [{"$ref": f"#/$defs/{name}"} for name in ("Photo", "KServeV1", "KServeV2")],
+        "$defs": {
+            "Image": {"anyOf": [_BASE64, wrapped]},
+            "Options": options,
+            "Photo": photo,
+            "KServeV1": v1,
+            "KServeV2": v2,
+        },
+    }
+
+
+def reply_schema() -> dict[str, Any]:
+    """The schema of a reply's JSON body, of all protocols."""
+    schema = TypeAdapter(Body).json_schema(ref_template=_REFERENCE)
+    return {"$schema": _DIALECT, "title": "Reply", **schema}
