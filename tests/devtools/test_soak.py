@@ -1,4 +1,4 @@
-"""scripts/soak.py: a smoke run's shape; what it calls growth, worked out by hand."""
+"""scripts/soak.py: what a smoke run writes; when memory counts as growing, worked out by hand."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 import soak
-from soaking.report import Report
-from soaking.traffic import Tally
-from soaking.vitals import Sample, growth, java_growth
+from devtools.fuzzing.process_memory import MemorySample, java_growth, worker_growth
+from devtools.fuzzing.report import FuzzReport
+from devtools.fuzzing.results import FuzzResults
 from tests.support.scripts import COLOURS, ROOT, run
 
 SOAK = (sys.executable, ROOT / "scripts" / "soak.py")
@@ -32,7 +32,7 @@ def test_a_smoke_run(store: Path, tmp_path: Path) -> None:
     assert content["worker_deaths"] == content["problems"] == 0
     assert content["good"] > content["requests"] / 2
     assert 0 < content["latency_ms"]["p50"] <= content["latency_ms"]["p99"]
-    assert all(one["java"] > 0 and one["uss"] > 0 for one in content["samples"])
+    assert all(sample["java"] > 0 and sample["uss"] > 0 for sample in content["samples"])
     assert content["growth"]["told"] is False
     assert "passed" in done.stdout
     with Image.open(tmp_path / "soak.png") as picture:
@@ -40,7 +40,7 @@ def test_a_smoke_run(store: Path, tmp_path: Path) -> None:
     assert not list(scratch.glob("soak-*"))
 
 
-def test_no_archive_is_said(
+def test_a_missing_archive_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     missing = str(tmp_path / "none.mar")
@@ -52,45 +52,45 @@ def test_no_archive_is_said(
     assert "no archive" in capsys.readouterr().err
 
 
-def samples(*held: float) -> list[Sample]:
-    """One every ten seconds."""
-    return [Sample(10.0 * n, one, one, one, 100) for n, one in enumerate(held)]
+def samples_of(*memory: float) -> list[MemorySample]:
+    """One every ten seconds, in MB."""
+    return [MemorySample(10.0 * n, mb, mb, mb, 100) for n, mb in enumerate(memory)]
 
 
 @pytest.mark.parametrize(
-    ("held", "grew"),
+    ("memory", "grew"),
     [
         ([500.0] * 60, False),
-        # Warming up counts for nothing.
+        # Warming up does not count.
         ([100.0] * 19 + [500.0] * 41, False),
         # A leak of 2 MB a sample.
         ([500.0 + 2 * n for n in range(60)], True),
         # A peak that is given back.
         ([500.0] * 40 + [900.0] * 3 + [500.0] * 17, False),
-        # 12 MB over the latter two thirds are an allocator's.
+        # 12 MB over the last two thirds are an allocator's fluctuation.
         ([500.0 + 0.3 * n for n in range(60)], False),
-        # Too short to tell.
+        # The run is too short to tell.
         ([500.0 + 20 * n for n in range(10)], False),
     ],
 )
-def test_growth(held: list[float], grew: bool) -> None:
-    assert growth(samples(*held)).grew is grew
-    # Of Java, 100 MB come and go.
-    java = [Sample(10.0 * n, 100, 100, 100, one) for n, one in enumerate(held)]
-    assert not java_growth(java).grew
-    steep = [Sample(10.0 * n, 100, 100, 100, 5 * one) for n, one in enumerate(held)]
+def test_memory_growth(memory: list[float], grew: bool) -> None:
+    samples = samples_of(*memory)
+    assert worker_growth(samples).grew is grew
+    # Java's heap may fluctuate by 100 MB.
+    assert not java_growth([replace(sample, java=sample.uss) for sample in samples]).grew
+    steep = [replace(sample, java=5 * sample.uss) for sample in samples]
     assert java_growth(steep).grew is grew
 
 
 def test_every_failure_is_named(tmp_path: Path) -> None:
-    leak = samples(*(500.0 + 5 * n for n in range(60)))
-    tally = Tally(1, tmp_path, problems=2)
-    steep = [replace(one, java=2 * one.uss) for one in leak]
-    report = Report({}, {}, 600, tally, 1, leak, growth(leak), java_growth(steep))
+    leak = samples_of(*(500.0 + 5 * n for n in range(60)))
+    results = FuzzResults(1, tmp_path, problems=2)
+    steep = [replace(sample, java=2 * sample.uss) for sample in leak]
+    report = FuzzReport({}, {}, 600, results, 1, leak, worker_growth(leak), java_growth(steep))
     wrong, ended, unanswered, grown, java = report.failures
     assert wrong == "2 wrong answers"
     assert ended == "1 workers ended"
-    assert unanswered == "no good photo was answered"
+    assert unanswered == "no valid photo was answered"
     assert grown.startswith("the workers' memory grew from")
     assert java.startswith("Java's memory grew from")
     assert json.loads(report.write(tmp_path / "r.json").read_text())["failures"] == report.failures

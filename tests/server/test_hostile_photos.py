@@ -22,8 +22,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from soaking.photos import resized_header
-from soaking.vitals import workers
+from devtools.fuzzing.photos import with_claimed_size
+from devtools.processes import worker_processes
 from tests.support import color_resnet
 from tests.support.scripts import COLOURS
 from tests.support.server_client import Client
@@ -164,12 +164,12 @@ def animated(kind: str) -> bytes:
 
 
 def giant(kind: str, width: int = 30_000, height: int = 30_000, **options: Any) -> bytes:
-    return resized_header(encoded(kind, **options), width, height)
+    return with_claimed_size(encoded(kind, **options), width, height)
 
 
 def webp_claiming() -> bytes:
     """An extended WebP, in whose header 24 bits hold a side."""
-    return resized_header(animated("WEBP"), 16_000_000, 16_000_000)
+    return with_claimed_size(animated("WEBP"), 16_000_000, 16_000_000)
 
 
 #: What is sent, and the answer: the status with the photo's colour or the error's code.
@@ -231,7 +231,7 @@ def worker(server: Client) -> psutil.Process:
     """The process that runs the constructed network, which has answered once."""
     state = json.loads((server.run_dir / "server.json").read_text())
     pids = {int(one["pid"]) for one in server.describe(COLOURS)["workers"]}
-    (pid,) = pids & workers(state["pid"]).keys()
+    (pid,) = pids & {process.pid for process in worker_processes(state["pid"])}
     server.http.post(f"/predictions/{COLOURS}", content=PNG)
     return psutil.Process(pid)
 

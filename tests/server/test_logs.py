@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import httpx
 
-from soaking import photos
+from devtools.fuzzing.photos import damaged_file
 from tests.support import color_resnet
 from tests.support.contract import inputs_of
 from tests.support.request_builders import b64
@@ -92,7 +92,7 @@ def test_every_request_is_at_most_one_line_without_image_or_token(server: Client
 
 def test_a_damaged_photo_is_no_more_than_its_line(server: Client) -> None:
     # Decoders print of some of these what they think of them.
-    damaged = [photos.damaged(Random(n))[1] for n in range(40)]
+    damaged = [damaged_file(Random(n))[1] for n in range(40)]
     found = lines_of(server, lambda: [server.http.post(PATH, content=one) for one in damaged], 40)
     assert [line for line in found if line["logger"] != "request"] == []
     assert len(found) == len(damaged)

@@ -1,6 +1,6 @@
 """Requests by every transport whose bodies carry a marker, most of them broken.
 
-A marker is text that occurs nowhere else, so that whoever repeats a part of a body is found out.
+A marker is text that occurs nowhere else: it shows where a part of a body is repeated.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import management_pb2
 import open_inference_grpc_pb2 as oip
 from PIL import Image
 
-from soaking.calls import Call
-from soaking.cases import DUPLEX, INFER, PREDICTIONS, STREAM
+from devtools.fuzzing.calls import Call
+from devtools.fuzzing.generators import DUPLEX, INFER, PREDICTIONS, STREAM
 from tests.support import color_resnet
 from tests.support.scripts import COLOURS
 
@@ -34,37 +34,39 @@ INVOKE = f"/invocations?model_name={COLOURS}"
 PNG = color_resnet.png(color_resnet.photo(("red", (160, 120), 60)))
 
 #: Marker -> call.
-Make = Callable[[bytes], Call]
+CallBuilder = Callable[[bytes], Call]
 
 
 def marker(number: int) -> bytes:
-    """Nine bytes that no other number gives, repeated in base64 as they are repeated."""
+    """Nine bytes that are unique to their number; repeated, their base64 repeats as well."""
     return b"zq%04dxkj" % number
 
 
-def forms(mark: bytes) -> Iterator[str]:
-    """How a marker that stands several times in a row may be written, in lower case."""
-    yield mark.decode()
-    yield mark.hex()
-    yield ", ".join(map(str, mark))
-    yield ",".join(map(str, mark))
-    for turn in range(3):
-        yield base64.b64encode(mark[turn:] + mark[:turn]).decode().lower()
+def encodings(marker: bytes) -> Iterator[str]:
+    """How a marker that is repeated several times may be written, in lower case."""
+    yield marker.decode()
+    yield marker.hex()
+    yield ", ".join(map(str, marker))
+    yield ",".join(map(str, marker))
+    for offset in range(3):
+        yield base64.b64encode(marker[offset:] + marker[:offset]).decode().lower()
 
 
-def found(mark: bytes, text: str) -> list[str]:
-    """In which forms a text has a marker."""
+def encodings_in(text: str, marker: bytes) -> list[str]:
+    """The encodings of a marker that a text contains."""
     text = text.lower()
-    return [form for form in forms(mark) if form in text]
+    return [encoding for encoding in encodings(marker) if encoding in text]
 
 
-def _http(path: str, kind: str, body: Callable[[bytes], bytes], method: str = "POST") -> Make:
-    headers = (("Content-Type", kind),) if kind else ()
-    return lambda mark: Call("marked", "http", method, path, headers, body(mark * 20))
+def _http(
+    path: str, content_type: str, body: Callable[[bytes], bytes], method: str = "POST"
+) -> CallBuilder:
+    headers = (("Content-Type", content_type),) if content_type else ()
+    return lambda marker: Call("marked", "http", method, path, headers, body(marker * 20))
 
 
 def _part(head: str, content: bytes = b"%(bulk)s", end: bytes = b"\r\n--b--\r\n") -> Any:
-    """One part of a form with these header lines; ``%(bulk)s`` in them is the marker's place."""
+    """One part of a form with these header lines; ``%(bulk)s`` is replaced by the marker."""
 
     def body(bulk: bytes) -> bytes:
         lines = head.encode().replace(b"%(bulk)s", bulk)
@@ -152,7 +154,7 @@ _FORMS: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
     "bytes that are no UTF-8": (
         MULTIPART, lambda bulk: _part(_NAMED.replace("data", "x"))(b"\xff\xfe\0" + bulk)
     ),
-    "a form's photo that is none": (MULTIPART, _part(_NAMED)),
+    "a form's invalid photo": (MULTIPART, _part(_NAMED)),
 }  # fmt: skip
 _JSONS: dict[str, Callable[[bytes], bytes]] = {
     "cut JSON": lambda bulk: b'{"image": "' + bulk,
@@ -165,7 +167,7 @@ _JSONS: dict[str, Callable[[bytes], bytes]] = {
     "JSON of a bare text": lambda bulk: b'"' + bulk + b'"',
     "JSON that is no base64": lambda bulk: b'{"image": {"b64": "' + bulk + b'@"}}',
     "JSON whose image is a list": lambda bulk: b'{"image": ["' + bulk + b'"]}',
-    "JSON whose photo is none": lambda bulk: b'{"image": "' + base64.b64encode(bulk) + b'"}',
+    "JSON whose photo is invalid": lambda bulk: b'{"image": "' + base64.b64encode(bulk) + b'"}',
     "a huge number": lambda bulk: b'{"image": "' + bulk + b'", "top_k": ' + b"9" * 5000 + b"}",
     "v1 instances": lambda bulk: b'{"instances": ["' + bulk + b'@", {"image": "' + bulk + b'"}]}',
     "v1 instances that are text": lambda bulk: b'{"instances": "' + bulk + b'"}',
@@ -187,18 +189,18 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def _png(kind: bytes, data: bytes) -> bytes:
-    """The red disc with a chunk behind its header."""
+    """The red disc with another chunk after its header."""
     return PNG[:33] + _chunk(kind, data) + PNG[33:]
 
 
-def _saved(kind: str, **options: Any) -> bytes:
+def _saved(format_name: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    Image.new("RGB", (64, 48), "red").save(buffer, kind, **options)
+    Image.new("RGB", (64, 48), "red").save(buffer, format_name, **options)
     return buffer.getvalue()
 
 
 def _tiff(bulk: bytes) -> bytes:
-    """One directory whose texts and unknown tags are the marker, and whose strips are nowhere."""
+    """One directory; the marker is its texts and unknown tags, and its strips are out of bounds."""
     tags = [
         (256, 4, 1, 64), (257, 4, 1, 48), (258, 3, 1, 8), (259, 3, 1, 5), (262, 3, 1, 1),
         (270, 2, len(bulk), 200), (273, 4, 1, 200), (278, 4, 1, 48), (279, 4, 1, len(bulk)),
@@ -209,7 +211,7 @@ def _tiff(bulk: bytes) -> bytes:
     return head.ljust(200, b"\0") + bulk
 
 
-#: Photos whose metadata, or whose damage, a decoder may speak of.
+#: Photos whose metadata or damage a decoder may report.
 _PHOTOS: dict[str, Callable[[bytes], bytes]] = {
     "no photo": lambda bulk: bulk,
     "a PNG's text": lambda bulk: _png(b"tEXt", b"Comment\0" + bulk),
@@ -240,10 +242,10 @@ _PHOTOS: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-def _grpc(method: str, message: Callable[[bytes], Any], protocol: Any = "unary") -> Make:
-    def make(mark: bytes) -> Call:
-        made = message(mark * 20)
-        body = made if isinstance(made, bytes) else made.SerializeToString()
+def _grpc(method: str, message: Callable[[bytes], Any], protocol: Any = "unary") -> CallBuilder:
+    def make(marker: bytes) -> Call:
+        content = message(marker * 20)
+        body = content if isinstance(content, bytes) else content.SerializeToString()
         return Call("marked", protocol, method, body=body)
 
     return make
@@ -256,9 +258,9 @@ def _prediction(**inputs: bytes) -> inference_pb2.PredictionsRequest:
 def _tensors(
     field: str, values: list[Any], shape: tuple[int, ...] = (1,), **more: Any
 ) -> oip.ModelInferRequest:
-    kind = {"bytes": "BYTES", "fp32": "FP32", "fp64": "FP64", "bool": "BOOL"}[field]
+    datatype = {"bytes": "BYTES", "fp32": "FP32", "fp64": "FP64", "bool": "BOOL"}[field]
     request = oip.ModelInferRequest(model_name=COLOURS, **more)
-    tensor = request.inputs.add(name="image", datatype=kind, shape=shape)
+    tensor = request.inputs.add(name="image", datatype=datatype, shape=shape)
     getattr(tensor.contents, f"{field}_contents").extend(values)
     return request
 
@@ -275,10 +277,10 @@ _PREDICTIONS: dict[str, Callable[[bytes], Any]] = {
     "an unknown model": lambda bulk: inference_pb2.PredictionsRequest(
         model_name="nobody", input={"data": bulk}
     ),
-    "a model called as the marker": lambda bulk: inference_pb2.PredictionsRequest(
+    "a model named like the marker": lambda bulk: inference_pb2.PredictionsRequest(
         model_name=bulk.decode(), input={"data": bulk}
     ),
-    "a version called as the marker": lambda bulk: inference_pb2.PredictionsRequest(
+    "a version named like the marker": lambda bulk: inference_pb2.PredictionsRequest(
         model_name=COLOURS, model_version=bulk.decode(), input={"data": bulk}
     ),
     "no protobuf": lambda bulk: b"\xff\xff" + bulk,
@@ -303,7 +305,7 @@ _TENSORS: dict[str, Callable[[bytes], Any]] = {
     "tensor for an unknown model": lambda bulk: oip.ModelInferRequest(
         model_name="nobody", inputs=_tensors("bytes", [bulk]).inputs
     ),
-    "tensor for a model called as the marker": lambda bulk: oip.ModelInferRequest(
+    "tensor for a model named like the marker": lambda bulk: oip.ModelInferRequest(
         model_name=bulk.decode(), inputs=_tensors("bytes", [bulk]).inputs
     ),
     "parameters": lambda bulk: oip.ModelInferRequest(
@@ -316,8 +318,8 @@ _JSON_PATHS = {
     "predictions": PREDICT, "explanations": EXPLAIN, "v1": V1, "v2": V2, "invocations": INVOKE,
 }  # fmt: skip
 #: To the inference address.
-HTTP: dict[str, Make] = {
-    **{name: _http(PREDICT, kind, body) for name, (kind, body) in _FORMS.items()},
+HTTP: dict[str, CallBuilder] = {
+    **{name: _http(PREDICT, content_type, body) for name, (content_type, body) in _FORMS.items()},
     "%zz in a value, invocations": _http(INVOKE, *_FORMS["%zz in a value"]),
     "%zz in a value, explanations": _http(EXPLAIN, *_FORMS["%zz in a value"]),
     **{
@@ -329,11 +331,11 @@ HTTP: dict[str, Make] = {
     "text that is no UTF-8": _http(PREDICT, "text/plain", lambda bulk: bulk + b"\xff"),
     "text of another charset": _http(PREDICT, "text/plain; charset=utf-16", lambda bulk: bulk),
     "no content type": _http(PREDICT, "", lambda bulk: bulk),
-    "a content type that is none": _http(PREDICT, ";;;", lambda bulk: bulk),
+    "an invalid content type": _http(PREDICT, ";;;", lambda bulk: bulk),
     "an unknown model": _http("/predictions/nobody", "image/png", lambda bulk: bulk),
     "an unknown version": _http(f"{PREDICT}/9.9", "image/png", lambda bulk: bulk),
     "an unknown path": _http("/nothing/here", JSON, lambda bulk: b'{"a": "' + bulk),
-    "a method that is none": _http(PREDICT, JSON, lambda bulk: bulk, "PATCH"),
+    "an unsupported method": _http(PREDICT, JSON, lambda bulk: bulk, "PATCH"),
     "OPTIONS with a body": _http(PREDICT, JSON, lambda bulk: bulk, "OPTIONS"),
     "a wrong option beside the photo": _http(
         f"{PREDICT}/1.0/alpha=7", "image/png", lambda bulk: PNG + bulk
@@ -344,8 +346,8 @@ HTTP: dict[str, Make] = {
     "a workflow's form": _http("/wfpredict/nobody", FORM, lambda bulk: b"a=" + bulk + b"%zz"),
 }
 #: To the management address, and to that of the metrics.
-MANAGE_HTTP: dict[str, Make] = {
-    f"{name}{where}": _http(path, kind, body, method)
+MANAGE_HTTP: dict[str, CallBuilder] = {
+    f"{name}{where}": _http(path, content_type, body, method)
     for where, (method, path) in {
         ", POST /models": ("POST", "/models"),
         ", POST /workflows": ("POST", "/workflows"),
@@ -353,7 +355,7 @@ MANAGE_HTTP: dict[str, Make] = {
         ", PUT set-default": ("PUT", f"/models/{COLOURS}/1.0/set-default"),
         ", DELETE": ("DELETE", "/models/nobody"),
     }.items()
-    for name, (kind, body) in {
+    for name, (content_type, body) in {
         "broken JSON": (JSON, lambda bulk: b'{"url": "' + bulk),
         "JSON of a wrong type": (JSON, lambda bulk: b'["' + bulk + b'"]'),
         "JSON of a wrong number": (JSON, lambda bulk: b'{"batch_size": "' + bulk + b'"}'),
@@ -362,19 +364,19 @@ MANAGE_HTTP: dict[str, Make] = {
     }.items()
 }
 #: To the gRPC address of inference.
-GRPC: dict[str, Make] = {
+GRPC: dict[str, CallBuilder] = {
     **{f"{name}, Predictions": _grpc(PREDICTIONS, body) for name, body in _PREDICTIONS.items()},
     **{
         f"{name}, StreamPredictions": _grpc(STREAM, body, "stream")
         for name, body in _PREDICTIONS.items()
     },
     **{f"{name}, ModelInfer": _grpc(INFER, body) for name, body in _TENSORS.items()},
-    # With a sequence's id, such a call can stop the model for good (docs/reliability.md).
+    # With a sequence id, such a call can stop the model permanently (docs/reliability.md).
     "data, StreamPredictions2": _grpc(DUPLEX, _PREDICTIONS["data"], "duplex"),
     "no protobuf, StreamPredictions2": _grpc(DUPLEX, _PREDICTIONS["no protobuf"], "duplex"),
 }
-#: To that of management.
-MANAGE_GRPC: dict[str, Make] = {
+#: To the gRPC address of management.
+MANAGE_GRPC: dict[str, CallBuilder] = {
     "register": _grpc(
         f"{MANAGEMENT}RegisterModel",
         lambda bulk: management_pb2.RegisterModelRequest(url=bulk.decode()),
@@ -401,50 +403,54 @@ MANAGE_GRPC: dict[str, Make] = {
 }
 
 
-def _begun(rest: bytes) -> Callable[[bytes, str], bytes]:
-    """A request whose head goes on like this; ``%(bulk)s`` is the marker's place."""
+def _after_first_headers(rest: bytes) -> Callable[[bytes, str], bytes]:
+    """A request with these bytes after its first headers; the marker replaces ``%(bulk)s``."""
 
-    def make(mark: bytes, token: str) -> bytes:
+    def make(marker: bytes, token: str) -> bytes:
         head = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n"
-        return head.encode() + rest.replace(b"%(bulk)s", mark * 20)
+        return head.encode() + rest.replace(b"%(bulk)s", marker * 20)
 
     return make
 
 
-def _bytes(sent: bytes) -> Callable[[bytes, str], bytes]:
-    return lambda mark, _: sent.replace(b"%(bulk)s", mark * 20)
+def _bytes(data: bytes) -> Callable[[bytes, str], bytes]:
+    return lambda marker, _: data.replace(b"%(bulk)s", marker * 20)
 
 
 _HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _SETTINGS = bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
 
 
-def _frame(kind: int, flags: int, stream: int, length: int) -> bytes:
-    """The head of an HTTP/2 frame."""
-    return struct.pack(">I", length)[1:] + bytes((kind, flags)) + struct.pack(">I", stream)
+def _frame(frame_type: int, flags: int, stream: int, length: int) -> bytes:
+    """The header of an HTTP/2 frame."""
+    return struct.pack(">I", length)[1:] + bytes((frame_type, flags)) + struct.pack(">I", stream)
 
 
-#: What a socket sends, of a marker and a token: bytes that are no request, or half of one.
+#: Bytes for a socket, made of a marker and a token: invalid or incomplete requests.
 RAW: dict[str, Callable[[bytes, str], bytes]] = {
     "no HTTP": _bytes(b"%(bulk)s\r\n\r\n"),
     "a line that never ends": _bytes(b"%(bulk)s" * 100),
     "a TLS record": _bytes(b"\x16\x03\x01\x02\0%(bulk)s%(bulk)s%(bulk)s"),
-    "a chunk whose size is the marker": _begun(
+    "a chunk whose size is the marker": _after_first_headers(
         b"Transfer-Encoding: chunked\r\n\r\n%(bulk)s\r\n%(bulk)s\r\n"
     ),
-    "a chunk's extension": _begun(
+    "a chunk's extension": _after_first_headers(
         b"Transfer-Encoding: chunked\r\n\r\n5;%(bulk)s\r\nabcde\r\n0\r\n\r\n"
     ),
-    "a trailer": _begun(b"Transfer-Encoding: chunked\r\n\r\n0\r\n%(bulk)s: %(bulk)s\r\n\r\n"),
-    "a body longer than it says": _begun(b"Content-Length: 3\r\n\r\nabc%(bulk)s\r\n\r\n"),
-    "a body shorter than it says": _begun(b"Content-Length: 5000\r\n\r\n%(bulk)s"),
-    "an encoding that is none": _begun(
+    "a trailer": _after_first_headers(
+        b"Transfer-Encoding: chunked\r\n\r\n0\r\n%(bulk)s: %(bulk)s\r\n\r\n"
+    ),
+    "a body longer than it says": _after_first_headers(
+        b"Content-Length: 3\r\n\r\nabc%(bulk)s\r\n\r\n"
+    ),
+    "a body shorter than it says": _after_first_headers(b"Content-Length: 5000\r\n\r\n%(bulk)s"),
+    "a wrong content encoding": _after_first_headers(
         b"Content-Encoding: gzip\r\nContent-Length: 180\r\n\r\n%(bulk)s"
     ),
-    "HTTP/2 that is none": _bytes(_HTTP2 + b"%(bulk)s"),
-    "HTTP/2 headers that are none": _bytes(_HTTP2 + _SETTINGS + _frame(1, 5, 1, 180) + b"%(bulk)s"),
+    "invalid HTTP/2": _bytes(_HTTP2 + b"%(bulk)s"),
+    "invalid HTTP/2 headers": _bytes(_HTTP2 + _SETTINGS + _frame(1, 5, 1, 180) + b"%(bulk)s"),
     "HTTP/2 data of no stream": _bytes(_HTTP2 + _SETTINGS + _frame(0, 1, 1, 180) + b"%(bulk)s"),
-    "an HTTP/2 farewell": _bytes(
+    "an HTTP/2 GOAWAY frame": _bytes(
         _HTTP2 + _SETTINGS + _frame(7, 0, 0, 188) + bytes((0, 0, 0, 0, 0, 0, 0, 2)) + b"%(bulk)s"
     ),
 }

@@ -1,4 +1,4 @@
-"""The network that every peer runs, and the archives that the two servers load it from."""
+"""The network that is measured everywhere, and the archives that the two servers load it from."""
 
 from __future__ import annotations
 
@@ -18,10 +18,13 @@ from torch import Tensor, nn
 from torchvision import models
 from torchvision.models import ResNet50_Weights
 
+from devtools.errors import SetupError
+from devtools.paths import SCRIPTS
+
 CLASSES = 1000
 BATCH_SIZE = 8
 
-# TorchServe's eager mode wants a module with one class, made without arguments.
+# TorchServe's eager mode needs a module with one class that is constructed without arguments.
 _MODEL_FILE = """\
 from torch import nn
 from torchvision import models
@@ -44,18 +47,14 @@ _STOCK_CONFIG = {
 }
 
 
-class SetupError(Exception):
-    """What keeps a peer from being set up, in words for the person who measures."""
-
-
 @dataclass(frozen=True)
-class Weights:
-    """A seeded network's weights.
+class SeededWeights:
+    """A network's random weights.
 
     Attributes:
         arch: torchvision's name of the network.
         state: its state dict.
-        file: the same as .safetensors.
+        file: the same as a .safetensors file.
     """
 
     arch: str
@@ -69,8 +68,8 @@ class Weights:
         return network.eval()
 
 
-def seeded(arch: str, folder: Path) -> Weights:
-    """Random weights, the same on every run, the batch norms as torchvision makes them.
+def seeded_weights(arch: str, folder: Path) -> SeededWeights:
+    """Random weights, the same on every run; batch norms are as torchvision initializes them.
 
     Raises:
         SetupError: torchvision has no such classifier.
@@ -83,17 +82,17 @@ def seeded(arch: str, folder: Path) -> Weights:
     state = {name: value.contiguous().clone() for name, value in network.state_dict().items()}
     file = folder / f"{arch}.safetensors"
     save_file(state, file)
-    return Weights(arch, state, file)
+    return SeededWeights(arch, state, file)
 
 
-def ours(weights: Weights, settings: Sequence[str], store: Path) -> Path:
-    """Our archive, as ``camserve package`` makes it.
+def camserve_archive(weights: SeededWeights, settings: Sequence[str], store: Path) -> Path:
+    """Our archive ``ours.mar``, packaged by scripts/package.py.
 
     Args:
-        settings: its ``--set`` options.
+        settings: values of its ``--set`` options.
 
     Raises:
-        SetupError: with what it said.
+        SetupError: it failed; with its message.
     """
     _run(
         [
@@ -106,11 +105,14 @@ def ours(weights: Weights, settings: Sequence[str], store: Path) -> Path:
     return store / "ours.mar"
 
 
-def stock(weights: Weights, store: Path, folder: Path) -> Path:
-    """An archive of TorchServe's own ``image_classifier``, in eager mode as its examples are.
+def stock_archive(weights: SeededWeights, store: Path, folder: Path) -> Path:
+    """An archive ``stock.mar`` of TorchServe's ``image_classifier``, in eager mode as its examples.
+
+    Args:
+        folder: for the files that go into it.
 
     Raises:
-        SetupError: with what torch-model-archiver said.
+        SetupError: torch-model-archiver failed; with its message.
     """
     files = {
         "model.py": _MODEL_FILE.format(arch=weights.arch, classes=CLASSES),
@@ -145,28 +147,28 @@ def stock(weights: Weights, store: Path, folder: Path) -> Path:
     return store / "stock.mar"
 
 
-def delayed(archive: Path, delay: int) -> Path:
-    """A copy of an archive, beside it, with another ``maxBatchDelay``, in ms."""
-    target = archive.with_name(f"{archive.stem}-{delay}.mar")
-    with zipfile.ZipFile(archive) as given, zipfile.ZipFile(target, "w") as written:
-        for entry in given.infolist():
-            content = given.read(entry)
+def with_batch_delay(archive: Path, delay: int) -> Path:
+    """A copy of an archive, beside it, with another ``maxBatchDelay`` in ms."""
+    copy = archive.with_name(f"{archive.stem}-{delay}.mar")
+    with zipfile.ZipFile(archive) as packed, zipfile.ZipFile(copy, "w") as written:
+        for entry in packed.infolist():
+            content = packed.read(entry)
             if entry.filename == "model-config.yaml":
                 content = yaml.safe_dump(
                     {**yaml.safe_load(content), "maxBatchDelay": delay}, sort_keys=False
                 ).encode()
             written.writestr(entry, content)
-    return target
+    return copy
 
 
-def delay_of(archive: Path) -> int:
+def batch_delay(archive: Path) -> int:
     """An archive's ``maxBatchDelay`` in ms."""
     with zipfile.ZipFile(archive) as packed:
         return int(yaml.safe_load(packed.read("model-config.yaml"))["maxBatchDelay"])
 
 
-def unpacked(archive: Path, folder: Path) -> Path:
-    """The archive's content as a worker would see it, in a new folder."""
+def unpack(archive: Path, folder: Path) -> Path:
+    """Unpack an archive into a new folder, as TorchServe does for a worker."""
     with zipfile.ZipFile(archive) as packed:
         packed.extractall(folder)
     return folder

@@ -1,9 +1,9 @@
 """A closed loop of requests over a number of connections, run in a process of its own.
 
-Each connection sends its next request as soon as the reply to the last one is read, which is what
-is meant by throughput "at 16 connections". It knows nothing but the standard library, and
-``python -m benchmark.load`` takes a job as JSON on stdin, so that the loop shares neither the
-interpreter's lock nor its memory with whoever asks for it.
+Each connection sends its next request as soon as the reply to the last one is read: that is what
+throughput "at 16 connections" means. ``python -m devtools.benchmark.load_generator`` reads a job
+as JSON from stdin and needs nothing but the standard library. So the loop shares neither the
+interpreter's lock nor its memory with the process that measures.
 """
 
 from __future__ import annotations
@@ -19,30 +19,32 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from benchmark.figures import percentile
+from devtools.errors import LoadError
+from devtools.measurements import percentile
+from devtools.paths import SCRIPTS
 
-SCRIPTS = Path(__file__).resolve().parent.parent
-#: Replies of each connection that are parsed to the bottom. Parsing the 200 KB of every one would
-#: take from the server the processor that it is measured on.
+#: Replies of each connection that are parsed completely. Parsing the 200 KB of every one would take
+#: processor time from the server that is measured.
 PARSED = 3
-#: How long a connection rests after a failure, in seconds: one that is refused would only spin.
-_REST = 0.05
+#: Seconds that a connection waits after a failure: a refused one would only spin.
+_PAUSE = 0.05
 
 
 @dataclass(frozen=True)
-class Job:
+class LoadJob:
     """What is to be sent, and for how long.
 
     Attributes:
         host, port, path: where it is posted to.
         headers: of every request.
         body: the file that is sent.
-        connections: how many requests are under way at any time.
-        seconds: how long is measured; no end where it is None.
-        requests: how many replies are measured at most; no end where it is None.
-        warmup: seconds before that, whose replies count for nothing but their failures.
+        connections: how many requests are in flight at any time.
+        seconds: length of the measured window; None for no limit.
+        requests: maximum number of replies in the window; None for no limit.
+        warmup: seconds of load before the window, of which only failures are counted.
         timeout: seconds that a reply may take.
-        expect: a key that a reply, a JSON object, must hold something under; any JSON by default.
+        expect: a key under which a reply, a JSON object, must hold a value that is not empty; empty
+            where any JSON will do.
     """
 
     host: str
@@ -59,13 +61,13 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Window:
-    """What was measured.
+class LoadResult:
+    """What was measured in the window.
 
     Attributes:
-        seconds: how long.
+        seconds: its length.
         latencies: of each reply in it, in ms.
-        failures: how often a request failed, by reason, warm-up included.
+        failures: number of failed requests by reason, those of the warm-up included.
     """
 
     seconds: float
@@ -84,55 +86,55 @@ class Window:
 
     @property
     def p99(self) -> float:
-        """The latency in ms that 99% of the replies stay below."""
+        """The 99th percentile of the latency in ms."""
         return percentile(self.latencies, 0.99)
 
 
-class LoadError(Exception):
-    """The process that sends the requests ended without a result."""
-
-
-def run(job: Job, tick: Callable[[], None] | None = None, every: float = 0.5) -> Window:
+def run_in_subprocess(
+    job: LoadJob, on_interval: Callable[[], None] | None = None, interval: float = 0.5
+) -> LoadResult:
     """Run a job in a process of its own.
 
     Args:
-        tick: called while it runs, about each ``every`` seconds.
+        on_interval: called about every ``interval`` seconds while the job runs.
 
     Raises:
-        LoadError: with what the process said.
+        LoadError: the process failed; with what it wrote to stderr.
     """
     with subprocess.Popen(
-        [sys.executable, "-m", "benchmark.load"],
+        [sys.executable, "-m", "devtools.benchmark.load_generator"],
         cwd=SCRIPTS,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        asked: str | None = json.dumps(asdict(job))
+        job_json: str | None = json.dumps(asdict(job))
         try:
             while True:
                 try:
-                    out, err = process.communicate(asked, timeout=every if tick else None)
+                    out, err = process.communicate(
+                        job_json, timeout=interval if on_interval else None
+                    )
                     break
                 except subprocess.TimeoutExpired:
-                    asked = None
-                    if tick:
-                        tick()
+                    job_json = None
+                    if on_interval:
+                        on_interval()
         except BaseException:
             process.kill()
             raise
     if process.returncode != 0:
         raise LoadError(f"the load generator failed: {err.strip()}")
-    found = json.loads(out)
-    return Window(found["seconds"], tuple(found["latencies"]), found["failures"])
+    result = json.loads(out)
+    return LoadResult(result["seconds"], tuple(result["latencies"]), result["failures"])
 
 
 @dataclass
-class _Tally:
-    """What the connections share: when the window begins and ends, and what fell into it."""
+class _Window:
+    """What the connections share: when the window begins and ends, and what was measured in it."""
 
-    job: Job
+    job: LoadJob
     begin: float
     end: float
     stop: threading.Event = field(default_factory=threading.Event)
@@ -140,79 +142,80 @@ class _Tally:
     latencies: list[float] = field(default_factory=list)
     failures: Counter[str] = field(default_factory=Counter)
 
-    def note(self, start: float, now: float, reason: str | None) -> None:
-        """Count one request that began at ``start`` and was answered, or failed, ``now``."""
+    def record(self, start: float, now: float, failure: str | None) -> None:
+        """Count one request that was sent at ``start`` and was answered, or failed, ``now``."""
         with self.lock:
             if self.stop.is_set():
                 return
-            if reason is not None:
-                self.failures[reason] += 1
+            if failure is not None:
+                self.failures[failure] += 1
             elif self.begin <= now <= self.end:
                 self.latencies.append((now - start) * 1000)
-            if self.job.requests is not None and self._tried() >= self.job.requests:
+            if self.job.requests is not None and self._attempts() >= self.job.requests:
                 self.end = now
             if now >= self.end:
                 self.stop.set()
 
-    def _tried(self) -> int:
-        # Failures count, too: a server that refuses all would be asked for ever.
+    def _attempts(self) -> int:
+        # With failures, as otherwise the load on a server that rejects everything never ended.
         return len(self.latencies) + self.failures.total()
 
 
-def drive(job: Job) -> Window:
+def run(job: LoadJob) -> LoadResult:
     """Run a job in this process."""
     body = Path(job.body).read_bytes()
     begin = time.perf_counter() + job.warmup
-    tally = _Tally(job, begin, begin + job.seconds if job.seconds is not None else float("inf"))
+    window = _Window(job, begin, begin + job.seconds if job.seconds is not None else float("inf"))
     threads = [
-        threading.Thread(target=_connection, args=(tally, body)) for _ in range(job.connections)
+        threading.Thread(target=_run_connection, args=(window, body))
+        for _ in range(job.connections)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return Window(max(tally.end - begin, 0.0), tuple(tally.latencies), dict(tally.failures))
+    return LoadResult(max(window.end - begin, 0.0), tuple(window.latencies), dict(window.failures))
 
 
-def _connection(tally: _Tally, body: bytes) -> None:
-    job = tally.job
+def _run_connection(window: _Window, body: bytes) -> None:
+    job = window.job
     connection = http.client.HTTPConnection(job.host, job.port, timeout=job.timeout)
     parsed = 0
     try:
-        while not tally.stop.is_set():
+        while not window.stop.is_set():
             start = time.perf_counter()
             try:
                 connection.request("POST", job.path, body, job.headers)
                 reply = connection.getresponse()
                 content = reply.read()
                 now = time.perf_counter()
-                reason = _wrong(reply.status, content, job.expect, parsed < PARSED)
+                failure = _why_invalid(reply.status, content, job.expect, parsed < PARSED)
                 parsed += 1
-            except (OSError, http.client.HTTPException) as failure:
-                now, reason = time.perf_counter(), f"{type(failure).__name__}: {failure}"
+            except (OSError, http.client.HTTPException) as error:
+                now, failure = time.perf_counter(), f"{type(error).__name__}: {error}"
                 connection.close()
-            tally.note(start, now, reason)
-            if reason is not None:
-                time.sleep(_REST)
+            window.record(start, now, failure)
+            if failure is not None:
+                time.sleep(_PAUSE)
     finally:
         connection.close()
 
 
-def _wrong(status: int, content: bytes, expect: str, parse: bool) -> str | None:
-    """Why a reply is no good; None where it is."""
+def _why_invalid(status: int, content: bytes, expect: str, parse: bool) -> str | None:
+    """Why a reply counts as a failure; None where it does not."""
     if status != 200:
         return f"status {status}"
     if not parse:
-        whole = content[:1] + content[-1:] in (b"{}", b"[]")
-        return None if whole else "a body that is no JSON"
+        is_json = content[:1] + content[-1:] in (b"{}", b"[]")
+        return None if is_json else "a body that is not JSON"
     try:
         reply = json.loads(content)
     except ValueError:
-        return "a body that is no JSON"
+        return "a body that is not JSON"
     if expect and not (isinstance(reply, dict) and reply.get(expect)):
         return f"a reply without {expect}"
     return None
 
 
 if __name__ == "__main__":
-    print(json.dumps(asdict(drive(Job(**json.load(sys.stdin))))))
+    print(json.dumps(asdict(run(LoadJob(**json.load(sys.stdin))))))

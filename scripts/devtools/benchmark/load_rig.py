@@ -1,120 +1,106 @@
-"""Two servers under load, one at a time: what is measured of them, and what happened meanwhile."""
+"""Two servers under load, one at a time: measures each and notes what happened meanwhile."""
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from benchmark import load, machine
-from benchmark.load import Window
-from benchmark.servers import Side
+from devtools.benchmark import load_generator
+from devtools.benchmark.cpu_meter import CpuMeter
+from devtools.benchmark.load_generator import LoadJob, LoadResult
+from devtools.benchmark.plan import MeasurementPlan
+from devtools.servers import ServerUnderTest
 
-FULL = 16
+FULL_LOAD = 16
 EXPLAINED, PLAIN, STOCK = "ours with explanation", "ours without", "stock"
-#: The server of each of them; any other peer is a server's own name, and is asked to explain.
+#: The server of each peer. Any other peer is the name of a server of ours, which explains.
 _SERVERS = {EXPLAINED: "ours", PLAIN: "ours", STOCK: "stock"}
 _NO_EXPLANATION = {"X-Explain": json.dumps({"explain": False})}
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How long everything is measured.
-
-    Attributes:
-        repeat: repetitions, each with a window of every peer.
-        seconds: of a window.
-        warmup: seconds before each window.
-        gradients: replies of stock /explanations in a repetition.
-        soak: replies over which the memory is watched.
-        connections: of the curve.
-        sizes: of a batch, of the curve in process.
-        delays, our_delays: maxBatchDelay in ms to choose from; the archive's own where none.
-    """
-
-    repeat: int
-    seconds: float
-    warmup: float
-    gradients: int
-    soak: int
-    connections: Sequence[int]
-    sizes: Sequence[int]
-    delays: Sequence[int]
-    our_delays: Sequence[int] = ()
-
-
 @dataclass
-class Journal:
-    """What a run has to tell besides its results.
+class RunNotes:
+    """What a reader must know about a run besides its results.
 
     Attributes:
-        failures: how often requests failed, by what was measured and the reason.
-        idle: the greatest use of a processor by the server that was not measured, in cores.
-        others: the same of everything that is no part of the bench, one for each window.
-        loading: by server, the most memory in MB that its largest worker held before it was
-            measured.
+        failures: number of failed requests by what was measured and the reason.
+        idle_cores: the maximum that a server used while another one was measured.
+        other_cores: of each window, the cores used by what is no part of the benchmark.
+        loading_peak: by server, the peak memory in MB of its largest worker before the first
+            measured request.
     """
 
     failures: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    idle: float = 0.0
-    others: list[float] = field(default_factory=list)
-    loading: dict[str, float] = field(default_factory=dict)
+    idle_cores: float = 0.0
+    other_cores: list[float] = field(default_factory=list)
+    loading_peak: dict[str, float] = field(default_factory=dict)
 
 
-class Rig:
-    """Servers, the photo that is sent to them, and the journal of what happened.
+class LoadRig:
+    """Servers, the photo that is sent to them, and the notes of the run.
 
     Args:
-        say: told what is measured.
+        log: called with a line on each measurement.
     """
 
     def __init__(
         self,
-        sides: Sequence[Side],
+        servers: Sequence[ServerUnderTest],
         photo: Path,
-        plan: Plan,
-        journal: Journal,
-        say: Callable[[str], None],
+        plan: MeasurementPlan,
+        notes: RunNotes,
+        log: Callable[[str], None],
     ) -> None:
-        self.sides = {side.name: side for side in sides}
-        self.photo, self.plan, self.journal, self.say = photo, plan, journal, say
+        self.servers = {server.name: server for server in servers}
+        self.photo, self.plan, self.notes, self.log = photo, plan, notes, log
 
-    def window(
+    def measure(
         self,
         peer: str,
-        connections: int = FULL,
+        connections: int = FULL_LOAD,
         *,
-        call: str = "predictions",
-        tick: Callable[[], None] | None = None,
+        endpoint: str = "predictions",
+        on_interval: Callable[[], None] | None = None,
         requests: int | None = None,
         warmup: float | None = None,
-    ) -> Window:
-        """Load one peer and let the other servers rest.
+    ) -> LoadResult:
+        """Load one peer while the other servers are idle.
 
         Args:
-            peer: one of those above, or the name of a server that is asked for explanations.
-            requests: how many replies end the window, rather than the plan's seconds.
+            peer: ``EXPLAINED``, ``PLAIN``, ``STOCK``, or the name of a server, which is asked for
+                explanations.
+            endpoint: ``predictions`` or ``explanations``.
+            on_interval: called about twice a second meanwhile.
+            requests: the window ends after so many replies instead of the plan's seconds.
+            warmup: seconds; the plan's where it is None.
         """
-        side = self.sides[_SERVERS.get(peer, peer)]
-        job = side.job(self.photo, connections, call=call)
-        job = replace(
-            job,
-            headers={**job.headers, **(_NO_EXPLANATION if peer == PLAIN else {})},
+        server = self.servers[_SERVERS.get(peer, peer)]
+        address = urlsplit(server.base)
+        headers = {**server.headers, "Content-Type": "image/jpeg"}
+        job = LoadJob(
+            host=str(address.hostname),
+            port=int(address.port or 80),
+            path=f"/{endpoint}/{server.model}",
+            headers={**headers, **(_NO_EXPLANATION if peer == PLAIN else {})},
+            body=str(self.photo),
+            connections=connections,
             seconds=self.plan.seconds if requests is None else None,
             requests=requests,
             warmup=self.plan.warmup if warmup is None else warmup,
             expect={PLAIN: "predictions", STOCK: ""}.get(peer, "explanations"),
         )
-        meter = machine.Meter({name: one.cpu_seconds for name, one in self.sides.items()})
-        window = load.run(job, tick)
+        meter = CpuMeter({name: each.cpu_seconds for name, each in self.servers.items()})
+        result = load_generator.run_in_subprocess(job, on_interval)
         cores = meter.cores()
-        self.journal.others.append(cores["others"])
-        resting = [cores[name] for name in self.sides if name != side.name]
-        self.journal.idle = max([self.journal.idle, *resting])
-        what = f"{peer} {call}, {connections} connection{'s' if connections > 1 else ''}"
-        for reason, count in window.failures.items():
-            self.journal.failures[f"{what}: {reason}"] += count
-        self.say(f"{what}: {window.throughput:.1f}/s, p50 {window.p50:.0f} ms")
-        return window
+        self.notes.other_cores.append(cores["others"])
+        idle = [cores[name] for name in self.servers if name != server.name]
+        self.notes.idle_cores = max([self.notes.idle_cores, *idle])
+        label = f"{peer} {endpoint}, {connections} connection{'s' if connections > 1 else ''}"
+        for reason, count in result.failures.items():
+            self.notes.failures[f"{label}: {reason}"] += count
+        self.log(f"{label}: {result.throughput:.1f}/s, p50 {result.p50:.0f} ms")
+        return result

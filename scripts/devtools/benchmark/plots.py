@@ -1,4 +1,4 @@
-"""The two plots: load against connections, and time against batch size."""
+"""The two plots: throughput and latency against connections, and time against batch size."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
-from benchmark import inprocess, rig
-from benchmark.inprocess import BatchPoint
-from benchmark.through import Point
+from devtools.benchmark import in_process, load_rig
+from devtools.benchmark.in_process import BatchPoint
+from devtools.benchmark.served import LoadPoint
 
-# Okabe and Ito's colours, told apart by all kinds of sight; marker and line tell them apart, too.
-_LOOK = {
-    rig.EXPLAINED: ("#0072B2", "o", "-", "ours, with explanation"),
-    rig.PLAIN: ("#56B4E9", "s", "--", "ours, without"),
-    rig.STOCK: ("#D55E00", "^", "-", "stock image_classifier, without"),
-    inprocess.OURS: ("#0072B2", "o", "-", "ours"),
-    inprocess.FLOAT32: ("#009E73", "s", "-", "ours, float32 eager"),
-    inprocess.FORWARD: ("#666666", "D", "--", "forward alone, float32 eager"),
-    inprocess.PEER: ("#D55E00", "^", "-", "pytorch-grad-cam"),
+# Okabe and Ito's palette, which is safe for colour blindness; marker and line differ as well.
+_LINE_STYLES = {
+    load_rig.EXPLAINED: ("#0072B2", "o", "-", "ours, with explanation"),
+    load_rig.PLAIN: ("#56B4E9", "s", "--", "ours, without"),
+    load_rig.STOCK: ("#D55E00", "^", "-", "stock image_classifier, without"),
+    in_process.OURS: ("#0072B2", "o", "-", "ours"),
+    in_process.FLOAT32: ("#009E73", "s", "-", "ours, float32 eager"),
+    in_process.FORWARD: ("#666666", "D", "--", "forward alone, float32 eager"),
+    in_process.PEER: ("#D55E00", "^", "-", "pytorch-grad-cam"),
 }
 _STYLE: Any = {
     "font.size": 11,
@@ -41,7 +41,7 @@ _STYLE: Any = {
 _DPI = 110
 
 
-def throughput(points: Sequence[Point], caption: str, file: Path) -> Path:
+def plot_load(points: Sequence[LoadPoint], caption: str, file: Path) -> Path:
     """Throughput, p50 and p99 against the number of connections."""
     panels = (
         ("throughput", "requests/s"),
@@ -52,9 +52,9 @@ def throughput(points: Sequence[Point], caption: str, file: Path) -> Path:
         figure, axes = plt.subplots(1, 3, figsize=(10.5, 4.2))
         for axis, (attribute, label) in zip(axes, panels, strict=True):
             for peer in dict.fromkeys(point.peer for point in points):
-                of_peer = [point for point in points if point.peer == peer]
-                x = [point.connections for point in of_peer]
-                _line(axis, peer, x, [getattr(point, attribute) for point in of_peer])
+                series = [point for point in points if point.peer == peer]
+                x = [point.connections for point in series]
+                _line(axis, peer, x, [getattr(point, attribute) for point in series])
             axis.set_xscale("log", base=2)
             _ticks(axis, sorted({point.connections for point in points}))
             axis.set_xlabel("connections")
@@ -66,16 +66,16 @@ def throughput(points: Sequence[Point], caption: str, file: Path) -> Path:
         return _finish(figure, axes[0], caption, file)
 
 
-def batch(points: Sequence[BatchPoint], caption: str, file: Path) -> Path:
-    """The time of predictions and maps against the batch size, with least to greatest."""
+def plot_batches(points: Sequence[BatchPoint], caption: str, file: Path) -> Path:
+    """The time of predictions and maps against the batch size: median, minimum and maximum."""
     with plt.rc_context(_STYLE):
         figure, axis = plt.subplots(figsize=(8, 4.8))
         for peer in dict.fromkeys(point.peer for point in points):
-            of_peer = [point for point in points if point.peer == peer]
-            x = [point.size for point in of_peer]
-            _line(axis, peer, x, [point.time.median for point in of_peer])
-            low, high = ([getattr(p.time, end) for p in of_peer] for end in ("low", "high"))
-            axis.fill_between(x, low, high, color=_LOOK[peer][0], alpha=0.15, linewidth=0)
+            series = [point for point in points if point.peer == peer]
+            x = [point.size for point in series]
+            _line(axis, peer, x, [point.time.median for point in series])
+            low, high = ([getattr(p.time, end) for p in series] for end in ("low", "high"))
+            axis.fill_between(x, low, high, color=_LINE_STYLES[peer][0], alpha=0.15, linewidth=0)
         _logarithmic(axis)
         _ticks(axis, sorted({point.size for point in points}))
         axis.set_xlabel("photos in a batch")
@@ -84,7 +84,7 @@ def batch(points: Sequence[BatchPoint], caption: str, file: Path) -> Path:
 
 
 def _line(axis: Axes, peer: str, x: Sequence[float], y: Sequence[float]) -> None:
-    colour, marker, line, label = _LOOK[peer]
+    colour, marker, line, label = _LINE_STYLES[peer]
     axis.plot(x, y, color=colour, marker=marker, linestyle=line, label=label, markersize=5)
 
 
@@ -95,7 +95,7 @@ def _ticks(axis: Axes, values: Sequence[int]) -> None:
 
 
 def _logarithmic(axis: Axes) -> None:
-    """A logarithmic axis upward, its numbers written out."""
+    """A logarithmic vertical axis with its numbers written out."""
     axis.set_yscale("log")
     axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.yaxis.set_minor_locator(NullLocator())

@@ -1,4 +1,4 @@
-"""What was measured: a table for a person, JSON for everything else."""
+"""What was measured: a table for a person, JSON for programs."""
 
 from __future__ import annotations
 
@@ -12,71 +12,63 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmark.figures import Result, percentile
-from benchmark.inprocess import BatchPoint
-from benchmark.machine import caption
-from benchmark.memory import Growth
-from benchmark.profile import Share
-from benchmark.rig import Journal
-from benchmark.through import Candidate, Point
-from camserve_cli.serving.sizing import worker_summary
+from devtools.benchmark.goals import GoalResult
+from devtools.benchmark.in_process import BatchPoint
+from devtools.benchmark.load_rig import RunNotes
+from devtools.benchmark.request_profile import StageTime
+from devtools.benchmark.served import DelayChoice, LoadPoint
+from devtools.benchmark.worker_memory import MemoryUnderLoad
+from devtools.machine import machine_caption
+from devtools.measurements import percentile
+from sizing import in_words
 
-#: More than this of a processor, used by what should rest, is worth a word; in cores.
-NOTABLE = 0.1
+#: Cores; an idle server that uses more than this is mentioned.
+NOTABLE_CORES = 0.1
 
 
 @dataclass
-class Report:
+class BenchReport:
     """A run's results, as far as they were asked for.
 
     Attributes:
-        machine: what :func:`machine.describe` said.
+        machine: as :func:`devtools.machine.describe_machine` returns it.
         options: of the run.
         profile: of one request.
-        served: how our server says that it runs.
-        delays: the maxBatchDelay that each server had, in ms, and what was tried for it.
+        served: how our server runs, as it describes itself.
+        delays: the maxBatchDelay of each server.
     """
 
     machine: dict[str, Any]
     options: dict[str, Any]
-    journal: Journal
-    results: list[Result] = field(default_factory=list)
-    points: list[Point] = field(default_factory=list)
+    notes: RunNotes
+    results: list[GoalResult] = field(default_factory=list)
+    points: list[LoadPoint] = field(default_factory=list)
     batches: list[BatchPoint] = field(default_factory=list)
-    growth: Growth | None = None
-    profile: list[Share] = field(default_factory=list)
+    growth: MemoryUnderLoad | None = None
+    profile: list[StageTime] = field(default_factory=list)
     served: dict[str, Any] = field(default_factory=dict)
-    delays: dict[str, int] = field(default_factory=dict)
-    tried: dict[str, list[Candidate]] = field(default_factory=dict)
+    delays: dict[str, DelayChoice] = field(default_factory=dict)
 
     def content(self) -> dict[str, Any]:
-        """All of it, as JSON has it."""
+        """Everything, as JSON objects."""
         return {
             "machine": self.machine,
             "options": self.options,
-            "results": [
-                {
-                    **asdict(result.target),
-                    "ratio": asdict(result.ratio),
-                    "verdict": result.target.verdict(result.ratio.median),
-                    "unit": result.unit,
-                    "measured": {name: asdict(one) for name, one in result.measured.items()},
-                }
-                for result in self._ordered()
-            ],
+            "results": [_result_content(result) for result in self._sorted_results()],
             "connections": [asdict(point) for point in self.points],
             "batches": [asdict(point) for point in self.batches],
             "growth": asdict(self.growth) if self.growth else None,
-            "profile_ms": {share.stage: share.ms for share in self.profile},
+            "profile_ms": {time.stage: time.ms for time in self.profile},
             "served": self.served,
-            "max_batch_delay_ms": self.delays,
+            "max_batch_delay_ms": {name: choice.delay for name, choice in self.delays.items()},
             "tried_delays": {
-                name: [asdict(one) for one in candidates] for name, candidates in self.tried.items()
+                name: [asdict(trial) for trial in choice.trials]
+                for name, choice in self.delays.items()
             },
-            "loading_peak_mb": self.journal.loading,
-            "failures": dict(self.journal.failures),
-            "idle_server_cores": self.journal.idle,
-            "other_processes_cores": self.journal.others,
+            "loading_peak_mb": self.notes.loading_peak,
+            "failures": dict(self.notes.failures),
+            "idle_server_cores": self.notes.idle_cores,
+            "other_processes_cores": self.notes.other_cores,
         }
 
     def write(self, folder: Path) -> Path:
@@ -85,91 +77,105 @@ class Report:
         return file
 
     def show(self, console: Console) -> None:
-        """The table, and under it what a reader must know to believe it."""
+        """Print the table, and below it the conditions under which it was measured."""
         table = Table("", "ratio", "measured", "spread", "target", "", "of")
         key = None
-        for result in self._ordered():
-            target, found = result.target, result.ratio
-            if key not in (None, target.key):
+        for result in self._sorted_results():
+            goal, ratio = result.goal, result.ratio
+            if key not in (None, goal.key):
                 table.add_section()
-            bound = "" if target.bound is None else f"{target.sense} {target.bound:g}"
-            verdict = target.verdict(found.median)
+            bound = "" if goal.bound is None else f"{goal.sense} {goal.bound:g}"
+            status = goal.status(ratio.median)
             table.add_row(
-                target.key if target.key != key else "",
-                target.says,
-                number(found.median),
-                f"{number(found.low)} .. {number(found.high)}",
+                goal.key if goal.key != key else "",
+                goal.description,
+                format_number(ratio.median),
+                f"{format_number(ratio.low)} .. {format_number(ratio.high)}",
                 bound,
-                f"[{'green' if verdict == 'met' else 'red'}]{verdict}[/]" if verdict else "",
-                " / ".join(number(one.median) for one in result.measured.values())
+                f"[{'green' if status == 'met' else 'red'}]{status}[/]" if status else "",
+                " / ".join(format_number(summary.median) for summary in result.measured.values())
                 + f" {result.unit}",
             )
-            key = target.key
+            key = goal.key
         console.print(table)
         for line in self.remarks():
             console.print(line, soft_wrap=True, markup=False, highlight=False)
-        if self.journal.failures:
-            console.print("[bold red]REQUESTS FAILED; these figures are not to be used:[/]")
-            for what, count in self.journal.failures.items():
-                console.print(f"{count:6} x {what}", style="red", markup=False, highlight=False)
+        if self.notes.failures:
+            console.print("[bold red]REQUESTS FAILED; do not use these figures:[/]")
+            for label, count in self.notes.failures.items():
+                console.print(f"{count:6} x {label}", style="red", markup=False, highlight=False)
 
     def remarks(self) -> list[str]:
-        """Medians of how many repetitions, on what, under which conditions."""
+        """Number of repetitions, the machine, and the conditions of the run."""
         remarks = [
-            f"{caption(self.machine)}; {self.options['arch']}; medians and least to greatest of "
+            f"{machine_caption(self.machine)}; {self.options['arch']}; medians and ranges of "
             f"{self.options['repeat']} repetitions"
         ]
         if self.options["quick"]:
             remarks.append("a smoke run: these figures mean nothing")
         if self.delays:
-            told = ", ".join(f"{name} {delay} ms" for name, delay in self.delays.items())
-            remarks.append(f"maxBatchDelay: {told}")
+            delays = ", ".join(f"{name} {choice.delay} ms" for name, choice in self.delays.items())
+            remarks.append(f"maxBatchDelay: {delays}")
         if self.served:
-            how = "compiled" if self.served["compiled"] else "eager"
-            why = self.served["not_faster_because"]
-            told = f"{self.served['precision']}, {how}{f' ({why})' if why else ''}"
-            workers = worker_summary(self.served["workers"], self.served["threads"])
-            remarks.append(f"ours: {told}, {workers}")
+            mode = "compiled" if self.served["compiled"] else "eager"
+            reason = self.served["not_faster_because"]
+            mode = f"{self.served['precision']}, {mode}{f' ({reason})' if reason else ''}"
+            workers = in_words(self.served["workers"], self.served["threads"])
+            remarks.append(f"ours: {mode}, {workers}")
         if self.profile:
-            told = ", ".join(f"{share.stage} {number(share.ms)}" for share in self.profile)
-            remarks.append(f"one request, mean ms of each stage: {told}")
-        if self.journal.loading:
-            told = ", ".join(f"{name} {held:.0f} MB" for name, held in self.journal.loading.items())
-            remarks.append(f"the workers' peak memory up to their first request: {told}")
+            times = ", ".join(f"{time.stage} {format_number(time.ms)}" for time in self.profile)
+            remarks.append(f"one request, mean ms of each stage: {times}")
+        if self.notes.loading_peak:
+            peaks = ", ".join(f"{name} {mb:.0f} MB" for name, mb in self.notes.loading_peak.items())
+            remarks.append(f"the workers' peak memory before their first request: {peaks}")
         if self.growth:
-            grown = self.growth
+            growth = self.growth
             remarks.append(
-                f"memory over {grown.requests} requests: {grown.begin:.1f} to {grown.end:.1f} MB, "
-                f"{grown.slope:+.2f} MB per 1000 requests"
+                f"memory over {growth.requests} requests: {growth.begin:.1f} to {growth.end:.1f} "
+                f"MB, {growth.slope:+.2f} MB per 1000 requests"
             )
-        if self.journal.idle > NOTABLE:
+        if self.notes.idle_cores > NOTABLE_CORES:
             remarks.append(
-                f"the server that was not measured used up to {self.journal.idle:.2f} cores"
+                f"the server that was not measured used up to {self.notes.idle_cores:.2f} cores"
             )
-        if self.journal.others:
-            others = percentile(self.journal.others, 0.5)
+        if self.notes.other_cores:
+            others = percentile(self.notes.other_cores, 0.5)
             remarks.append(
                 f"other processes used {others:.2f} cores (median of the windows), "
-                f"{max(self.journal.others):.2f} at most"
+                f"{max(self.notes.other_cores):.2f} at most"
             )
         return remarks
 
-    def _ordered(self) -> Sequence[Result]:
-        return sorted(self.results, key=lambda result: result.target.key)
+    def _sorted_results(self) -> Sequence[GoalResult]:
+        return sorted(self.results, key=lambda result: result.goal.key)
+
+
+def format_number(value: float) -> str:
+    """Three significant digits, without an exponent."""
+    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2 if abs(value) >= 1 else 3
+    return f"{value:.{digits}f}"
+
+
+def _result_content(result: GoalResult) -> dict[str, Any]:
+    goal = result.goal
+    return {
+        "key": goal.key,
+        "says": goal.description,
+        "sense": goal.sense,
+        "bound": goal.bound,
+        "ratio": asdict(result.ratio),
+        "verdict": goal.status(result.ratio.median),
+        "unit": result.unit,
+        "measured": {name: asdict(summary) for name, summary in result.measured.items()},
+    }
 
 
 def _finite(value: Any) -> Any:
-    """What JSON can hold: null for what a failed measurement has instead of a number."""
+    """A value that JSON can hold: NaN and infinity, of failed measurements, become null."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
+        return {key: _finite(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
+        return [_finite(entry) for entry in value]
     return value
-
-
-def number(value: float) -> str:
-    """Three significant digits, and no exponent."""
-    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2 if abs(value) >= 1 else 3
-    return f"{value:.{digits}f}"

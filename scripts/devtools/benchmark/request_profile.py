@@ -1,4 +1,4 @@
-"""Where the time of one request goes, as the running server's own metrics have it."""
+"""Where the time of one request goes, from the metrics of the running server."""
 
 from __future__ import annotations
 
@@ -7,42 +7,42 @@ from dataclasses import dataclass
 
 import httpx
 
-from benchmark.rig import EXPLAINED, Rig
-from camserve.runtime.stage_timer import STAGES
+from camserve.runtime import STAGES
+from devtools.benchmark.load_rig import EXPLAINED, LoadRig
 
-#: What neither the handler nor the queue accounts for.
+#: The time that neither the handler's stages nor the queue account for.
 REST = "TorchServe, and the way there and back"
 
 
 @dataclass(frozen=True)
-class Share:
+class StageTime:
     """A stage of a request, and its mean time in ms."""
 
     stage: str
     ms: float
 
 
-def profile(rig: Rig) -> list[Share]:
-    """Each stage's mean time at one connection; together they are the mean latency.
+def profile_request(rig: LoadRig) -> list[StageTime]:
+    """The mean time of each stage at one connection; their sum is the mean latency.
 
     At one connection a batch is one request, so a batch's stages are that request's.
     """
-    side = rig.sides["ours"]
-    before = _sums(side.metrics)
-    # Nothing but what is measured may stand between the two readings of the metrics.
-    window = rig.window(EXPLAINED, 1, warmup=0)
-    after = _sums(side.metrics)
+    server = rig.servers["ours"]
+    before = _read_sums(server.metrics)
+    # Nothing but what is measured may run between the two readings of the metrics.
+    result = rig.measure(EXPLAINED, 1, warmup=0)
+    after = _read_sums(server.metrics)
     spent = {name: after[name] - before.get(name, 0.0) for name in after}
-    # The server has answered one more than the window counts: that which was under way at its end.
+    # The server has answered one more than the window counts: the one in flight at its end.
     requests = spent["count"]
-    shares = [Share("queue", spent["queue"] / requests / 1000)]
-    shares += [Share(stage, spent[stage] / requests * 1000) for stage in STAGES]
-    whole = sum(window.latencies) / len(window.latencies)
-    return [*shares, Share(REST, whole - sum(share.ms for share in shares))]
+    times = [StageTime("queue", spent["queue"] / requests / 1000)]
+    times += [StageTime(stage, spent[stage] / requests * 1000) for stage in STAGES]
+    mean_latency = sum(result.latencies) / len(result.latencies)
+    return [*times, StageTime(REST, mean_latency - sum(time.ms for time in times))]
 
 
-def _sums(address: str) -> dict[str, float]:
-    """Seconds so far by stage, microseconds in the queue, and how many batches that were."""
+def _read_sums(address: str) -> dict[str, float]:
+    """Seconds so far by stage, ``queue`` in microseconds, and the ``count`` of batches."""
     text = httpx.get(f"{address}/metrics").text
     sums = {
         stage: float(value)
@@ -51,6 +51,6 @@ def _sums(address: str) -> dict[str, float]:
     queue = re.search(r"^ts_queue_latency_microseconds\{.*\} (\S+)", text, re.M)
     count = re.search(r'^StageTime_count\{.*?Stage="read".*\} (\S+)', text, re.M)
     return sums | {
-        name: float(found[1]) if found else 0.0
-        for name, found in (("queue", queue), ("count", count))
+        name: float(match[1]) if match else 0.0
+        for name, match in (("queue", queue), ("count", count))
     }

@@ -1,4 +1,4 @@
-"""The two photos that are sent: a small one, and one as large as a camera makes them."""
+"""The photos that are sent: a small one, and one as large as a camera's."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from PIL import Image
 
 from camserve_cli.sample_photos import sample_photo
 
-#: Of the small photo's file, in bytes: it is encoded at the quality that comes nearest.
+#: Size of the small photo's file: it is encoded at the JPEG quality that comes closest.
 SMALL_BYTES = 50_000
 LARGE_SIZE = (4000, 3000)
-#: In levels of grey: none, and what makes a file as large as a camera's.
+#: Standard deviation of the noise in grey levels: none, and what makes a file as large as a
+#: camera's.
 GRAINS = {"smooth": 0.0, "grained": 8.0}
 
 
-def small(folder: Path) -> Path:
+def small_photo(folder: Path) -> Path:
     """A cat, 451 x 300, as a JPEG of about 50 KB."""
     pixels = _photo("chelsea.png")
     encoded = [
@@ -30,11 +31,12 @@ def small(folder: Path) -> Path:
     return path
 
 
-def large(folder: Path, grain: float) -> Path:
+def large_photo(folder: Path, grain: float) -> Path:
     """A cup of coffee, 4000 x 3000, as a JPEG.
 
-    The photo is enlarged, and grained as a sensor would by ``grain`` levels of grey: smooth as an
-    enlargement is, it is decoded faster than most cameras' files.
+    Args:
+        grain: standard deviation in grey levels of the noise that is added. Without noise, an
+            enlarged photo is so smooth that it is decoded faster than most cameras' files.
     """
     pixels = _photo("coffee.png")
     width, height = LARGE_SIZE
@@ -50,5 +52,5 @@ def large(folder: Path, grain: float) -> Path:
 
 
 def _photo(name: str) -> NDArray[np.uint8]:
-    """(height, width, 3), blue first, as OpenCV has it."""
-    return np.asarray(Image.open(sample_photo(name)).convert("RGB"))[..., ::-1]
+    """(height, width, 3) BGR, as OpenCV takes it."""
+    return np.asarray(Image.open(sample(name)).convert("RGB"))[..., ::-1]

@@ -1,4 +1,4 @@
-"""T1 to T4 and T7: the two TorchServes under load, one at a time, in turn."""
+"""T1 to T4 and T7: the two TorchServes under load, one at a time, their windows interleaved."""
 
 from __future__ import annotations
 
@@ -8,27 +8,34 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark import memory
-from benchmark.figures import Result, Target, compared
-from benchmark.networks import delay_of, delayed
-from benchmark.rig import EXPLAINED, PLAIN, STOCK, Rig
-from benchmark.servers import Side
+from devtools.benchmark import worker_memory
+from devtools.benchmark.archives import batch_delay, with_batch_delay
+from devtools.benchmark.goals import Goal, GoalResult, goal_result
+from devtools.benchmark.load_rig import EXPLAINED, PLAIN, STOCK, LoadRig
+from devtools.benchmark.timing import alternating_order
+from devtools.benchmark.worker_memory import MemoryUnderLoad, ResidentMemorySampler
+from devtools.servers import ServerUnderTest
 
-T1 = Target("T1", "throughput, ours with explanation / stock prediction", ">=", 5)
-T2 = Target("T2", "throughput, ours with explanation / stock /explanations", ">=", 200)
-T3 = Target("T3", "latency at one connection, ours / stock prediction", "<=", 0.35)
-T4 = Target("T4", "throughput, ours with explanation / ours without", ">=", 0.9)
-T7 = Target("T7", "peak memory of the largest worker, ours / stock", "<=", 1.0)
-T7_ALL = Target("T7", "peak memory of all workers together, ours / stock")
-T7_GROWTH = Target("T7", "memory after / before", "<=", 1.02)
+T1 = Goal("T1", "throughput, ours with explanation / stock prediction", ">=", 5)
+T2 = Goal("T2", "throughput, ours with explanation / stock /explanations", ">=", 200)
+T3 = Goal("T3", "latency at one connection, ours / stock prediction", "<=", 0.35)
+T4 = Goal("T4", "throughput, ours with explanation / ours without", ">=", 0.9)
+T7 = Goal("T7", "peak memory of the largest worker, ours / stock", "<=", 1.0)
+T7_ALL = Goal("T7", "peak memory of all workers together, ours / stock")
+T7_GROWTH = Goal("T7", "memory after / before", "<=", 1.02)
 
-#: A candidate this near to the best one, and with a shorter delay, is as good.
+#: A delay with at least this share of the best throughput is as good as the best one.
 _AS_GOOD = 0.97
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A maxBatchDelay in ms that was tried: requests/s at 16 connections, ms at one."""
+class DelayTrial:
+    """A maxBatchDelay in ms that was tried.
+
+    Attributes:
+        throughput: requests/s at 16 connections.
+        p50: median latency in ms at one connection.
+    """
 
     delay: int
     throughput: float
@@ -36,8 +43,21 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Point:
-    """A point of the curves: requests/s, ms, ms."""
+class DelayChoice:
+    """The maxBatchDelay in ms that a server is measured with, and what was tried for it.
+
+    Attributes:
+        archive: the one that has this delay.
+    """
+
+    archive: Path
+    delay: int
+    trials: list[DelayTrial]
+
+
+@dataclass(frozen=True)
+class LoadPoint:
+    """A point of the curves over the load: requests/s, ms, ms."""
 
     peer: str
     connections: int
@@ -46,120 +66,122 @@ class Point:
     p99: float
 
 
-Starter = Callable[[Path, Path, Path], AbstractContextManager[Side]]
+#: Starts a server with an archive: (archive, photo, folder) -> context manager.
+Starter = Callable[[Path, Path, Path], AbstractContextManager[ServerUnderTest]]
 
 
-def best_delay(
+def choose_delay(
     start: Starter,
     archive: Path,
     delays: Sequence[int],
-    rig: Callable[[Side], Rig],
+    make_rig: Callable[[ServerUnderTest], LoadRig],
     folder: Path,
     photo: Path,
-) -> tuple[Path, int, list[Candidate]]:
-    """The archive with the maxBatchDelay that gives the most requests/s at 16 connections.
+) -> DelayChoice:
+    """Try an archive with several values of maxBatchDelay, and choose one by :func:`best_delay`.
 
-    Of several that are as good, the shortest: it is the better one at one connection.
-
-    Returns:
-        The archive to serve, its delay in ms, and what was tried.
+    Args:
+        delays: in ms; the archive's own where there are none.
+        folder: for the servers' logs.
     """
     if not delays:
-        return archive, delay_of(archive), []
-    archives = {delay: delayed(archive, delay) for delay in sorted(delays)}
+        return DelayChoice(archive, batch_delay(archive), [])
+    archives = {delay: with_batch_delay(archive, delay) for delay in sorted(delays)}
     if len(archives) == 1:
-        ((only, copy),) = archives.items()
-        return copy, only, []
-    tried = []
+        ((delay, copy),) = archives.items()
+        return DelayChoice(copy, delay, [])
+    trials = []
     for delay, copy in archives.items():
-        with start(copy, photo, folder / copy.stem) as side:
-            trial = rig(side)
-            trial.say(f"{side.name} with maxBatchDelay {delay}")
-            peer = STOCK if side.name == "stock" else EXPLAINED
-            full, single = trial.window(peer), trial.window(peer, 1)
-        tried.append(Candidate(delay, full.throughput, single.p50))
-    best = fastest(tried)
-    return archives[best], best, tried
+        with start(copy, photo, folder / copy.stem) as server:
+            rig = make_rig(server)
+            rig.log(f"{server.name} with maxBatchDelay {delay}")
+            peer = STOCK if server.name == "stock" else EXPLAINED
+            full, single = rig.measure(peer), rig.measure(peer, 1)
+        trials.append(DelayTrial(delay, full.throughput, single.p50))
+    best = best_delay(trials)
+    return DelayChoice(archives[best], best, trials)
 
 
-def fastest(tried: Sequence[Candidate]) -> int:
-    """The delay with the most requests/s, or a shorter one that is as good."""
-    most = max(one.throughput for one in tried)
-    return next(one.delay for one in tried if one.throughput >= _AS_GOOD * most)
+def best_delay(trials: Sequence[DelayTrial]) -> int:
+    """The delay with the highest throughput; of several that are as good, the first.
+
+    Trials are sorted by delay, and the shortest delay has the best latency at one connection.
+    """
+    highest = max(trial.throughput for trial in trials)
+    return next(trial.delay for trial in trials if trial.throughput >= _AS_GOOD * highest)
 
 
-def compare(rig: Rig, chosen: set[str]) -> list[Result]:
-    """T1, T3, T4 and T7's peak, as far as they are chosen, each window in turn."""
+def compare(rig: LoadRig, chosen: set[str]) -> list[GoalResult]:
+    """Those of T1, T3, T4 and T7's peaks that are chosen, the windows of the peers interleaved."""
     throughput: dict[str, list[float]] = defaultdict(list)
     latency: dict[str, list[float]] = defaultdict(list)
-    peaks: dict[str, list[float]] = defaultdict(list)
-    together: dict[str, list[float]] = defaultdict(list)
-    full = [
+    largest: dict[str, list[float]] = defaultdict(list)
+    total: dict[str, list[float]] = defaultdict(list)
+    under_full_load = [
         peer
         for peer, keys in ((EXPLAINED, {"T1", "T4", "T7"}), (STOCK, {"T1", "T7"}), (PLAIN, {"T4"}))
         if keys & chosen
     ]
-    single = [EXPLAINED, STOCK] if "T3" in chosen else []
+    at_one_connection = [EXPLAINED, STOCK] if "T3" in chosen else []
     for repetition in range(rig.plan.repeat):
-        # What one peer leaves behind for the next, a hot processor say, falls on both.
-        order = slice(None, None, -1 if repetition % 2 else 1)
-        for peer in full[order]:
-            side = rig.sides["stock" if peer == STOCK else "ours"]
-            workers = side.workers()
-            rig.journal.loading.setdefault(side.name, max(map(memory.peak, workers)))
+        for peer in alternating_order(under_full_load, repetition):
+            server = rig.servers["stock" if peer == STOCK else "ours"]
+            workers = server.workers()
+            rig.notes.loading_peak.setdefault(server.name, max(map(worker_memory.peak, workers)))
             for worker in workers:
-                memory.reset_peak(worker)
-            throughput[peer].append(rig.window(peer).throughput)
-            held = [memory.peak(worker) for worker in workers]
-            peaks[peer].append(max(held))
-            together[peer].append(sum(held))
-        for peer in single[order]:
-            latency[peer].append(rig.window(peer, 1).p50)
-    sides = [
-        ("T1", T1, "requests/s", throughput, EXPLAINED, STOCK),
-        ("T3", T3, "ms", latency, EXPLAINED, STOCK),
-        ("T4", T4, "requests/s", throughput, EXPLAINED, PLAIN),
-        ("T7", T7, "MB", peaks, EXPLAINED, STOCK),
-        ("T7", T7_ALL, "MB", together, EXPLAINED, STOCK),
+                worker_memory.reset_peak(worker)
+            throughput[peer].append(rig.measure(peer).throughput)
+            peaks = [worker_memory.peak(worker) for worker in workers]
+            largest[peer].append(max(peaks))
+            total[peer].append(sum(peaks))
+        for peer in alternating_order(at_one_connection, repetition):
+            latency[peer].append(rig.measure(peer, 1).p50)
+    ratios = [
+        (T1, "requests/s", throughput, EXPLAINED, STOCK),
+        (T3, "ms", latency, EXPLAINED, STOCK),
+        (T4, "requests/s", throughput, EXPLAINED, PLAIN),
+        (T7, "MB", largest, EXPLAINED, STOCK),
+        (T7_ALL, "MB", total, EXPLAINED, STOCK),
     ]
     return [
-        compared(target, unit, (above, found[above]), (below, found[below]))
-        for key, target, unit, found, above, below in sides
-        if key in chosen
+        goal_result(goal, unit, (above, values[above]), (below, values[below]))
+        for goal, unit, values, above, below in ratios
+        if goal.key in chosen
     ]
 
 
-def gradients(rig: Rig) -> Result:
-    """T2. It comes last: what integrated gradients take of memory, a worker may keep."""
+def compare_gradients(rig: LoadRig) -> GoalResult:
+    """T2. It is measured last: a worker may keep the memory that integrated gradients need."""
     ours, stock = [], []
-    rig.window(STOCK, 1, call="explanations", requests=1, warmup=0)
+    rig.measure(STOCK, 1, endpoint="explanations", requests=1, warmup=0)
     for _ in range(rig.plan.repeat):
-        ours.append(rig.window(EXPLAINED).throughput)
+        ours.append(rig.measure(EXPLAINED).throughput)
         # One at a time: eight of them with 15 steps each would be one batch of 120 photos.
-        found = rig.window(STOCK, 1, call="explanations", requests=rig.plan.gradients, warmup=0)
-        stock.append(found.throughput)
-    return compared(T2, "requests/s", (EXPLAINED, ours), ("stock /explanations", stock))
+        replies = rig.plan.gradients
+        result = rig.measure(STOCK, 1, endpoint="explanations", requests=replies, warmup=0)
+        stock.append(result.throughput)
+    return goal_result(T2, "requests/s", (EXPLAINED, ours), ("stock /explanations", stock))
 
 
-def curves(rig: Rig) -> list[Point]:
+def load_curve(rig: LoadRig) -> list[LoadPoint]:
     """Throughput and latency of each peer against the number of connections."""
     points = []
     for connections in rig.plan.connections:
         for peer in (EXPLAINED, PLAIN, STOCK):
-            window = rig.window(peer, connections)
-            points.append(Point(peer, connections, window.throughput, window.p50, window.p99))
+            result = rig.measure(peer, connections)
+            points.append(LoadPoint(peer, connections, result.throughput, result.p50, result.p99))
     return points
 
 
-def soak(rig: Rig) -> memory.Growth:
+def measure_memory_growth(rig: LoadRig) -> MemoryUnderLoad:
     """T7's growth: our workers' memory over many requests at 16 connections."""
-    watch = memory.Watch(rig.sides["ours"].workers())
-    watch()
-    window = rig.window(EXPLAINED, requests=rig.plan.soak, warmup=0, tick=watch)
-    watch()
-    return memory.growth(watch.samples, len(window.latencies))
+    sampler = ResidentMemorySampler(rig.servers["ours"].workers())
+    sampler.sample()
+    result = rig.measure(EXPLAINED, requests=rig.plan.soak, warmup=0, on_interval=sampler.sample)
+    sampler.sample()
+    return worker_memory.memory_under_load(sampler.samples, len(result.latencies))
 
 
-def flatness(growth: memory.Growth) -> Result:
-    """T7: what the memory was after the requests, over what it was once the workers were warm."""
-    return compared(T7_GROWTH, "MB", ("after", [growth.end]), ("warm", [growth.begin]))
+def memory_growth_result(memory: MemoryUnderLoad) -> GoalResult:
+    """T7: the memory after the requests, divided by that of the warm workers."""
+    return goal_result(T7_GROWTH, "MB", ("after", [memory.end]), ("warm", [memory.begin]))

@@ -1,31 +1,43 @@
-"""Steps timed in this process, each in turn with the others."""
+"""Steps timed in this process, their windows interleaved."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
 
-from benchmark.figures import percentile
+from devtools.measurements import percentile
 
+T = TypeVar("T")
 Step = Callable[[], object]
 
 
-def alternate(steps: Mapping[str, Step], repeat: int, seconds: float) -> dict[str, list[float]]:
-    """The time of each step in ms, in each repetition the median of some ``seconds`` of calls.
+def alternating_order(peers: Iterable[T], repetition: int) -> list[T]:
+    """The peers in their order, reversed in every second repetition.
+
+    So what one peer leaves behind for the next, a hot processor for instance, affects all of them.
+    """
+    return list(peers)[:: -1 if repetition % 2 else 1]
+
+
+def time_interleaved(
+    steps: Mapping[str, Step], repeat: int, seconds: float
+) -> dict[str, list[float]]:
+    """The time of each step in ms: for each repetition the median of some ``seconds`` of calls.
 
     Every step has a window in each repetition, the order reversed from one to the next.
     """
     for step in steps.values():
         step()
-    found: dict[str, list[float]] = {name: [] for name in steps}
+    times: dict[str, list[float]] = {name: [] for name in steps}
     for repetition in range(repeat):
-        for name in list(steps)[:: -1 if repetition % 2 else 1]:
-            found[name].append(_window(steps[name], seconds))
-    return found
+        for name in alternating_order(steps, repetition):
+            times[name].append(_median_time(steps[name], seconds))
+    return times
 
 
-def _window(step: Step, seconds: float) -> float:
-    step()  # Its data may have left the caches.
+def _median_time(step: Step, seconds: float) -> float:
+    step()  # The other steps may have evicted its data from the caches.
     times: list[float] = []
     end = time.perf_counter() + seconds
     while not times or time.perf_counter() < end:

@@ -1,4 +1,4 @@
-"""How much memory workers take at most, and whether that grows with the requests they answer."""
+"""How much memory workers use at most, and whether that grows with the requests they answer."""
 
 from __future__ import annotations
 
@@ -11,19 +11,18 @@ from pathlib import Path
 
 import psutil
 
-from benchmark.figures import percentile, slope
-
-MB = 1e6
+from devtools.measurements import percentile, slope
+from devtools.processes import MB, process_tree
 
 
 @dataclass(frozen=True)
-class Growth:
-    """What became of workers' memory under load, once they had warmed up.
+class MemoryUnderLoad:
+    """The memory of workers under load, from when they had warmed up.
 
     Attributes:
         requests: how many were answered.
-        begin, end: resident memory in MB of all together, medians over the second tenth of the time
-            and the last.
+        begin, end: resident memory of all workers together in MB, medians over the second and the
+            last tenth of the time.
         slope: MB per 1000 requests, over all but the first tenth.
         samples: (requests answered, MB), from the first request to the last.
     """
@@ -36,21 +35,21 @@ class Growth:
 
 
 def peak(worker: psutil.Process) -> float:
-    """The most resident memory, in MB, that a worker held since :func:`reset_peak`.
+    """The maximum resident memory in MB of a worker and its children since :func:`reset_peak`.
 
-    The kernel's own count, which misses no moment. What the worker itself started counts, too.
+    It is the kernel's own count, which misses no moment.
     """
-    return sum(_high_water(process.pid) for process in _family(worker))
+    return sum(_high_water(process.pid) for process in process_tree(worker))
 
 
 def reset_peak(worker: psutil.Process) -> bool:
-    """Let :func:`peak` begin anew, so that what loading took is left out.
+    """Have :func:`peak` start again, so that what loading the model took is left out.
 
     Returns:
-        False where the kernel does not let us; then the peak is that of the whole life.
+        False where the kernel does not permit it; then the peak is that of the process's life.
     """
     try:
-        for process in _family(worker):
+        for process in process_tree(worker):
             # proc(5): 5 resets VmHWM to what is resident now.
             Path(f"/proc/{process.pid}/clear_refs").write_text("5")
     except OSError:
@@ -59,58 +58,54 @@ def reset_peak(worker: psutil.Process) -> bool:
 
 
 def resident(worker: psutil.Process) -> float:
-    """The memory in MB that a worker, with what it started, holds now."""
-    held = 0
-    for process in _family(worker):
+    """The resident memory in MB of a worker and its children now."""
+    total = 0
+    for process in process_tree(worker):
         with suppress(psutil.NoSuchProcess):
-            held += process.memory_info().rss
-    return held / MB
+            total += process.memory_info().rss
+    return total / MB
 
 
 def unique(worker: psutil.Process) -> float:
-    """The memory in MB that would be free without a worker, with what it started, now.
+    """The memory in MB that ending a worker and its children would free now.
 
     Code and files that it shares with other processes, other workers among them, do not count.
     """
-    return sum(process.memory_full_info().uss for process in _family(worker)) / MB
+    return sum(process.memory_full_info().uss for process in process_tree(worker)) / MB
 
 
 @dataclass
-class Watch:
-    """Samples workers' memory whenever it is called."""
+class ResidentMemorySampler:
+    """Samples of the resident memory of workers, (seconds, MB)."""
 
     workers: Sequence[psutil.Process]
     started: float = field(default_factory=time.monotonic)
     samples: list[tuple[float, float]] = field(default_factory=list)
 
-    def __call__(self) -> None:
-        held = sum(resident(worker) for worker in self.workers)
-        self.samples.append((time.monotonic() - self.started, held))
+    def sample(self) -> None:
+        total = sum(resident(worker) for worker in self.workers)
+        self.samples.append((time.monotonic() - self.started, total))
 
 
-def growth(samples: Sequence[tuple[float, float]], requests: int) -> Growth:
-    """What samples (seconds, MB), taken while so many requests were answered, come to.
+def memory_under_load(samples: Sequence[tuple[float, float]], requests: int) -> MemoryUnderLoad:
+    """The memory over a number of requests, from samples (seconds, MB) taken meanwhile.
 
-    Requests are taken to have been answered evenly over the time.
+    It assumes that the requests were answered evenly over the time.
     """
     length = samples[-1][0] or 1.0
-    counted = [(seconds / length * requests, held) for seconds, held in samples]
-    shares = [answered / requests if requests else 0.0 for answered, _ in counted]
-    of = [held for _, held in counted]
-    early = [held for share, held in zip(shares, of, strict=True) if 0.1 <= share <= 0.2]
-    late = [held for share, held in zip(shares, of, strict=True) if share >= 0.9]
-    warm = [one for share, one in zip(shares, counted, strict=True) if share >= 0.1]
-    return Growth(
+    by_requests = [(seconds / length * requests, used) for seconds, used in samples]
+    shares = [answered / requests if requests else 0.0 for answered, _ in by_requests]
+    memory = [used for _, used in by_requests]
+    early = [used for share, used in zip(shares, memory, strict=True) if 0.1 <= share <= 0.2]
+    late = [used for share, used in zip(shares, memory, strict=True) if share >= 0.9]
+    warm = [point for share, point in zip(shares, by_requests, strict=True) if share >= 0.1]
+    return MemoryUnderLoad(
         requests,
-        percentile(early or of[:1], 0.5),
+        percentile(early or memory[:1], 0.5),
         percentile(late, 0.5),
-        slope([answered for answered, _ in warm], [held for _, held in warm]) * 1000,
-        tuple(counted),
+        slope([answered for answered, _ in warm], [used for _, used in warm]) * 1000,
+        tuple(by_requests),
     )
-
-
-def _family(worker: psutil.Process) -> list[psutil.Process]:
-    return [worker, *worker.children(recursive=True)]
 
 
 def _high_water(pid: int) -> float:

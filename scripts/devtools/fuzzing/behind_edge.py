@@ -1,4 +1,4 @@
-"""A server behind its edge, as the public reaches it."""
+"""A server behind its edge proxy, as the public reaches it."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from benchmark.networks import SetupError
-from camserve_cli.serving.certificate_authority import issue
-from soaking.target import Target
+import certificate
+from devtools.errors import SetupError
+from devtools.fuzzing.server_target import ServerTarget
+from devtools.paths import SCRIPTS
+from devtools.ports import free_ports
 
-#: More than any client of this machine sends: what is tried is not the bound on the rate.
-_UNBOUND = ("rate", "burst", "client_rate", "client_burst")
+#: The edge's limits on the rate, set higher than any client of this machine can send.
+_RATE_LIMITS = ("rate", "burst", "client_rate", "client_burst")
 
 
 @contextmanager
-def edge(target: Target, run_dir: Path, folder: Path) -> Iterator[Target]:
-    """Start deploy/envoy.yaml in front of a server, and stop it.
+def behind_edge(target: ServerTarget, run_dir: Path, folder: Path) -> Iterator[ServerTarget]:
+    """Start deploy/envoy.yaml in front of a server, and stop it at the end.
 
     Args:
         target: the server itself.
-        run_dir: of the server.
-        folder: for a certificate and the edge's log.
+        run_dir: the server's run directory.
+        folder: for a certificate and ``edge.log``.
 
     Raises:
         SetupError: it does not start.
     """
-    made = issue(folder / "tls", ["127.0.0.1"], 1)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    chosen = {"listen_port": port, **dict.fromkeys(_UNBOUND, 100_000)}
-    pairs = [f"--set={name}={value}" for name, value in chosen.items()]
+    made = certificate.write(folder / "tls", ["127.0.0.1"], 1)
+    (port,) = free_ports(1)
+    settings = {"listen_port": port, **dict.fromkeys(_RATE_LIMITS, 100_000)}
+    options = [f"--set={name}={value}" for name, value in settings.items()]
     log = folder / "edge.log"
     with log.open("w") as file:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "camserve_cli", "edge", "--tls", made.folder, *pairs],
+            [sys.executable, SCRIPTS / "edge.py", "--tls", made.folder, *options],
             env={**os.environ, "RUN_DIR": str(run_dir)},
             stdout=file,
             stderr=subprocess.STDOUT,

@@ -1,4 +1,4 @@
-"""Broken bodies of every kind but photos: JSON, forms, base64, headers, options, protobufs."""
+"""Broken bodies other than photos: JSON, forms, base64, headers, options, protobuf messages."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import open_inference_grpc_pb2 as oip  # type: ignore[import-untyped]
 JSON: Final = "application/json"
 _FORM: Final = "application/x-www-form-urlencoded"
 _MULTIPART: Final = "multipart/form-data; boundary=b"
-#: Values for an option, right and wrong ones.
-VALUES: Final = (
+#: Values for an option, valid and invalid ones.
+_VALUES: Final = (
     "", "red", "top:2", "0", "-1", "1e400", "nan", "x" * 5000, "[", "[]", '["a"]', "null", "{}",
     "layer4.2", "png", "original", "8192", "true", "heatmap,map,boxes", "9" * 5000, "\u00e9",
     "\x7f",
@@ -55,26 +55,26 @@ _EXPLAIN: Final = (
 
 
 def broken_json(random: Random, photo: bytes) -> bytes:
-    """A JSON body that is broken, or right with a value that is not."""
+    """A JSON body that is broken, or valid with an invalid value."""
     encoded = base64.b64encode(photo).decode()
-    kind = random.randrange(4)
-    if kind == 0:
+    variant = random.randrange(4)
+    if variant == 0:
         return random.choice(_JSON)
-    value: Any = random.choice((*VALUES, None, [], {}, -1, 1e308, True, [[]]))
-    image = random.choice(_BASE64).format(encoded) if kind == 1 else encoded
+    value: Any = random.choice((*_VALUES, None, [], {}, -1, 1e308, True, [[]]))
+    image = random.choice(_BASE64).format(encoded) if variant == 1 else encoded
     plain = {"image": image, random.choice(_OPTIONS): value}
     tensor = {"name": "image", "datatype": "BYTES", "shape": [1], "data": [image]}
-    whole = json.dumps(
+    body = json.dumps(
         random.choice((plain, {"instances": [plain]}, {"inputs": [tensor], "parameters": plain}))
     ).encode()
-    return whole[: random.randrange(len(whole))] if kind == 2 else whole
+    return body[: random.randrange(len(body))] if variant == 2 else body
 
 
 def broken_form(random: Random, photo: bytes) -> tuple[str, bytes]:
-    """A form's content type and body, damaged in its frame or its fields."""
+    """A form's content type and body, damaged in its framing or its fields."""
     encoded = base64.b64encode(photo)
     if random.random() < 0.4:
-        value = random.choice(VALUES).encode()
+        value = random.choice(_VALUES).encode()
         pieces = (b"data=" + encoded, b"target=" + value, b"a" * 3000, b"x=1&" * 300, b"%zz", b"=")
         return _FORM, b"&".join(random.choices(pieces, k=3))
     part = b'--b\r\nContent-Disposition: form-data; name="%s"\r\n%s\r\n%s\r\n'
@@ -85,12 +85,14 @@ def broken_form(random: Random, photo: bytes) -> tuple[str, bytes]:
     )  # fmt: skip
     body = part % (name, extra, photo) * random.choice((1, 1, 2, 50))
     end = random.choice((b"--b--\r\n", b"", b"--c--\r\n", b"--b"))
-    kind = random.choice((_MULTIPART, _MULTIPART, "multipart/form-data", "multipart/form-data; b"))
-    return kind, random.choice((body + end, body[: random.randrange(len(body))], end))
+    content_type = random.choice(
+        (_MULTIPART, _MULTIPART, "multipart/form-data", "multipart/form-data; b")
+    )
+    return content_type, random.choice((body + end, body[: random.randrange(len(body))], end))
 
 
 def broken_headers(random: Random) -> tuple[tuple[str, str], ...]:
-    """X-Explain of every kind, odd content types, one of them perhaps twice."""
+    """X-Explain in none, one or two headers, unusual content types and encodings."""
     headers = [("Content-Type", random.choice(_TYPES))]
     headers += [("X-Explain", random.choice(_EXPLAIN)) for _ in range(random.randrange(3))]
     if random.random() < 0.3:
@@ -98,32 +100,32 @@ def broken_headers(random: Random) -> tuple[tuple[str, str], ...]:
     return tuple(headers)
 
 
-def option(random: Random) -> tuple[str, str]:
-    """An option's name and value, often wrong."""
-    return random.choice(_OPTIONS), random.choice(VALUES)
+def random_option(random: Random) -> tuple[str, str]:
+    """An option's name and value, often invalid."""
+    return random.choice(_OPTIONS), random.choice(_VALUES)
 
 
-def prediction(random: Random, model: str, photo: bytes) -> bytes:
-    """A serialized PredictionsRequest whose inputs are odd, or bytes that are none."""
-    inputs = {random.choice(_OPTIONS): random.randbytes(20), option(random)[0]: b"red"}
-    kind = random.randrange(6)
-    if kind == 0:
+def broken_predictions_request(random: Random, model: str, photo: bytes) -> bytes:
+    """A serialized PredictionsRequest with unusual inputs, or bytes that are no message."""
+    inputs = {random.choice(_OPTIONS): random.randbytes(20), random_option(random)[0]: b"red"}
+    variant = random.randrange(6)
+    if variant == 0:
         inputs |= {f"k{n}": b"x" for n in range(random.choice((10, 2000)))}
-    elif kind == 1:
+    elif variant == 1:
         inputs = {}
-    elif kind > 3:
+    elif variant > 3:
         inputs["data"] = photo
     name = random.choice((model, model, model, "", "nobody", "\u00e9"))
-    whole = inference_pb2.PredictionsRequest(model_name=name, input=inputs).SerializeToString()
-    return _perhaps_broken(random, bytes(whole))
+    message = inference_pb2.PredictionsRequest(model_name=name, input=inputs).SerializeToString()
+    return _perhaps_damaged(random, bytes(message))
 
 
-def inference(random: Random, model: str, photo: bytes) -> bytes:
-    """A serialized ModelInferRequest whose tensors do not fit, or bytes that are none."""
+def broken_infer_request(random: Random, model: str, photo: bytes) -> bytes:
+    """A serialized ModelInferRequest with invalid tensors, or bytes that are no message."""
     name = random.choice((model, model, model, "", "nobody"))
-    request = oip.ModelInferRequest(model_name=name, id=random.choice(VALUES))
+    request = oip.ModelInferRequest(model_name=name, id=random.choice(_VALUES))
     for _ in range(random.choice((0, 1, 1, 2, 2, 300))):
-        one = request.inputs.add(
+        tensor = request.inputs.add(
             name=random.choice(("image", *_OPTIONS)),
             datatype=random.choice(
                 ("BYTES", "BYTES", "FP32", "FP16", "INT8", "BOOL", "", "nothing")
@@ -139,14 +141,14 @@ def inference(random: Random, model: str, photo: bytes) -> bytes:
                 ("bytes_contents", []),
             )
         )  # fmt: skip
-        getattr(one.contents, field).extend(values)
+        getattr(tensor.contents, field).extend(values)
     if random.random() < 0.2:
         request.raw_input_contents.append(random.randbytes(20))
-    return _perhaps_broken(random, request.SerializeToString())
+    return _perhaps_damaged(random, request.SerializeToString())
 
 
-def _perhaps_broken(random: Random, message: bytes) -> bytes:
-    kind = random.randrange(5)
-    if kind == 0:
+def _perhaps_damaged(random: Random, message: bytes) -> bytes:
+    variant = random.randrange(5)
+    if variant == 0:
         return random.randbytes(random.randrange(100))
-    return message[: random.randrange(len(message) + 1)] if kind == 1 else message
+    return message[: random.randrange(len(message) + 1)] if variant == 1 else message

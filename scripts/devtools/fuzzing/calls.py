@@ -1,11 +1,11 @@
-"""One call as it goes over the wire, in a form that can be kept in a file."""
+"""One call as it is sent, in a form that can be kept in a file."""
 
 from __future__ import annotations
 
 import base64
 import json
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 Protocol = Literal["http", "unary", "stream", "duplex"]
 
@@ -15,17 +15,17 @@ class Call:
     """What is sent, and what must come back.
 
     Attributes:
-        family: what kind of thing it tries.
-        protocol: HTTP, or the kind of gRPC method.
+        kind: what it tests; a detail may follow a colon.
+        protocol: HTTP, or the type of the gRPC method.
         method: HTTP's, or gRPC's full name.
         target: the path with its query, as it stands in the request; empty for gRPC.
-        headers: of HTTP; one name may stand there twice.
+        headers: of HTTP; a name may occur twice.
         body: HTTP's, or the serialized message.
         digest: of the pixels that must come back; empty where any sound answer will do.
-        label: of the class that must be found; empty likewise.
+        label: of the class that must be predicted; empty likewise.
     """
 
-    family: str
+    kind: str
     protocol: Protocol
     method: str
     target: str = ""
@@ -34,7 +34,21 @@ class Call:
     digest: str = ""
     label: str = ""
 
-    def text(self) -> str:
-        """As JSON, the body in base64."""
-        fields: dict[str, Any] = asdict(self)
-        return json.dumps({**fields, "body": base64.b64encode(self.body).decode()}, indent=2)
+    @property
+    def must_succeed(self) -> bool:
+        """Whether it is valid, so that only the right prediction and pixels are an answer."""
+        return bool(self.digest)
+
+    def to_json(self) -> str:
+        """All of it, the body in base64."""
+        fields = {
+            "family": self.kind,
+            "protocol": self.protocol,
+            "method": self.method,
+            "target": self.target,
+            "headers": self.headers,
+            "body": base64.b64encode(self.body).decode(),
+            "digest": self.digest,
+            "label": self.label,
+        }
+        return json.dumps(fields, indent=2)

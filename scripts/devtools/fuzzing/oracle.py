@@ -1,4 +1,4 @@
-"""Whether an answer is one that a caller may get."""
+"""The test oracle: judges whether the answer to a call is acceptable."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ import jsonschema  # type: ignore[import-untyped]
 import open_inference_grpc_pb2 as oip  # type: ignore[import-untyped]
 
 from camserve.errors import HTTP_STATUS
-from camserve_cli.paths import ROOT
-from soaking import cases, photos
-from soaking.calls import Call
-from soaking.target import Answer
+from devtools.fuzzing import generators, photos
+from devtools.fuzzing.calls import Call
+from devtools.fuzzing.server_target import Answer
+from devtools.paths import ROOT
 
-# What TorchServe's own frontend makes of requests that no handler sees; docs/reliability.md.
+# By status, exceptions of TorchServe's frontend on requests that no handler sees;
+# docs/reliability.md.
 _FRONTEND_FAULTS: Final = {
     "500": (
         "ErrorDataDecoderException",
@@ -27,79 +28,78 @@ _FRONTEND_FAULTS: Final = {
     ),
     "501": ("Model versioning is not yet supported",),
 }
-# gRPC's codes where it refuses a request itself.
-_REFUSED_BY_FRONTEND: Final = {
+# By gRPC status code, messages of the frontend where it rejects a request itself.
+_REJECTED_BY_FRONTEND: Final = {
     "INTERNAL": ("is required", "not found", "does not exist"),
     "NOT_FOUND": ("not found", "does not exist"),
     "UNIMPLEMENTED": ("is unimplemented",),
-    # A message that is none, or NaN in a tensor: Java's exception, of which gRPC says nothing.
+    # Invalid protobuf, or NaN in a tensor: an exception in Java, of which gRPC gives no message.
     "UNKNOWN": ("",),
 }
-# What deploy/envoy.yaml says of what it does not route.
+# The message of deploy/envoy.yaml for paths that it does not route.
 _NOT_ROUTED: Final = "no such path here"
-_SCORES_APART: Final = 1e-6
+_PROBABILITY_TOLERANCE: Final = 1e-6
+_METHODS_WITH_BODY: Final = (generators.PREDICTIONS, generators.STREAM, generators.INFER)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is to be said of an answer.
+    """The judgement of an answer.
 
     Attributes:
         outcome: a short name, for counting.
-        problem: what is wrong with it; empty where nothing is.
-        fault: of TorchServe's frontend: an answer of 5xx that the handler has no part in; empty
-            where there is none.
+        problem: why the answer is not acceptable; empty where it is.
+        frontend_fault: a 5xx answer that TorchServe's frontend gives without the handler; empty
+            for any other.
     """
 
     outcome: str
     problem: str = ""
-    fault: str = ""
+    frontend_fault: str = ""
 
 
-def judge(call: Call, answer: Answer, colours: bool = False, edge: bool = False) -> Verdict:
+def judge(
+    call: Call, answer: Answer, predicts_color: bool = False, through_edge: bool = False
+) -> Verdict:
     """The verdict on an answer.
 
     Args:
-        colours: the model tells the colour of the photo.
-        edge: it came through deploy/envoy.yaml.
+        predicts_color: the model predicts the colour of a valid photo.
+        through_edge: it came through deploy/envoy.yaml.
     """
-    if edge and not call.digest and _by_edge(call, answer):
-        return Verdict(f"edge {answer.code}")
-    of_frontend = None if call.digest else _by_frontend(call, answer)
-    if of_frontend:
-        return of_frontend
+    if not call.must_succeed:
+        if through_edge and _is_by_edge(call, answer):
+            return Verdict(f"edge {answer.code}")
+        if by_frontend := _frontend_verdict(call, answer):
+            return by_frontend
     if answer.code == "none" or (call.protocol != "http" and answer.code != "OK"):
-        return Verdict(answer.code, f"{answer.code}: {answer.says[:300]}")
-    if call.protocol != "http" and call.method not in (
-        cases.PREDICTIONS,
-        cases.STREAM,
-        cases.INFER,
-    ):
+        return Verdict(answer.code, f"{answer.code}: {answer.detail[:300]}")
+    if call.protocol != "http" and call.method not in _METHODS_WITH_BODY:
         return Verdict("OK")
     try:
         body = _body(call, answer)
     except (ValueError, IndexError) as failure:
         return Verdict(answer.code, f"{answer.code}: no valid body: {failure}")
-    wrong = next(_schema().iter_errors(body), None)
-    if wrong is not None:
-        return Verdict(answer.code, f"{answer.code}: against the schema: {wrong.message[:300]}")
+    invalid = next(_schema().iter_errors(body), None)
+    if invalid is not None:
+        return Verdict(answer.code, f"{answer.code}: against the schema: {invalid.message[:300]}")
     errors = _errors(body)
     outcome = errors[0].get("code", "?") if errors else "answered"
     problem = next(filter(None, map(_error_problem, errors)), "")
     if call.protocol == "http" and not answer.code.startswith(("2", "4")):
         problem = problem or f"status {answer.code}: {outcome}"
-    if call.digest:
-        problem = problem or _good_problem(call, body, colours)
+    if call.must_succeed:
+        problem = problem or _valid_photo_problem(call, body, predicts_color)
     return Verdict(outcome, problem)
 
 
-def _by_edge(call: Call, answer: Answer) -> bool:
-    """Whether the edge refused a call by itself."""
+def _is_by_edge(call: Call, answer: Answer) -> bool:
+    """Whether the edge rejected a call by itself."""
     if call.protocol != "http":
-        return answer.code == "UNIMPLEMENTED" and _NOT_ROUTED in answer.says
+        return answer.code == "UNIMPLEMENTED" and _NOT_ROUTED in answer.detail
     body = b"".join(answer.body)
     if not body:
-        # What is no HTTP that it takes gets a bare 4xx; what calls itself gRPC, gRPC's answer.
+        # It answers invalid HTTP by an empty 4xx, and a content type of gRPC by gRPC's answer.
         as_grpc = any("application/grpc" in value.lower() for _, value in call.headers)
         return answer.code.startswith("4") or (answer.code == "200" and as_grpc)
     if answer.code == "431":
@@ -107,17 +107,17 @@ def _by_edge(call: Call, answer: Answer) -> bool:
     return answer.code == "404" and _NOT_ROUTED in body.decode("utf-8", "replace")
 
 
-def _by_frontend(call: Call, answer: Answer) -> Verdict | None:
+def _frontend_verdict(call: Call, answer: Answer) -> Verdict | None:
     """The verdict on an answer that TorchServe gives without the handler; None for others."""
     if call.protocol != "http":
-        for said in _REFUSED_BY_FRONTEND.get(answer.code, ()):
-            if said in answer.says and (said or not answer.says):
+        for message in _REJECTED_BY_FRONTEND.get(answer.code, ()):
+            if message in answer.detail and (message or not answer.detail):
                 return Verdict(f"frontend {answer.code}")
         return None
     text = b"".join(answer.body).decode("utf-8", "replace")
-    for said in _FRONTEND_FAULTS.get(answer.code, ()):
-        if said in text:
-            return Verdict(f"frontend {answer.code}", fault=f"{answer.code} {said}")
+    for message in _FRONTEND_FAULTS.get(answer.code, ()):
+        if message in text:
+            return Verdict(f"frontend {answer.code}", frontend_fault=f"{answer.code} {message}")
     try:
         body = json.loads(text)
     except ValueError:
@@ -130,36 +130,38 @@ def _by_frontend(call: Call, answer: Answer) -> Verdict | None:
 
 
 def _body(call: Call, answer: Answer) -> Any:
-    """The reply as JSON has it, whatever it came by.
+    """The reply as JSON, over any protocol.
 
     Raises:
-        ValueError: there is none.
+        ValueError: the answer has no valid body.
     """
-    if call.method == cases.INFER and call.protocol == "unary":
-        return _tensors(oip.ModelInferResponse.FromString(answer.body[0]))
+    if call.method == generators.INFER and call.protocol == "unary":
+        return _v2_json(oip.ModelInferResponse.FromString(answer.body[0]))
     (body,) = answer.body
     if call.protocol != "http":
         body = inference_pb2.PredictionResponse.FromString(body).prediction
-    return json.loads(body, parse_constant=_no_number)
+    return json.loads(body, parse_constant=_reject_constant)
 
 
-def _tensors(reply: Any) -> dict[str, Any]:
+def _v2_json(reply: Any) -> dict[str, Any]:
     """An Open Inference reply as KServe v2 has it in JSON."""
     outputs = []
-    for one in reply.outputs:
-        ((_, values),) = one.contents.ListFields() or ((None, ()),)
+    for tensor in reply.outputs:
+        ((_, values),) = tensor.contents.ListFields() or ((None, ()),)
         data = list(values)
-        if one.datatype == "BYTES":
+        if tensor.datatype == "BYTES":
             # TorchServe sends each text as JSON, quotes included.
             data = [json.loads(text) for text in data]
-        shape = list(one.shape)
-        outputs.append({"name": one.name, "datatype": one.datatype, "shape": shape, "data": data})
+        shape = list(tensor.shape)
+        outputs.append(
+            {"name": tensor.name, "datatype": tensor.datatype, "shape": shape, "data": data}
+        )
     names = ("id", "model_name", "model_version")
     return {**{name: getattr(reply, name) for name in names}, "outputs": outputs}
 
 
-def _no_number(text: str) -> None:
-    raise ValueError(f"{text} is no JSON")
+def _reject_constant(text: str) -> None:
+    raise ValueError(f"{text} is not JSON")
 
 
 @cache
@@ -170,14 +172,14 @@ def _schema() -> Any:
 
 def _errors(body: dict[str, Any]) -> list[dict[str, Any]]:
     """Every error in a body, of the request or of one of its photos."""
-    found = [body["error"]] if "error" in body else []
-    for one in (*body.get("predictions", ()), *body.get("explanations", ())):
-        if "error" in one:
-            found.append(one["error"])
+    errors = [body["error"]] if "error" in body else []
+    for reply in (*body.get("predictions", ()), *body.get("explanations", ())):
+        if "error" in reply:
+            errors.append(reply["error"])
     for tensor in body.get("outputs", ()):
         if tensor["name"] == "error":
-            found += [json.loads(text) for text in tensor["data"] if text]
-    return found
+            errors += [json.loads(text) for text in tensor["data"] if text]
+    return errors
 
 
 def _error_problem(error: dict[str, Any]) -> str:
@@ -191,10 +193,10 @@ def _error_problem(error: dict[str, Any]) -> str:
     return ""
 
 
-def _good_problem(call: Call, body: dict[str, Any], colours: bool) -> str:
-    """What is wrong with the answer to a good photo; empty where it belongs to the photo."""
+def _valid_photo_problem(call: Call, body: dict[str, Any], predicts_color: bool) -> str:
+    """Why the answer to a valid photo is wrong; empty where it belongs to the photo."""
     if errors := _errors(body):
-        return f"a good photo is refused: {errors[0]}"
+        return f"a valid photo is rejected: {errors[0]}"
     if "outputs" in body:
         data = {tensor["name"]: tensor["data"] for tensor in body["outputs"]}
         encoded, label, probability = data["overlay"][0], data["label"][0], data["probability"][0]
@@ -204,10 +206,10 @@ def _good_problem(call: Call, body: dict[str, Any], colours: bool) -> str:
         encoded = body["explanations"][0]["overlay"]["b64"]
         best = body["predictions"][0]
         label, probability = best["label"], best["probability"]
-    if photos.digest_of(base64.b64decode(encoded)) != call.digest:
+    if photos.file_digest(base64.b64decode(encoded)) != call.digest:
         return "another photo's pixels came back"
-    if colours and label != call.label:
-        return f"a {call.label} photo is told to be {label}"
-    if not 0 <= probability <= 1 + _SCORES_APART:
+    if predicts_color and label != call.label:
+        return f"the prediction for a {call.label} photo is {label}"
+    if not 0 <= probability <= 1 + _PROBABILITY_TOLERANCE:
         return f"a probability of {probability}"
     return ""

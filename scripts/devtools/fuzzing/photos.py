@@ -1,4 +1,4 @@
-"""Photos that are right, each with pixels of its own, and files that are damaged."""
+"""Valid photos, each with pixels of its own, and damaged files."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-#: The classes of the tests' constructed network, and what it takes for them.
-COLOURS: Final = {
+#: The classes of the tests' constructed network, and the colour of each, RGB.
+CLASS_COLORS: Final = {
     "red": (255, 0, 0),
     "green": (0, 255, 0),
     "blue": (0, 0, 255),
@@ -28,44 +28,44 @@ _SIZE: Final = (96, 72)
 _EXIF_ORIENTATION: Final = 274
 
 
-def good(number: int) -> tuple[bytes, str, str]:
-    """A PNG that no other number gives: its bytes, the digest of its pixels, its colour's name."""
-    name = list(COLOURS)[number % len(COLOURS)]
+def valid_photo(number: int) -> tuple[bytes, str, str]:
+    """A PNG that is unique to its number: its bytes, the digest of its pixels, its class."""
+    name = list(CLASS_COLORS)[number % len(CLASS_COLORS)]
     width, height = _SIZE
     pixels = np.full((height, width, 3), 128, np.uint8)
-    cv2.circle(pixels, (width // 2, height // 2), 20 + number % 9, COLOURS[name], -1)
-    # The number itself, as a row of pixels that the centred crop does not reach.
+    cv2.circle(pixels, (width // 2, height // 2), 20 + number % 9, CLASS_COLORS[name], -1)
+    # The number itself, as pixels that are outside of the centre crop.
     stamp = np.frombuffer(number.to_bytes(9, "big"), np.uint8)
     pixels[0, :3] = stamp.reshape(3, 3)
-    return cv2.imencode(".png", pixels[..., ::-1])[1].tobytes(), digest(pixels), name
+    return cv2.imencode(".png", pixels[..., ::-1])[1].tobytes(), pixel_digest(pixels), name
 
 
-def digest(pixels: NDArray[np.uint8]) -> str:
-    """Of (height, width, 3) RGB: equal where shape and all pixels are."""
+def pixel_digest(pixels: NDArray[np.uint8]) -> str:
+    """A digest of (height, width, 3) RGB, equal where shape and all pixels are equal."""
     return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
 
 
-def digest_of(encoded: bytes) -> str:
-    """The same of a file; an empty text where it cannot be decoded."""
+def file_digest(encoded: bytes) -> str:
+    """:func:`pixel_digest` of a file's pixels; empty where it cannot be decoded."""
     pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB)
-    return "" if pixels is None else digest(pixels.astype(np.uint8))
+    return "" if pixels is None else pixel_digest(pixels.astype(np.uint8))
 
 
 @cache
-def whole() -> dict[str, bytes]:
-    """A small file of each kind that is read, by name."""
+def valid_files() -> dict[str, bytes]:
+    """A small file of each format that the server reads, by name."""
     width, height = _SIZE
     ramp = np.linspace(0, 255, width * height * 3).reshape(height, width, 3).astype(np.uint8)
     photo = Image.fromarray(ramp)
     frames = [photo.rotate(angle) for angle in (90, 180)]
-    turned = Image.Exif()
-    turned[_EXIF_ORIENTATION] = 6
+    rotated = Image.Exif()
+    rotated[_EXIF_ORIENTATION] = 6
     deep = Image.fromarray(ramp[..., 0].astype(np.uint16) * 257)
-    made: dict[str, tuple[Image.Image, str, dict[str, object]]] = {
+    images: dict[str, tuple[Image.Image, str, dict[str, object]]] = {
         "jpeg": (photo, "JPEG", {}),
         "progressive jpeg": (photo, "JPEG", {"progressive": True}),
         "cmyk jpeg": (photo.convert("CMYK"), "JPEG", {}),
-        "turned jpeg": (photo, "JPEG", {"exif": turned}),
+        "turned jpeg": (photo, "JPEG", {"exif": rotated}),
         "png": (photo, "PNG", {}),
         "palette png": (photo.convert("P"), "PNG", {"transparency": 3}),
         "16-bit png": (deep, "PNG", {}),
@@ -81,22 +81,22 @@ def whole() -> dict[str, bytes]:
         "lzw tiff": (photo, "TIFF", {"compression": "tiff_lzw"}),
     }
     files = {}
-    for name, (image, kind, options) in made.items():
+    for name, (image, format_name, options) in images.items():
         buffer = io.BytesIO()
-        image.save(buffer, kind, **options)
+        image.save(buffer, format_name, **options)
         files[name] = buffer.getvalue()
     return files
 
 
-def damaged(random: Random) -> tuple[str, bytes]:
-    """A file of some kind with one to three damages: what was done, and its bytes."""
-    name = random.choice(list(whole()))
-    data, done = whole()[name], [name]
+def damaged_file(random: Random) -> tuple[str, bytes]:
+    """A file of some format with one to three damages: their names, and its bytes."""
+    name = random.choice(list(valid_files()))
+    data, names = valid_files()[name], [name]
     for _ in range(random.choice((1, 1, 2, 3))):
         damage = random.choice(_DAMAGES)
         data = damage(data, random)
-        done.append(damage.__name__.strip("_"))
-    return " ".join(done), data
+        names.append(damage.__name__.strip("_"))
+    return " ".join(names), data
 
 
 def _flipped(data: bytes, random: Random) -> bytes:
@@ -113,13 +113,15 @@ def _truncated(data: bytes, random: Random) -> bytes:
 def _length_edited(data: bytes, random: Random) -> bytes:
     copy = bytearray(data)
     if len(copy) > 8:
-        at = random.randrange(min(len(copy) - 4, 400))
-        copy[at : at + 4] = random.choice((b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff"))
+        position = random.randrange(min(len(copy) - 4, 400))
+        copy[position : position + 4] = random.choice(
+            (b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff")
+        )
     return bytes(copy)
 
 
-def resized_header(data: bytes, width: int, height: int) -> bytes:
-    """The same file, claiming another size; unchanged where its kind keeps that elsewhere."""
+def with_claimed_size(data: bytes, width: int, height: int) -> bytes:
+    """A file with another size in its header; unchanged where its format is not known here."""
     copy = bytearray(data)
     if data.startswith(b"\x89PNG"):
         copy[16:24] = width.to_bytes(4, "big") + height.to_bytes(4, "big")
@@ -130,10 +132,10 @@ def resized_header(data: bytes, width: int, height: int) -> bytes:
         copy[18:26] = width.to_bytes(4, "little") + height.to_bytes(4, "little")
     elif data.startswith(b"\xff\xd8"):
         for marker in (b"\xff\xc0", b"\xff\xc2"):
-            at = data.find(marker)
-            if at >= 0:
+            position = data.find(marker)
+            if position >= 0:
                 size = (height % 65536).to_bytes(2, "big") + (width % 65536).to_bytes(2, "big")
-                copy[at + 5 : at + 9] = size
+                copy[position + 5 : position + 9] = size
     elif data[8:16] == b"WEBPVP8X":
         copy[24:27] = ((width - 1) % 2**24).to_bytes(3, "little")
         copy[27:30] = ((height - 1) % 2**24).to_bytes(3, "little")
@@ -144,17 +146,19 @@ def resized_header(data: bytes, width: int, height: int) -> bytes:
 
 def _giant(data: bytes, random: Random) -> bytes:
     sides = (0, 1, 6000, 20_000, 30_000, 65_535, 2**31 - 1)
-    return resized_header(data, random.choice(sides), random.choice(sides))
+    return with_claimed_size(data, random.choice(sides), random.choice(sides))
 
 
 def _spliced(data: bytes, random: Random) -> bytes:
-    other = random.choice(list(whole().values()))
+    other = random.choice(list(valid_files().values()))
     return data[: random.randrange(len(data) + 1)] + other[random.randrange(len(other)) :]
 
 
 def _repeated(data: bytes, random: Random) -> bytes:
-    at = random.randrange(len(data) + 1)
-    return data[:at] + data[at : at + 64] * random.randrange(2, 50) + data[at:]
+    position = random.randrange(len(data) + 1)
+    return (
+        data[:position] + data[position : position + 64] * random.randrange(2, 50) + data[position:]
+    )
 
 
 def _trailed(data: bytes, random: Random) -> bytes:
@@ -162,8 +166,8 @@ def _trailed(data: bytes, random: Random) -> bytes:
 
 
 def _zeroed(data: bytes, random: Random) -> bytes:
-    at = random.randrange(len(data) + 1)
-    return data[:at] + bytes(min(64, len(data) - at)) + data[at + 64 :]
+    position = random.randrange(len(data) + 1)
+    return data[:position] + bytes(min(64, len(data) - position)) + data[position + 64 :]
 
 
 def _emptied(data: bytes, random: Random) -> bytes:

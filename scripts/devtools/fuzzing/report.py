@@ -1,4 +1,4 @@
-"""What a run found: a table for a person, JSON for everything else, a plot of the memory."""
+"""The outcome of a run: a table for a person, JSON for programs, a plot of the memory."""
 
 from __future__ import annotations
 
@@ -16,115 +16,125 @@ from matplotlib import pyplot as plt
 from rich.console import Console
 from rich.table import Table
 
-from benchmark.figures import percentile
-from soaking.traffic import Tally
-from soaking.vitals import Growth, Sample
+from devtools.fuzzing.process_memory import MemoryGrowth, MemorySample
+from devtools.fuzzing.results import FuzzResults
+from devtools.measurements import percentile
 
-_LINES = (("rss", "workers, RSS", "#0072B2", "-"), ("pss", "PSS", "#56B4E9", "--"),
+_SERIES = (("rss", "workers, RSS", "#0072B2", "-"), ("pss", "PSS", "#56B4E9", "--"),
           ("uss", "USS", "#009E73", ":"), ("java", "Java, RSS", "#D55E00", "-"))  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Report:
+class FuzzReport:
     """A run's outcome.
 
     Attributes:
-        options: as it was asked for.
-        machine: what it ran on.
-        seconds: how long requests were sent.
-        deaths: workers that ended.
-        growth, java: of the workers' memory, and of Java's.
+        options: of the run.
+        machine: as :func:`devtools.machine.describe_machine` returns it.
+        seconds: how long calls were sent.
+        worker_deaths: number of workers that ended.
+        growth, java_growth: of the workers' memory, and of Java's.
     """
 
     options: dict[str, Any]
     machine: dict[str, Any]
     seconds: float
-    tally: Tally
-    deaths: int
-    samples: Sequence[Sample]
-    growth: Growth
-    java: Growth
+    results: FuzzResults
+    worker_deaths: int
+    samples: Sequence[MemorySample]
+    growth: MemoryGrowth
+    java_growth: MemoryGrowth
 
     @property
     def failures(self) -> list[str]:
-        """Why the run failed; nothing where it passed."""
-        found = []
-        if self.tally.problems:
-            found.append(f"{self.tally.problems} wrong answers")
-        if self.deaths:
-            found.append(f"{self.deaths} workers ended")
-        if not self.tally.good:
-            found.append("no good photo was answered")
-        for whose, growth in (("the workers'", self.growth), ("Java's", self.java)):
+        """Why the run failed; empty where it passed."""
+        failures = []
+        if self.results.problems:
+            failures.append(f"{self.results.problems} wrong answers")
+        if self.worker_deaths:
+            failures.append(f"{self.worker_deaths} workers ended")
+        if not self.results.valid_answered:
+            failures.append("no valid photo was answered")
+        for owner, growth in (("the workers'", self.growth), ("Java's", self.java_growth)):
             if growth.grew:
-                found.append(
-                    f"{whose} memory grew from {growth.begin:.0f} to {growth.end:.0f} MB, more "
+                failures.append(
+                    f"{owner} memory grew from {growth.begin:.0f} to {growth.end:.0f} MB, more "
                     f"than {growth.allowed:.0f} MB"
                 )
-        return found
+        return failures
 
     def write(self, file: Path) -> Path:
         """Everything as JSON."""
-        tally, of = self.tally, self.tally.latencies
+        results, latencies = self.results, self.results.latencies
         content = {
             "options": self.options,
             "machine": self.machine,
             "seconds": self.seconds,
-            "requests": tally.sent,
-            "good": tally.good,
-            "problems": tally.problems,
-            "worker_deaths": self.deaths,
+            "requests": results.sent,
+            "good": results.valid_answered,
+            "problems": results.problems,
+            "worker_deaths": self.worker_deaths,
             "failures": self.failures,
-            "families": dict(tally.families.most_common()),
-            "outcomes": dict(tally.outcomes.most_common()),
-            "frontend_faults": dict(tally.faults.most_common()),
-            "findings": [asdict(one) for one in tally.findings],
-            "latency_ms": {f"p{p}": percentile(of, p / 100) for p in (50, 90, 99)} if of else {},
-            "growth": asdict(self.growth),
-            "java_growth": asdict(self.java),
-            "samples": [asdict(one) for one in self.samples],
+            "families": dict(results.kinds.most_common()),
+            "outcomes": dict(results.outcomes.most_common()),
+            "frontend_faults": dict(results.frontend_faults.most_common()),
+            "findings": [
+                {
+                    "index": finding.index,
+                    "family": finding.kind,
+                    "problem": finding.problem,
+                    "file": finding.file,
+                }
+                for finding in results.findings
+            ],
+            "latency_ms": {
+                f"p{p}": percentile(latencies, p / 100) for p in (50, 90, 99) if latencies
+            },
+            "growth": self.growth.to_json(),
+            "java_growth": self.java_growth.to_json(),
+            "samples": [asdict(sample) for sample in self.samples],
         }
         file.write_text(json.dumps(content, indent=2))
         return file
 
     def show(self, console: Console) -> None:
         """Print the table, and what failed."""
-        tally, of = self.tally, self.tally.latencies
+        results, latencies = self.results, self.results.latencies
         table = Table("outcome", "answers")
-        for outcome, count in tally.outcomes.most_common():
+        for outcome, count in results.outcomes.most_common():
             table.add_row(outcome, str(count))
         console.print(table)
         console.print(
-            f"{tally.sent} requests in {self.seconds:.0f} s, "
-            f"{tally.good} good photos answered right"
+            f"{results.sent} requests in {self.seconds:.0f} s, "
+            f"{results.valid_answered} valid photos answered correctly"
         )
-        if of:
-            p50, p99 = percentile(of, 0.5), percentile(of, 0.99)
-            console.print(f"good photos: median {p50:.0f} ms, p99 {p99:.0f} ms")
+        if latencies:
+            p50, p99 = percentile(latencies, 0.5), percentile(latencies, 0.99)
+            console.print(f"valid photos: median {p50:.0f} ms, p99 {p99:.0f} ms")
         if self.samples:
-            last = self.samples[-1]
+            last, java = self.samples[-1], self.java_growth
             console.print(
-                f"workers hold {last.rss:.0f} MB ({last.uss:.0f} MB unique), "
+                f"workers use {last.rss:.0f} MB ({last.uss:.0f} MB unique), "
                 f"Java {last.java:.0f} MB; medians {self.growth.begin:.0f} to "
-                f"{self.growth.end:.0f} and {self.java.begin:.0f} to {self.java.end:.0f} MB"
-                + ("" if self.growth.told else " (too short to tell growth)")
+                f"{self.growth.end:.0f} and {java.begin:.0f} to {java.end:.0f} MB"
+                + ("" if self.growth.conclusive else " (too short to tell growth)")
             )
-        for fault, count in tally.faults.most_common():
-            console.print(f"TorchServe's frontend by itself: {count} x {fault}")
-        for finding in tally.findings:
+        for fault, count in results.frontend_faults.most_common():
+            console.print(f"by TorchServe's frontend alone: {count} x {fault}")
+        for finding in results.findings:
             console.print(
-                f"index {finding.index}, {finding.family}: {finding.problem} ({finding.file})",
+                f"index {finding.index}, {finding.kind}: {finding.problem} ({finding.file})",
                 markup=False,
             )
         console.print("FAILED: " + "; ".join(self.failures) if self.failures else "passed")
 
 
-def plot(samples: Sequence[Sample], caption: str, file: Path) -> Path:
+def plot_memory(samples: Sequence[MemorySample], caption: str, file: Path) -> Path:
     """Memory over time."""
     figure, axis = plt.subplots(figsize=(8, 4.4))
-    minutes = [one.seconds / 60 for one in samples]
-    for name, label, colour, line in _LINES:
-        values = [getattr(one, name) for one in samples]
+    minutes = [sample.seconds / 60 for sample in samples]
+    for name, label, colour, line in _SERIES:
+        values = [getattr(sample, name) for sample in samples]
         axis.plot(minutes, values, color=colour, linestyle=line, label=label)
     axis.set_xlabel("minutes")
     axis.set_ylabel("MB")

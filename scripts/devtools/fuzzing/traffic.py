@@ -1,140 +1,70 @@
-"""Calls over several connections at once, until a number of them is sent or the time is up."""
+"""Sends calls over several connections at once, until all are sent or the time is up."""
 
 from __future__ import annotations
 
 import itertools
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
-from pathlib import Path
 
-from soaking.calls import Call
-from soaking.cases import call as case
-from soaking.target import Connection, Target
-from soaking.verdict import Verdict, judge
-
-#: Findings that are kept; where everything fails, more say nothing new.
-MOST_FINDINGS = 50
+from devtools.fuzzing.generators import generate_call
+from devtools.fuzzing.oracle import judge
+from devtools.fuzzing.results import FuzzResults
+from devtools.fuzzing.server_target import Connection, ServerTarget
 
 
-@dataclass(frozen=True)
-class Finding:
-    """A call whose answer is wrong.
-
-    Attributes:
-        index: by which, with the seed, it is sent again.
-        file: that holds it.
-    """
-
-    index: int
-    family: str
-    problem: str
-    file: str
-
-
-@dataclass
-class Tally:
-    """What became of the calls.
-
-    Attributes:
-        outcomes, families: how often each came.
-        faults: answers of 5xx by TorchServe's frontend alone, by what it says.
-        problems: how many answers were wrong; ``findings`` holds the first of them.
-        good: answers to good photos that were right.
-        latencies: of those, in ms.
-    """
-
-    seed: int
-    out: Path
-    sent: int = 0
-    good: int = 0
-    problems: int = 0
-    outcomes: Counter[str] = field(default_factory=Counter)
-    families: Counter[str] = field(default_factory=Counter)
-    faults: Counter[str] = field(default_factory=Counter)
-    findings: list[Finding] = field(default_factory=list)
-    latencies: list[float] = field(default_factory=list)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def note(self, index: int, call: Call, verdict: Verdict, seconds: float) -> None:
-        """Count a call, and keep it in a file where its answer is wrong or a fault."""
-        with self.lock:
-            self.sent += 1
-            self.outcomes[verdict.outcome] += 1
-            self.families[call.family.partition(":")[0]] += 1
-            if verdict.fault:
-                if not self.faults[verdict.fault]:
-                    self._keep(index, call, "fault")
-                self.faults[verdict.fault] += 1
-            if verdict.problem:
-                self.problems += 1
-                if len(self.findings) < MOST_FINDINGS:
-                    file = self._keep(index, call, "wrong")
-                    self.findings.append(Finding(index, call.family, verdict.problem, file))
-            elif call.digest:
-                self.good += 1
-                self.latencies.append(seconds * 1000)
-
-    def _keep(self, index: int, call: Call, why: str) -> str:
-        self.out.mkdir(parents=True, exist_ok=True)
-        file = self.out / f"{why}-{self.seed}-{index}.json"
-        file.write_text(call.text())
-        return str(file)
-
-
-def drive(
-    target: Target,
-    tally: Tally,
+def send_calls(
+    target: ServerTarget,
+    results: FuzzResults,
     *,
     connections: int,
     indices: Iterable[int] | None = None,
     seconds: float | None = None,
-    good: float = 0.25,
-    tick: Callable[[], None] | None = None,
-    every: float = 0.5,
+    valid_share: float = 0.25,
+    on_interval: Callable[[], None] | None = None,
+    interval: float = 0.5,
 ) -> float:
-    """Send the calls of the seed.
+    """Send the calls of the results' seed, and add what becomes of them to the results.
 
     Args:
-        indices: of them; all from 0 on where none are given.
-        seconds: after which no further one is sent.
-        good: the share of photos that must be answered.
-        tick: called while they are sent, about each ``every`` seconds.
+        indices: of the calls; all from 0 on where it is None.
+        seconds: after which no further call is sent.
+        valid_share: share of the calls that must succeed, 0 to 1.
+        on_interval: called about every ``interval`` seconds meanwhile.
 
     Returns:
         The seconds it took.
     """
     start = time.monotonic()
     end = start + seconds if seconds is not None else float("inf")
-    left = _Shared(iter(indices if indices is not None else itertools.count()))
+    remaining = _SharedIterator(iter(indices if indices is not None else itertools.count()))
 
-    def one_connection() -> None:
+    def run_connection() -> None:
         with target.connection() as connection:
-            while time.monotonic() < end and (index := left.next()) is not None:
-                _send(connection, index)
+            while time.monotonic() < end and (index := remaining.next()) is not None:
+                send(connection, index)
 
-    def _send(connection: Connection, index: int) -> None:
-        call = case(tally.seed, index, target.model, good)
+    def send(connection: Connection, index: int) -> None:
+        call = generate_call(results.seed, index, target.model, valid_share)
         answer = connection.send(call)
-        verdict = judge(call, answer, target.colours, edge=target.authority is not None)
-        tally.note(index, call, verdict, answer.seconds)
+        through_edge = target.authority is not None
+        verdict = judge(call, answer, target.predicts_color, through_edge=through_edge)
+        results.add(index, call, verdict, answer.seconds)
 
     with ThreadPoolExecutor(connections) as pool:
-        running = {pool.submit(one_connection) for _ in range(connections)}
+        running = {pool.submit(run_connection) for _ in range(connections)}
         while running:
-            done, running = wait(running, timeout=every)
+            done, running = wait(running, timeout=interval)
             for future in done:
                 future.result()
-            if tick:
-                tick()
+            if on_interval:
+                on_interval()
     return time.monotonic() - start
 
 
-class _Shared:
-    """The next of several indices, for whichever thread asks."""
+class _SharedIterator:
+    """An iterator that several threads may take from; None at its end."""
 
     def __init__(self, indices: Iterator[int]) -> None:
         self._indices, self._lock = indices, threading.Lock()
