@@ -91,6 +91,7 @@ def _run(
             server = running.enter_context(camserve_server(archive, photo, scratch / "server"))
             run_dir = scratch / "server" / "run"
             target = _target(server, run_dir)
+            options["predicts_color"] = target.predicts_color
             if edge:
                 target = running.enter_context(behind_edge(target, run_dir, scratch))
             results, sampler = FuzzResults(seed, out), MemorySampler(server.pid)
@@ -116,7 +117,7 @@ def _run(
 
 def _target(server: ServerUnderTest, run_dir: Path) -> ServerTarget:
     token = server.headers["Authorization"].removeprefix("Bearer ")
-    predicts_color = server.description.get("classes") == list(CLASS_COLORS)
+    predicts_color = list(server.classes) == list(CLASS_COLORS)
     return ServerTarget.from_run_dir(run_dir, token, server.model, predicts_color=predicts_color)
 
 

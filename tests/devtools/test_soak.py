@@ -29,6 +29,8 @@ def test_a_smoke_run(store: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     content = json.loads((tmp_path / "soak.json").read_text())
     assert content["failures"] == []
+    # The archive is the constructed network's, so each valid photo's class was checked.
+    assert content["options"]["predicts_color"] is True
     assert content["worker_deaths"] == content["problems"] == 0
     assert content["good"] > content["requests"] / 2
     assert 0 < content["latency_ms"]["p50"] <= content["latency_ms"]["p99"]
