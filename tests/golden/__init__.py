@@ -1,5 +1,6 @@
 """The golden wire test: requests that were recorded once, byte for byte, and their replies.
 
-``records`` has the format of the files, ``replay`` sends what they hold, ``compare`` judges what
-comes back, ``server`` starts what answers; ``cases`` and ``record`` write new records.
+``records`` reads and writes the files, ``replay`` sends the requests, ``compare`` compares the
+replies with the recorded ones, ``server`` starts the server. ``cases`` and ``record`` make new
+records.
 """

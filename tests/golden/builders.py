@@ -1,4 +1,4 @@
-"""Builds the requests of ``cases``, with the builders of the other tests and with httpx.
+"""Builds the requests of ``cases``, with the helpers of the other tests and with httpx.
 
 Nothing here is needed to replay a record.
 """
@@ -22,14 +22,14 @@ from tests.support.scripts import COLOURS
 from tests.support.server_client import Client, infer_request
 from tests.support.transport_matrix import b64
 
-# The calls of `transports` are to this model, by its name.
+# The calls of `transport_matrix` name this model.
 assert COLOURS == MODEL
 
 PREDICT, EXPLAIN = f"/predictions/{MODEL}", f"/explanations/{MODEL}"
 V1, V2 = f"/v1/models/{MODEL}", f"/v2/models/{MODEL}"
 PHOTO64, OTHER64, JUNK64 = b64(PHOTO), b64(OTHER), b64(b"no photo at all")
-#: Headers that any client sends by itself.
-_CLIENTS_OWN = (
+#: Headers that every client adds by itself.
+_CLIENT_HEADERS = (
     "host", "accept", "accept-encoding", "connection", "user-agent", "content-length",
     "authorization",
 )  # fmt: skip
@@ -37,67 +37,69 @@ INFERENCE = "org.pytorch.serve.grpc.inference.InferenceAPIsService"
 MANAGEMENT = "org.pytorch.serve.grpc.management.ManagementAPIsService"
 OPEN_INFERENCE = "org.pytorch.serve.grpc.openinference.GRPCInferenceService"
 
-#: Requests by the names of their records.
+#: Requests by the name of their record.
 Cases = dict[str, Request]
 
 
-# How a request is caught on its way out
+# Capturing a request instead of sending it
 
 
-class _SentError(Exception):
-    """Ends a call of a builder with the request that it would have sent."""
+class _CapturedRequestError(Exception):
+    """Ends a call with the request that it would have sent."""
 
     def __init__(self, request: Request) -> None:
         super().__init__(request)
         self.request = request
 
 
-def _refuse(request: httpx.Request) -> httpx.Response:
-    raise _SentError(_as_sent(request))
+def _capture(request: httpx.Request) -> httpx.Response:
+    raise _CapturedRequestError(_http_request(request))
 
 
-class _Stub:
-    """In the place of a generated stub."""
+class _CapturingStub:
+    """Replaces a generated gRPC stub; its calls raise :class:`_CapturedRequestError`."""
 
     def __init__(self, service: str) -> None:
         self.service = service
 
     def __getattr__(self, rpc: str) -> Any:
         def send(request: Message, **_: Any) -> None:
-            raise _SentError(call(self.service, rpc, request))
+            raise _CapturedRequestError(grpc_call(self.service, rpc, request))
 
         return send
 
 
-_NOWHERE = Client(
-    http=httpx.Client(base_url="http://server", transport=httpx.MockTransport(_refuse)),
-    grpc=_Stub(INFERENCE),  # type: ignore[arg-type]
+_CAPTURING_CLIENT = Client(
+    http=httpx.Client(base_url="http://server", transport=httpx.MockTransport(_capture)),
+    grpc=_CapturingStub(INFERENCE),  # type: ignore[arg-type]
     run_dir=Path(),
     ports={},
     token="",
-    open_inference=_Stub(OPEN_INFERENCE),  # type: ignore[arg-type]
+    open_inference=_CapturingStub(OPEN_INFERENCE),  # type: ignore[arg-type]
 )
 
 
-def sent_by(way: transport_matrix.Way, options: Options, method: str = "POST") -> Request:
+def captured(transport: transport_matrix.Way, options: Options, method: str = "POST") -> Request:
     try:
-        way(_NOWHERE, PHOTO, options, method)
-    except _SentError as sent:
+        transport(_CAPTURING_CLIENT, PHOTO, options, method)
+    except _CapturedRequestError as sent:
         return sent.request
     raise AssertionError("the call sent nothing")
 
 
-def _as_sent(request: httpx.Request, api: Api = "inference", token: bool = True) -> HttpRequest:
+def _http_request(
+    request: httpx.Request, api: Api = "inference", token: bool = True
+) -> HttpRequest:
     headers = {
         name.decode("ascii"): value.decode("ascii")
         for name, value in request.headers.raw
-        if name.decode("ascii").lower() not in _CLIENTS_OWN
+        if name.decode("ascii").lower() not in _CLIENT_HEADERS
     }
     path = request.url.raw_path.decode("ascii")
     return HttpRequest(request.method, path, headers, request.read(), api, token)
 
 
-# How a request is built
+# Building a request
 
 
 def http(
@@ -107,8 +109,8 @@ def http(
     token: bool = True,
     **content: Any,
 ) -> HttpRequest:
-    """The request that httpx would send with the same arguments."""
-    return _as_sent(httpx.Request(method, f"http://server{path}", **content), api, token)
+    """The request that httpx would send for the same arguments."""
+    return _http_request(httpx.Request(method, f"http://server{path}", **content), api, token)
 
 
 def json_body(path: str, body: Any) -> HttpRequest:
@@ -116,12 +118,12 @@ def json_body(path: str, body: Any) -> HttpRequest:
     return http(path, content=json.dumps(body), headers=headers)
 
 
-def ask(**options: Any) -> HttpRequest:
-    """The photo and options, in JSON."""
+def json_photo(**options: Any) -> HttpRequest:
+    """The photo with options, as JSON."""
     return json_body(PREDICT, {"image": PHOTO64, **options})
 
 
-def call(
+def grpc_call(
     service: str,
     rpc: str,
     message: Message,
@@ -136,11 +138,11 @@ def call(
 
 def predictions(rpc: str = "Predictions", token: bool = True, **inputs: bytes) -> GrpcRequest:
     message = inference_pb2.PredictionsRequest(model_name=MODEL, input=inputs)
-    return call(INFERENCE, rpc, message, token=token)
+    return grpc_call(INFERENCE, rpc, message, token=token)
 
 
 def infer(*inputs: dict[str, Any], model: str = MODEL, **more: Any) -> GrpcRequest:
-    return call(OPEN_INFERENCE, "ModelInfer", infer_request(model, inputs, **more))
+    return grpc_call(OPEN_INFERENCE, "ModelInfer", infer_request(model, inputs, **more))
 
 
 def v1(*instances: Any, verb: str = "predict", **more: Any) -> HttpRequest:

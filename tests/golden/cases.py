@@ -1,7 +1,7 @@
-"""The requests that are recorded, by the name of the file and of the record.
+"""The requests to record, by the name of the file and of the record.
 
-Only ``record`` reads this. What is replayed later are the recorded bytes, whatever becomes of the
-builders.
+Only ``record`` uses this module. The test replays the recorded bytes, so changes to the builders do
+not affect it.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from tests.golden.builders import (
     PHOTO64,
     PREDICT,
     Cases,
-    ask,
-    call,
+    captured,
+    grpc_call,
     http,
     infer,
     json_body,
+    json_photo,
     predictions,
-    sent_by,
     v1,
     v2,
 )
-from tests.golden.error_cases import of_errors
+from tests.golden.error_cases import error_cases
 from tests.golden.photos import FILES, OTHER, PHOTO, RED
 from tests.golden.server import MODEL
 from tests.support import transport_matrix
@@ -43,17 +43,17 @@ from tests.support.option_strategies import Options
 from tests.support.transport_matrix import b64
 
 
-def by_transport() -> Cases:
-    """One photo by every way that there is, explained and not; defaults by each protocol."""
+def transport_cases() -> Cases:
+    """One photo over every transport, explained and not; and the defaults of each protocol."""
     some: Options = {"target": "blue", "top_k": 2, "outputs": ["map", "boxes"]}
-    found: Cases = {}
-    for name, way in transport_matrix.WAYS.items():
-        found[f"{name}; explained"] = sent_by(way, some)
-        found[f"{name}; explain false"] = sent_by(way, {"explain": False, "top_k": 2})
-    for name, way in transport_matrix.HTTP_WAYS.items():
-        # TorchServe has no PUT of /invocations.
+    cases: Cases = {}
+    for name, transport in transport_matrix.WAYS.items():
+        cases[f"{name}; explained"] = captured(transport, some)
+        cases[f"{name}; explain false"] = captured(transport, {"explain": False, "top_k": 2})
+    for name, transport in transport_matrix.HTTP_WAYS.items():
+        # TorchServe has no PUT for /invocations.
         if not name.startswith("invocations"):
-            found[f"{name}; PUT"] = sent_by(way, some, "PUT")
+            cases[f"{name}; PUT"] = captured(transport, some, "PUT")
     for name, request in {
         "raw body": http(PREDICT, content=PHOTO, headers={"Content-Type": "image/png"}),
         "explanations": http(EXPLAIN, content=PHOTO),
@@ -63,18 +63,18 @@ def by_transport() -> Cases:
         "StreamPredictions": predictions("StreamPredictions", data=PHOTO),
         "Open Inference": infer(*inputs_of([PHOTO])),
     }.items():
-        found[f"{name}; defaults"] = request
-    found["multipart, body"] = http(PREDICT, files={"body": PHOTO}, data={"outputs": "map"})
-    found["raw body, octet-stream"] = http(
+        cases[f"{name}; defaults"] = request
+    cases["multipart, body"] = http(PREDICT, files={"body": PHOTO}, data={"outputs": "map"})
+    cases["raw body, octet-stream"] = http(
         f"{PREDICT}/1.0/outputs=map",
         content=PHOTO,
         headers={"Content-Type": "application/octet-stream"},
     )
-    return found
+    return cases
 
 
-def of_the_server() -> Cases:
-    """What it says of itself and of the model."""
+def server_cases() -> Cases:
+    """Health and the model's description."""
     description = f"/models/{MODEL}?customized=true"
     described = management_pb2.DescribeModelRequest(model_name=MODEL, customized=True)
     return {
@@ -82,18 +82,18 @@ def of_the_server() -> Cases:
         "v2 ready": http("/v2/health/ready", "GET"),
         "v2 live": http("/v2/health/live", "GET"),
         "description": http(description, "GET", "management"),
-        "description over gRPC": call(MANAGEMENT, "DescribeModel", described, "management"),
-        "Ping": call(INFERENCE, "Ping", inference_pb2.TorchServeHealthResponse()),
-        "ServerLive": call(OPEN_INFERENCE, "ServerLive", oip.ServerLiveRequest()),
-        "ServerReady": call(OPEN_INFERENCE, "ServerReady", oip.ServerReadyRequest()),
-        "ModelReady": call(OPEN_INFERENCE, "ModelReady", oip.ModelReadyRequest(name=MODEL)),
+        "description over gRPC": grpc_call(MANAGEMENT, "DescribeModel", described, "management"),
+        "Ping": grpc_call(INFERENCE, "Ping", inference_pb2.TorchServeHealthResponse()),
+        "ServerLive": grpc_call(OPEN_INFERENCE, "ServerLive", oip.ServerLiveRequest()),
+        "ServerReady": grpc_call(OPEN_INFERENCE, "ServerReady", oip.ServerReadyRequest()),
+        "ModelReady": grpc_call(OPEN_INFERENCE, "ModelReady", oip.ModelReadyRequest(name=MODEL)),
     }
 
 
-def of_options() -> Cases:
-    """Every option with several values, in JSON; values as text, in a form."""
+def option_cases() -> Cases:
+    """Every option with several values, as JSON; and values as text in a form."""
     plain = {"outputs": ["map", "boxes"], "top_k": 1}
-    given: dict[str, list[Any]] = {
+    values: dict[str, list[Any]] = {
         "target": [
             0, 5, "2", "red", "predicted", "top:3", "red-green", "predicted-red", "0-3",
             ["blue", "top:2", 4, "magenta-cyan"], "green, cyan", '["yellow", 1]', ["red", "red"],
@@ -110,16 +110,18 @@ def of_options() -> Cases:
         "threshold": [0, 0.2, 0.9],
         "size": ["model", "original", 50],
     }  # fmt: skip
-    found: Cases = {
-        f"{name} {json.dumps(value)}": ask(**{**plain, name: value})
-        for name, values in given.items()
-        for value in values
+    cases: Cases = {
+        f"{name} {json.dumps(value)}": json_photo(**{**plain, name: value})
+        for name, options in values.items()
+        for value in options
     }
-    for method in given["method"]:
-        # Where the methods differ on this network: at the last layer all gradients are constant.
+    for method in values["method"]:
+        # At the last layer all gradients are constant, so the methods do not differ there.
         asked = {"method": method, "layer": "layer3.5", "target": "red-green"}
-        found[f"method {method}, of a contrast at layer3.5"] = ask(**asked, outputs="map", top_k=1)
-    drawn: dict[str, list[dict[str, Any]]] = {
+        cases[f"method {method}, of a contrast at layer3.5"] = json_photo(
+            **asked, outputs="map", top_k=1
+        )
+    rendered: dict[str, list[dict[str, Any]]] = {
         "outputs": [
             {"outputs": value}
             for value in (
@@ -144,13 +146,13 @@ def of_options() -> Cases:
         ],
         "alpha": [{"alpha": value, "outputs": ["overlay"]} for value in (0, 0.3, 0.7, 1)],
     }  # fmt: skip
-    for name, requests in drawn.items():
+    for name, requests in rendered.items():
         for options in requests:
-            # Small ones, where the size is not what is asked about.
+            # Small pictures, except where the size itself is tested.
             asked = {"top_k": 1, "size": 40, **options}
             shown = asked["size"] if name == "drawn" else options[name]
-            found[f"{name} {json.dumps(shown)}, drawn"] = ask(**asked)
-    found["no evidence"] = json_body(
+            cases[f"{name} {json.dumps(shown)}, drawn"] = json_photo(**asked)
+    cases["no evidence"] = json_body(
         PREDICT,
         {
             "image": b64(RED),
@@ -165,25 +167,25 @@ def of_options() -> Cases:
         ("outputs", '["boxes"]'), ("alpha", ".5"), ("target", "3"),
     ):  # fmt: skip
         form = {"outputs": "map,boxes", "top_k": "1", name: value}
-        found[f"{name} as text"] = http(PREDICT, files={"data": PHOTO}, data=form)
+        cases[f"{name} as text"] = http(PREDICT, files={"data": PHOTO}, data=form)
     for method in ("gradcam++", "eigencam"):
         form = {"method": method, "layer": "layer3.5,layer4.2", "target": "top:2", "outputs": "map"}
-        found[f"{method} of two layers in a form"] = http(PREDICT, files={"data": PHOTO}, data=form)
-    return found
+        cases[f"{method} of two layers in a form"] = http(PREDICT, files={"data": PHOTO}, data=form)
+    return cases
 
 
-def of_photos() -> Cases:
-    """Every kind of file, and photos that are held on their side."""
-    found: Cases = {}
+def photo_cases() -> Cases:
+    """Every file format, and photos with an EXIF orientation."""
+    cases: Cases = {}
     for name, file in FILES.items():
         size = "original" if "orientation" in name else "40"
         asked = f"outputs=map,boxes,overlay,size={size},top_k=3"
-        found[name] = http(f"{PREDICT}/1.0/{asked}", content=file)
-    return found
+        cases[name] = http(f"{PREDICT}/1.0/{asked}", content=file)
+    return cases
 
 
-def of_kserve() -> Cases:
-    """What KServe's protocols have beyond one photo and its options."""
+def kserve_cases() -> Cases:
+    """KServe's own features: several photos, options for each, selected outputs."""
     some = {"outputs": ["map", "boxes"], "top_k": 2}
     image, two = tensor("image", "BYTES", [PHOTO64]), tensor("image", "BYTES", [PHOTO64, OTHER64])
     photos, small = tensor("image", "BYTES", [PHOTO, OTHER]), tensor("size", "INT64", [30])
@@ -248,10 +250,10 @@ def of_kserve() -> Cases:
 
 #: By the name of the file.
 CASES: dict[str, Callable[[], Cases]] = {
-    "transports": by_transport,
-    "server": of_the_server,
-    "options": of_options,
-    "photos": of_photos,
-    "kserve": of_kserve,
-    "errors": of_errors,
+    "transports": transport_cases,
+    "server": server_cases,
+    "options": option_cases,
+    "photos": photo_cases,
+    "kserve": kserve_cases,
+    "errors": error_cases,
 }

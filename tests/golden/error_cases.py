@@ -1,4 +1,4 @@
-"""The requests that are refused: each error that a caller can provoke, by each protocol."""
+"""The requests that are rejected: each error that a caller can cause, over each protocol."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from tests.golden.builders import (
     V1,
     V2,
     Cases,
-    ask,
-    call,
+    grpc_call,
     http,
     infer,
     json_body,
+    json_photo,
     predictions,
     v1,
     v2,
 )
-from tests.golden.photos import FILES, PHOTO, claiming
+from tests.golden.photos import FILES, PHOTO, with_claimed_size
 from tests.golden.server import MODEL
 from tests.support.contract import inputs_of, tensor
 
 
-def of_errors() -> Cases:
-    """Every error that a caller can provoke, by the protocols that word it differently."""
+def error_cases() -> Cases:
+    """Every error that a caller can cause, over the protocols whose error bodies differ."""
     raw = {
         "missing_image; no body": http(PREDICT),
         "missing_image; GET": http(PREDICT, "GET"),
@@ -56,24 +56,24 @@ def of_errors() -> Cases:
         "invalid_request; list": json_body(PREDICT, [1]),
         "invalid_request; two photos": json_body(PREDICT, {"image": PHOTO64, "data": PHOTO64}),
         "invalid_request; key beside b64": json_body(PREDICT, {"image": {"b64": PHOTO64, "x": 1}}),
-        "unknown_option; JSON": ask(alhpa=1),
+        "unknown_option; JSON": json_photo(alhpa=1),
         "unknown_option; path": http(f"{PREDICT}/1.0/alhpa=1", content=PHOTO),
         "unknown_option; path without a value": http(f"{PREDICT}/1.0/target", content=PHOTO),
         "unknown_option; query": http(f"/invocations?model_name={MODEL}&alhpa=1", content=PHOTO),
-        "invalid_option; alpha": ask(alpha=2),
-        "invalid_option; threshold": ask(threshold=1),
-        "invalid_option; top_k": ask(top_k=0),
-        "invalid_option; top_k above the classes": ask(top_k=7),
-        "invalid_option; explain": ask(explain="maybe"),
-        "invalid_option; method": ask(method="cam"),
-        "invalid_option; layer": ask(layer="layer2.0"),
-        "invalid_option; outputs": ask(outputs=["map", "all"]),
-        "invalid_option; no outputs": ask(outputs=[]),
-        "invalid_option; image_format": ask(image_format="gif"),
-        "invalid_option; size": ask(size=8193),
-        "invalid_option; colormap": ask(colormap="grey"),
-        "invalid_option; target": ask(target=-1),
-        "invalid_option; top:7": ask(target="top:7"),
+        "invalid_option; alpha": json_photo(alpha=2),
+        "invalid_option; threshold": json_photo(threshold=1),
+        "invalid_option; top_k": json_photo(top_k=0),
+        "invalid_option; top_k above the classes": json_photo(top_k=7),
+        "invalid_option; explain": json_photo(explain="maybe"),
+        "invalid_option; method": json_photo(method="cam"),
+        "invalid_option; layer": json_photo(layer="layer2.0"),
+        "invalid_option; outputs": json_photo(outputs=["map", "all"]),
+        "invalid_option; no outputs": json_photo(outputs=[]),
+        "invalid_option; image_format": json_photo(image_format="gif"),
+        "invalid_option; size": json_photo(size=8193),
+        "invalid_option; colormap": json_photo(colormap="grey"),
+        "invalid_option; target": json_photo(target=-1),
+        "invalid_option; top:7": json_photo(target="top:7"),
         "invalid_option; not UTF-8": predictions(data=PHOTO, target=b"\xff"),
         "conflicting_options; header and path": http(
             f"{PREDICT}/1.0/target=red", content=PHOTO, headers={"X-Explain": '{"target": "blue"}'}
@@ -82,18 +82,18 @@ def of_errors() -> Cases:
             f"{PREDICT}/1.0/target=red,target=blue", content=PHOTO
         ),
         "conflicting_options; explain false": http(f"{EXPLAIN}/1.0/explain=false", content=PHOTO),
-        "unknown_class; label": ask(target="pink"),
-        "unknown_class; index": ask(target=6),
-        "unknown_class; side of a contrast": ask(target="red-pink"),
-        "image_too_large; sides": http(PREDICT, content=claiming(30_000, 30_000)),
-        "image_too_large; pixels": http(PREDICT, content=claiming(10_000, 10_000)),
-        "image_too_large; shape": http(PREDICT, content=claiming(2100, 100)),
+        "unknown_class; label": json_photo(target="pink"),
+        "unknown_class; index": json_photo(target=6),
+        "unknown_class; side of a contrast": json_photo(target="red-pink"),
+        "image_too_large; sides": http(PREDICT, content=with_claimed_size(30_000, 30_000)),
+        "image_too_large; pixels": http(PREDICT, content=with_claimed_size(10_000, 10_000)),
+        "image_too_large; shape": http(PREDICT, content=with_claimed_size(2100, 100)),
         "json_too_large; depth": json_body(PREDICT, {"image": PHOTO64, "target": nested(20)}),
         "json_too_large; header's depth": http(
             PREDICT, content=PHOTO, headers={"X-Explain": json.dumps({"target": nested(20)})}
         ),
-        "too_many_targets": ask(target=[0] * 17),
-        "reply_too_large": ask(size=8192, target=["red", "blue"]),
+        "too_many_targets": json_photo(target=[0] * 17),
+        "reply_too_large": json_photo(size=8192, target=["red", "blue"]),
     }
     kserve = {
         "v1, invalid_request; nothing": v1(),
@@ -152,7 +152,7 @@ def of_errors() -> Cases:
         "TorchServe; v1 without a token": http(f"{V1}:predict", token=False, content=b"{}"),
         "TorchServe; ping without a token": http("/ping", "GET", token=False),
         "TorchServe; gRPC without a token": predictions(token=False, data=PHOTO),
-        "TorchServe; gRPC, unknown model": call(INFERENCE, "Predictions", unserved),
+        "TorchServe; gRPC, unknown model": grpc_call(INFERENCE, "Predictions", unserved),
         "TorchServe; Open Inference, unknown model": infer(*inputs_of([PHOTO]), model="nope"),
     }
     return raw | kserve | grpc | torchserve

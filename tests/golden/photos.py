@@ -1,7 +1,8 @@
-"""The photos of golden requests: a few hundred bytes each, and no two colours alike in anything.
+"""The photos of golden requests: a few hundred bytes each, without near-ties.
 
-Their colours are none of the classes' own, and each has its own area. So no two scores and no two
-values of a map are nearly equal, whose order would hang on a processor's rounding.
+Their colours differ from those of the classes, and each covers an area of its own. So no two scores
+and no two values of a map are nearly equal; the order of such values would depend on the
+processor's rounding.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def discs(width: int = 96, height: int = 64) -> NDArray[np.uint8]:
 
 
 def encoded(pixels: NDArray[np.uint8], format: str = "PNG", **more: Any) -> bytes:
-    """A file of Pillow's ``format``; a PNG of few colours has a palette, and is smaller for it."""
+    """A file of Pillow's ``format``; an RGB PNG gets a palette, which makes it smaller."""
     image = Image.fromarray(pixels)
     if format == "PNG" and image.mode == "RGB":
         image = image.quantize(256)
@@ -51,56 +52,56 @@ def _png(pixels: NDArray[Any]) -> bytes:
     return cv2.imencode(".png", pixels[..., ::-1])[1].tobytes()
 
 
-def turned(orientation: int) -> bytes:
-    """A JPEG that notes in its EXIF how to turn it."""
+def with_orientation(orientation: int) -> bytes:
+    """A JPEG with an EXIF orientation, 1 to 8."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     return encoded(discs(), "JPEG", quality=80, exif=exif.tobytes())
 
 
-def see_through() -> bytes:
-    """A PNG whose left half is half transparent; it is laid on white."""
+def half_transparent() -> bytes:
+    """A PNG whose left half is partly transparent; the server composites it on white."""
     alpha = np.full((64, 96, 1), 255, np.uint8)
     alpha[:, :48] = 120
     return encoded(np.concatenate([discs(), alpha], axis=2), optimize=True)
 
 
 def animated() -> bytes:
-    """A GIF of two pictures, of which the first counts."""
+    """A GIF of two frames; the server reads the first one."""
     first, second = Image.fromarray(discs()), Image.fromarray(discs()[:, ::-1].copy())
     buffer = io.BytesIO()
     first.save(buffer, "GIF", save_all=True, append_images=[second])
     return buffer.getvalue()
 
 
-def claiming(width: int, height: int) -> bytes:
-    """A PNG that claims a size, and has next to nothing in it."""
+def with_claimed_size(width: int, height: int) -> bytes:
+    """A PNG with a size in its header and hardly any data."""
     header = pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", compress(bytes(100))), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
-        pack(">I", len(data)) + kind + data + pack(">I", crc32(kind + data))
-        for kind, data in chunks
+        pack(">I", len(data)) + chunk_type + data + pack(">I", crc32(chunk_type + data))
+        for chunk_type, data in chunks
     )
 
 
 PHOTO = encoded(discs())
-#: Another one, for requests with several: mirrored, and smaller.
+#: A second photo, mirrored and smaller, for requests with several.
 OTHER = encoded(discs(64, 48)[:, ::-1].copy())
-#: One colour alone: of its opposite there is no trace in it, so that one's map is zero everywhere.
+#: A single colour. It has nothing of the opposite one, whose map is therefore zero everywhere.
 RED = encoded(np.full((32, 32, 3), _DISCS[0][0], np.uint8))
-#: The kinds of files that are read, by name.
+#: The file formats that the server reads, by name.
 FILES: dict[str, bytes] = {
     "JPEG": encoded(discs(), "JPEG", quality=85),
     "JPEG, progressive": encoded(discs(), "JPEG", quality=85, progressive=True),
     "PNG, palette": PHOTO,
     "PNG, RGB": _png(discs()),
     "PNG, 16 bits": _png(discs(48, 32).astype(np.uint16) * 257),
-    "PNG, transparent": see_through(),
+    "PNG, transparent": half_transparent(),
     "WebP": encoded(discs(), "WEBP", quality=85),
     "WebP, lossless": encoded(discs(), "WEBP", lossless=True),
     "GIF": encoded(discs(), "GIF"),
     "GIF, animated": animated(),
     "BMP": encoded(discs(30, 20), "BMP"),
     "TIFF": encoded(discs(), "TIFF", compression="tiff_lzw"),
-    **{f"JPEG, orientation {n}": turned(n) for n in (3, 6, 8, 5)},
+    **{f"JPEG, orientation {n}": with_orientation(n) for n in (3, 6, 8, 5)},
 }

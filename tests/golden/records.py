@@ -1,4 +1,4 @@
-"""What a record holds, and the files of records: one JSON object a line."""
+"""The records and their files: one JSON object a line."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ Api = Literal["inference", "management"]
 
 @dataclass(frozen=True)
 class HttpRequest:
-    """An HTTP request as it stands on the wire.
+    """An HTTP request as it is sent.
 
     Attributes:
         method: GET, POST or PUT.
         path: with its query, escaped.
-        headers: without those of the connection, and without the token.
+        headers: without those that the client adds, and without the token.
         body: as sent.
-        api: which of the server's two addresses it goes to.
-        token: whether a valid token goes with it.
+        api: which of the server's two addresses it is sent to.
+        token: whether it is sent with a valid token.
     """
 
     method: str
@@ -58,13 +58,13 @@ Request = HttpRequest | GrpcRequest
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back, parsed as far as a comparison needs.
+    """A reply, parsed as far as the comparison needs.
 
     Attributes:
         status: HTTP's number, or the name of gRPC's status code.
         content_type: the HTTP header; None over gRPC.
-        body: parsed JSON; text where the body is none. Over gRPC the message as JSON, a list of
-            them where it is a stream, None where the call failed.
+        body: parsed JSON, or text where the body is not JSON. Over gRPC the message as JSON, a
+            list of messages for a stream, None where the call failed.
     """
 
     status: int | str
@@ -74,7 +74,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class Record:
-    """A request and its reply, by a name that no other record has."""
+    """A request and its reply, under a unique name."""
 
     name: str
     request: Request
@@ -83,52 +83,56 @@ class Record:
 
 def load(file: Path) -> list[Record]:
     """The records of one file, in its order."""
-    return [_parsed(json.loads(line)) for line in file.read_text("utf-8").splitlines()]
+    return [_from_json(json.loads(line)) for line in file.read_text("utf-8").splitlines()]
 
 
 def load_all() -> dict[str, Record]:
-    """Every record there is, by name."""
+    """All records, by name.
+
+    Raises:
+        ValueError: two records have the same name.
+    """
     records = [record for file in sorted(FOLDER.glob("*.jsonl")) for record in load(file)]
-    found = {record.name: record for record in records}
-    if len(found) < len(records):
-        raise ValueError("two records have one name")
-    return found
+    by_name = {record.name: record for record in records}
+    if len(by_name) < len(records):
+        raise ValueError("two records have the same name")
+    return by_name
 
 
 def save(file: Path, records: Iterable[Record]) -> None:
-    """Write a file anew."""
+    """Write a file, replacing its records."""
     lines = [
-        json.dumps(_written(record), ensure_ascii=False, separators=(",", ":"))
+        json.dumps(_to_json(record), ensure_ascii=False, separators=(",", ":"))
         for record in records
     ]
     file.write_text("".join(f"{line}\n" for line in lines), "utf-8")
 
 
-def _written(record: Record) -> dict[str, Any]:
+def _to_json(record: Record) -> dict[str, Any]:
     request = asdict(record.request)
     for name in ("body", "message"):
         if name in request:
-            request[name] = _bytes_written(request[name])
+            request[name] = _bytes_to_json(request[name])
     return {"name": record.name, "request": request, "reply": asdict(record.reply)}
 
 
-def _parsed(line: dict[str, Any]) -> Record:
+def _from_json(line: dict[str, Any]) -> Record:
     fields = dict(line["request"])
-    kind = GrpcRequest if "message" in fields else HttpRequest
+    request_type = GrpcRequest if "message" in fields else HttpRequest
     for name in ("body", "message"):
         if name in fields:
-            fields[name] = _bytes_parsed(fields[name])
-    return Record(line["name"], kind(**fields), Reply(**line["reply"]))
+            fields[name] = _bytes_from_json(fields[name])
+    return Record(line["name"], request_type(**fields), Reply(**line["reply"]))
 
 
-def _bytes_written(data: bytes) -> dict[str, str]:
-    """ASCII text stays readable; all else is base64."""
+def _bytes_to_json(data: bytes) -> dict[str, str]:
+    """ASCII text as it is; anything else as base64."""
     if data.isascii():
         return {"text": data.decode("ascii")}
     return {"base64": base64.b64encode(data).decode("ascii")}
 
 
-def _bytes_parsed(written: dict[str, str]) -> bytes:
-    if "text" in written:
-        return written["text"].encode("ascii")
-    return base64.b64decode(written["base64"], validate=True)
+def _bytes_from_json(encoded: dict[str, str]) -> bytes:
+    if "text" in encoded:
+        return encoded["text"].encode("ascii")
+    return base64.b64decode(encoded["base64"], validate=True)

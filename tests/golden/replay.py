@@ -1,4 +1,4 @@
-"""Sends recorded bytes with plain clients, which know nothing of the project."""
+"""Sends recorded requests with plain HTTP and gRPC clients that are independent of the project."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _OPEN_INFERENCE = "/org.pytorch.serve.grpc.openinference.GRPCInferenceService"
 
 
 def _json(text: str | bytes) -> Any:
-    """Parsed JSON; NaN and Infinity are none."""
+    """Parsed JSON; NaN and Infinity are rejected."""
 
-    def refuse(constant: str) -> Any:
+    def reject(constant: str) -> Any:
         raise ValueError(f"{constant} is not JSON")
 
-    return json.loads(text, parse_constant=refuse)
+    return json.loads(text, parse_constant=reject)
 
 
 def _as_dict(message: Message) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def _as_dict(message: Message) -> dict[str, Any]:
     )
 
 
-#: By the call's full name: the reply's message, and how it is read.
+#: By the full name of the method: the type of the reply's message, and how it is read.
 _REPLIES: Mapping[str, tuple[type[Message], Callable[[Any], Any]]] = {
     f"{_INFERENCE}/Ping": (inference_pb2.TorchServeHealthResponse, _as_dict),
     f"{_INFERENCE}/Predictions": (
@@ -60,8 +60,8 @@ _REPLIES: Mapping[str, tuple[type[Message], Callable[[Any], Any]]] = {
 
 
 @dataclass(frozen=True)
-class Wire:
-    """A server's addresses, and a token for each.
+class ReplayClient:
+    """Connections to a server's addresses, and a token for each.
 
     Attributes:
         http: by API, bound to its address.
@@ -77,18 +77,18 @@ class Wire:
     @contextmanager
     def open(
         cls, http: Mapping[Api, str], grpc_: Mapping[Api, str], tokens: Mapping[Api, str]
-    ) -> Iterator[Wire]:
-        """The addresses, as ``http://host:port`` and ``host:port``, by API."""
+    ) -> Iterator[ReplayClient]:
+        """Connect to the addresses, given by API as ``http://host:port`` and ``host:port``."""
         clients = {api: httpx.Client(base_url=url, timeout=_TIMEOUT) for api, url in http.items()}
         channels = {api: grpc.insecure_channel(address) for api, address in grpc_.items()}
         try:
             yield cls(clients, channels, tokens)
         finally:
-            for one in (*clients.values(), *channels.values()):
-                one.close()
+            for connection in (*clients.values(), *channels.values()):
+                connection.close()
 
     def send(self, request: Request) -> Reply:
-        """The server's reply to the very bytes of a request."""
+        """The server's reply to a request, sent byte for byte."""
         if isinstance(request, HttpRequest):
             return self._http(request)
         return self._grpc(request)
@@ -99,7 +99,7 @@ class Wire:
         if request.token:
             headers["authorization"] = f"Bearer {self.tokens[request.api]}"
         url = client.base_url.copy_with(raw_path=request.path.encode("ascii"))
-        # No request of the client's own making, which would add headers and escape the path.
+        # Built here: client.request would add headers and escape the path.
         response = client.send(
             httpx.Request(request.method, url, headers=headers, content=request.body)
         )
@@ -114,14 +114,16 @@ class Wire:
         if request.token:
             metadata.append(("authorization", f"Bearer {self.tokens[request.api]}"))
         message, read = _REPLIES[request.method]
-        more: dict[str, Any] = {"metadata": metadata, "timeout": _TIMEOUT}
+        options: dict[str, Any] = {"metadata": metadata, "timeout": _TIMEOUT}
         try:
             if request.stream:
-                found = list(channel.unary_stream(request.method)(request.message, **more))
-                body: Any = [read(message.FromString(one)) for one in found]
+                replies = list(channel.unary_stream(request.method)(request.message, **options))
+                body: Any = [read(message.FromString(reply)) for reply in replies]
             else:
                 body = read(
-                    message.FromString(channel.unary_unary(request.method)(request.message, **more))
+                    message.FromString(
+                        channel.unary_unary(request.method)(request.message, **options)
+                    )
                 )
         except grpc.RpcError as failure:
             return Reply(failure.code().name, None, None)

@@ -1,7 +1,7 @@
 """The server that answers golden requests: the constructed ResNet50, computed in float32.
 
-Float32 is what all machines agree on: ``handler.precision=auto`` is bfloat16 on some. A small input
-keeps the recorded pictures small.
+``handler.precision=auto`` is bfloat16 on some machines, whose replies differ; float32 is the same
+on all. A small network input keeps the recorded pictures small.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.golden.replay import Wire
+from tests.golden.replay import ReplayClient
 from tests.support import color_resnet
 from tests.support.scripts import camserve, free_ports, script
 
-#: It stands in the recorded requests, so it never changes.
+#: Part of the recorded requests, so it never changes.
 MODEL = "colours"
 _SETTINGS = (
     "handler.layers=[layer3.5,layer4.1]",
@@ -24,34 +24,34 @@ _SETTINGS = (
 
 
 @contextmanager
-def serving(folder: Path, *settings: str) -> Iterator[Wire]:
-    """A TorchServe of its own, in ``folder``, until the context ends.
+def golden_server(folder: Path, *settings: str) -> Iterator[ReplayClient]:
+    """Start a TorchServe in ``folder``, and stop it at the end.
 
     Args:
         folder: for the archive and the server's files.
-        settings: KEY=VALUE of model-config.yaml, over those of the golden archive.
+        settings: KEY=VALUE of model-config.yaml; they override those of the golden archive.
     """
     weights, labels = color_resnet.write_archive_inputs(folder)
-    given = [
+    set_options = [
         word
         for setting in (*_SETTINGS, "handler.precision=float32", *settings)
         for word in ("--set", setting)
     ]
     inputs = ("--weights", weights, "--labels", labels)
-    camserve("package", "--name", MODEL, *inputs, "--compress", "--store", folder, *given)
+    script("package.py", "--name", MODEL, *inputs, "--compress", "--store", folder, *set_options)
     environment = {"RUN_DIR": str(folder / "run"), **free_ports()}
-    # As many workers as were recorded, on whatever machine.
+    # The recorded description has one worker, whatever the number of cores.
     script("serve.sh", "start", "--store", folder, "--workers", "1", **environment)
     try:
         tokens = {
             "inference": script("serve.sh", "token", **environment).strip(),
             "management": script("serve.sh", "token", "management", **environment).strip(),
         }
-        with Wire.open(
+        with ReplayClient.open(
             {api: f"http://127.0.0.1:{environment[f'{api.upper()}_PORT']}" for api in tokens},
             {api: f"127.0.0.1:{environment[f'GRPC_{api.upper()}_PORT']}" for api in tokens},
             tokens,
-        ) as wire:
-            yield wire
+        ) as client:
+            yield client
     finally:
         script("serve.sh", "stop", **environment)

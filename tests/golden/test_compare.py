@@ -1,4 +1,4 @@
-"""The comparison of golden replies sees every kind of change, and accepts what may be added."""
+"""The comparison of golden replies finds every kind of change, and accepts additions."""
 
 from __future__ import annotations
 
@@ -26,16 +26,15 @@ def gradient(height: int = 12, width: int = 20) -> NDArray[np.uint8]:
     return np.broadcast_to(rows + columns, (height, width, 3)).astype(np.uint8)
 
 
-def coded(pixels: NDArray[Any], kind: str = "png") -> str:
-    return base64.b64encode(cv2.imencode(f".{kind}", pixels)[1].tobytes()).decode()
+def encoded(pixels: NDArray[Any], image_format: str = "png") -> str:
+    return base64.b64encode(cv2.imencode(f".{image_format}", pixels)[1].tobytes()).decode()
 
 
-def picture(pixels: NDArray[Any], kind: str = "png") -> dict[str, Any]:
+def picture(pixels: NDArray[Any], image_format: str = "png") -> dict[str, Any]:
     height, width = pixels.shape[:2]
-    media_type = f"image/{kind}"
-    return {
-        "b64": coded(pixels, kind), "media_type": media_type, "width": width, "height": height
-    }  # fmt: skip
+    media_type = f"image/{image_format}"
+    b64 = encoded(pixels, image_format)
+    return {"b64": b64, "media_type": media_type, "width": width, "height": height}
 
 
 def plain() -> dict[str, Any]:
@@ -73,15 +72,15 @@ def v2() -> dict[str, Any]:
             tensor("label", "BYTES", "red", "green"),
             tensor("explained_score", "FP32", 0.5, 0.4),
             tensor("map", "FP32", 0.0, 1.0),
-            tensor("heatmap", "BYTES", coded(gradient()), ""),
+            tensor("heatmap", "BYTES", encoded(gradient()), ""),
             tensor("boxes", "BYTES", json.dumps([box]), ""),
             tensor("error", "BYTES", json.dumps(ERROR), ""),
         ],
     }
 
 
-def found(body: Any, change: Change) -> list[str]:
-    """The differences that a change of a body makes."""
+def differences_after(body: Any, change: Change) -> list[str]:
+    """The differences that are found after a change of a body."""
     changed = copy.deepcopy(body)
     change(changed)
     recorded = Reply(200, "application/json", body)
@@ -93,12 +92,12 @@ def explanation(body: Any) -> Any:
 
 
 def output(body: Any, name: str) -> Any:
-    (one,) = (one for one in body["outputs"] if one["name"] == name)
-    return one
+    (tensor,) = (tensor for tensor in body["outputs"] if tensor["name"] == name)
+    return tensor
 
 
 def data(name: str, *values: Any) -> Change:
-    """Gives a tensor other data."""
+    """A change that gives a tensor other data."""
     return lambda body: output(body, name).update(data=list(values))
 
 
@@ -135,7 +134,7 @@ ACCEPTED: dict[str, Change] = {
         ).decode()
     ),
 }  # fmt: skip
-REFUSED: dict[str, Change] = {
+DETECTED: dict[str, Change] = {
     "a missing key": lambda body: explanation(body).pop("peak"),
     "a missing picture": lambda body: explanation(body).pop("heatmap"),
     "a probability": lambda body: body["predictions"][0].update(probability=0.2502),
@@ -166,14 +165,14 @@ REFUSED: dict[str, Change] = {
     "pixels of a JPEG": lambda body: explanation(body).update(
         overlay=picture(gradient() + 5, "jpeg")
     ),
-    "a picture's size": lambda body: explanation(body)["heatmap"].update(b64=coded(gradient(11))),
+    "a picture's size": lambda body: explanation(body)["heatmap"].update(b64=encoded(gradient(11))),
     "a picture's channels": lambda body: explanation(body)["heatmap"].update(
-        b64=coded(gradient()[..., 0])
+        b64=encoded(gradient()[..., 0])
     ),
     "a picture's claimed size": lambda body: explanation(body)["heatmap"].update(width=21),
     "a picture's type": lambda body: explanation(body).update(heatmap=picture(gradient(), "webp")),
     "a picture's bytes alone": lambda body: explanation(body)["heatmap"].update(
-        b64=coded(gradient(), "webp")
+        b64=encoded(gradient(), "webp")
     ),
     "a picture's base64": lambda body: explanation(body)["heatmap"].update(b64="@"),
     "a picture that is none": lambda body: explanation(body)["heatmap"].update(
@@ -183,13 +182,13 @@ REFUSED: dict[str, Change] = {
 
 
 @pytest.mark.parametrize("change", ACCEPTED.values(), ids=ACCEPTED)
-def test_what_may_be_added_or_is_near_enough_is_no_difference(change: Change) -> None:
-    assert found(plain(), change) == []
+def test_additions_and_values_within_tolerance_are_no_difference(change: Change) -> None:
+    assert differences_after(plain(), change) == []
 
 
-@pytest.mark.parametrize("change", REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize("change", DETECTED.values(), ids=DETECTED)
 def test_a_change_is_a_difference(change: Change) -> None:
-    assert found(plain(), change) != []
+    assert differences_after(plain(), change) != []
 
 
 ACCEPTED_IN_TENSORS: dict[str, Change] = {
@@ -201,7 +200,7 @@ ACCEPTED_IN_TENSORS: dict[str, Change] = {
     ),
     "another message": data("error", json.dumps({**ERROR, "message": "unknown"}), ""),
 }
-REFUSED_IN_TENSORS: dict[str, Change] = {
+DETECTED_IN_TENSORS: dict[str, Change] = {
     "a missing tensor": lambda body: body["outputs"].pop(0),
     "two of one name": lambda body: body["outputs"].append(body["outputs"][0]),
     "no list of tensors": lambda body: body.update(outputs=[{}]),
@@ -212,8 +211,8 @@ REFUSED_IN_TENSORS: dict[str, Change] = {
     "a score": data("explained_score", 0.5, 0.41),
     "a map's value": data("map", 0.01, 1.0),
     "an element less": data("map", 0.0),
-    "a pixel": data("heatmap", coded(with_pixel(30)), ""),
-    "a picture that fills up": data("heatmap", coded(gradient()), coded(gradient())),
+    "a pixel": data("heatmap", encoded(with_pixel(30)), ""),
+    "a picture that fills up": data("heatmap", encoded(gradient()), encoded(gradient())),
     "a missing picture": data("heatmap", "", ""),
     "a box": data("boxes", json.dumps([{"box": [17, 1, 42, 30], "share": 0.5}]), ""),
     "no JSON": data("boxes", "[", ""),
@@ -224,12 +223,12 @@ REFUSED_IN_TENSORS: dict[str, Change] = {
 
 @pytest.mark.parametrize("change", ACCEPTED_IN_TENSORS.values(), ids=ACCEPTED_IN_TENSORS)
 def test_tensors_may_be_added(change: Change) -> None:
-    assert found(v2(), change) == []
+    assert differences_after(v2(), change) == []
 
 
-@pytest.mark.parametrize("change", REFUSED_IN_TENSORS.values(), ids=REFUSED_IN_TENSORS)
+@pytest.mark.parametrize("change", DETECTED_IN_TENSORS.values(), ids=DETECTED_IN_TENSORS)
 def test_a_change_in_a_tensor_is_a_difference(change: Change) -> None:
-    assert found(v2(), change) != []
+    assert differences_after(v2(), change) != []
 
 
 @pytest.mark.parametrize(
@@ -243,10 +242,12 @@ def test_a_change_in_a_tensor_is_a_difference(change: Change) -> None:
         ({"status": 404}, False),
     ],
 )
-def test_of_an_error_code_and_status_stay_and_the_message_may_be_reworded(
+def test_an_error_keeps_code_and_status_and_its_message_may_be_reworded(
     change: dict[str, Any], same: bool
 ) -> None:
-    assert (found({"error": ERROR}, lambda body: body["error"].update(change)) == []) is same
+    assert (
+        differences_after({"error": ERROR}, lambda body: body["error"].update(change)) == []
+    ) is same
 
 
 @pytest.mark.parametrize(
@@ -260,7 +261,9 @@ def test_of_an_error_code_and_status_stay_and_the_message_may_be_reworded(
         (Reply("INTERNAL", None, None), Reply("INTERNAL", None, {})),
     ],
 )
-def test_status_content_type_and_number_of_messages_stay(recorded: Reply, got: Reply) -> None:
+def test_another_status_content_type_or_number_of_messages_is_a_difference(
+    recorded: Reply, got: Reply
+) -> None:
     assert differences(recorded, recorded) == []
     assert len(differences(recorded, got)) == 1
 
@@ -300,4 +303,4 @@ def test_a_description_may_gain_entries(change: Change, same: bool) -> None:
         content(body)["model"].update(described)
         change(body)
 
-    assert (found(description(), changed) == []) is same
+    assert (differences_after(description(), changed) == []) is same

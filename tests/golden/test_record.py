@@ -1,4 +1,4 @@
-"""What is recorded, and what the recorder refuses; what is in the files."""
+"""The recorder: what it writes and what it rejects; and the recorded files against the schemas."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from tests.golden.compare import ANY
-from tests.golden.record import complete, masked, unstable
+from tests.golden.record import mask_volatile, rounding_dependencies, update_file
 from tests.golden.records import (
     GrpcRequest,
     HttpRequest,
@@ -22,7 +22,7 @@ from tests.golden.records import (
     load_all,
     save,
 )
-from tests.golden.replay import Wire
+from tests.golden.replay import ReplayClient
 from tests.support.scripts import ROOT
 
 BINARY = HttpRequest("PUT", "/predictions/m/1.0/a=%2C", {"X-Explain": "{}"}, b"\xff\x00\n")
@@ -39,8 +39,8 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path, request_: Request) -
     assert len((tmp_path / "some.jsonl").read_text().splitlines()) == 2
 
 
-class Answering:
-    """In the place of a server: one reply to everything."""
+class FakeServer:
+    """Gives the same reply to every request."""
 
     def __init__(self, reply: Reply) -> None:
         self.reply = reply
@@ -49,48 +49,48 @@ class Answering:
         return self.reply
 
 
-def recorded(
-    file: Path, *replaced: str, reply: Reply = PLAIN, other: Reply | None = None
+def run_recorder(
+    file: Path, *replaced: str, reply: Reply = PLAIN, reference: Reply | None = None
 ) -> tuple[list[str], list[str]]:
-    """What the recorder makes of two requests, where the file knows one already."""
-    wires = [cast(Wire, Answering(one)) for one in (reply, other or reply)]
-    return complete(file, {"known": TEXT, "new": CALL}, replaced, *wires)
+    """Run the recorder with two requests, one of which the file has already."""
+    clients = [cast(ReplayClient, FakeServer(each)) for each in (reply, reference or reply)]
+    return update_file(file, {"known": TEXT, "new": CALL}, replaced, *clients)
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Two records; of the second, nobody can make the request any more."""
+    """Two records; the request of the second is no longer among the cases."""
     file = tmp_path / "some.jsonl"
     before = Reply(200, "application/json", {"label": "before"})
     save(file, [Record("known", BINARY, before), Record("old", BINARY, before)])
     return file
 
 
-def test_a_record_that_exists_stays_and_a_new_one_comes_last(file: Path) -> None:
+def test_an_existing_record_stays_and_a_new_one_is_appended(file: Path) -> None:
     before = load(file)
-    assert recorded(file) == (["new"], [])
+    assert run_recorder(file) == (["new"], [])
     assert load(file) == [*before, Record("new", CALL, PLAIN)]
 
 
-def test_a_record_that_is_named_keeps_its_request_and_gets_a_new_reply(file: Path) -> None:
+def test_a_named_record_keeps_its_request_and_gets_a_new_reply(file: Path) -> None:
     known, old = load(file)
-    assert recorded(file, "old") == (["old", "new"], [])
+    assert run_recorder(file, "old") == (["old", "new"], [])
     assert load(file) == [known, replace(old, reply=PLAIN), Record("new", CALL, PLAIN)]
 
 
-def test_what_another_implementation_answers_differently_is_refused(file: Path) -> None:
+def test_a_reply_that_differs_from_the_reference_is_rejected(file: Path) -> None:
     before = load(file)
-    other = Reply(200, "application/json", {**PLAIN.body, "peak": 0.2})
-    made, (reason,) = recorded(file, other=other)
+    reference = Reply(200, "application/json", {**PLAIN.body, "peak": 0.2})
+    made, (reason,) = run_recorder(file, reference=reference)
     assert made == []
     assert reason.startswith("new: body.peak")
     assert load(file) == before
 
 
-def test_a_reply_that_hangs_on_rounding_is_refused(file: Path) -> None:
+def test_a_reply_that_depends_on_rounding_is_rejected(file: Path) -> None:
     before = load(file)
     reply = Reply(200, "application/json", {"evidence": True, "peak": 1e-7})
-    made, (reason,) = recorded(file, reply=reply)
+    made, (reason,) = run_recorder(file, reply=reply)
     assert made == []
     assert "peak" in reason
     assert load(file) == before
@@ -124,14 +124,14 @@ def tensor(name: str, shape: list[int], *data: float) -> dict[str, Any]:
     ],
 )
 def test_near_ties_and_maps_of_rounding_are_found(body: Any, reasons: int) -> None:
-    assert len(list(unstable(body))) == reasons
+    assert len(list(rounding_dependencies(body))) == reasons
 
 
-def test_of_a_description_what_depends_on_the_machine_is_masked() -> None:
+def test_what_depends_on_the_machine_is_masked_in_a_description() -> None:
     content = {"precision": "float32", "threads": 2, "compiled": True, "versions": {"torch": "2"}}
     body = [{"workers": [{"pid": 7}], "customizedMetadata": content}]
     any_value = {"threads": {ANY: "integer"}, "compiled": {ANY: "boolean"}}
-    assert masked(body) == [
+    assert mask_volatile(body) == [
         {
             "workers": {ANY: "array"},
             "customizedMetadata": {
@@ -157,7 +157,7 @@ def answered_json() -> dict[str, Record]:
 
 
 @pytest.mark.parametrize("name", answered_json())
-def test_the_schemas_take_what_was_asked_and_answered(name: str) -> None:
+def test_recorded_requests_and_replies_are_valid_by_the_schemas(name: str) -> None:
     record = RECORDS[name]
     assert isinstance(record.request, HttpRequest)
     for kind, body in (("request", json.loads(record.request.body)), ("reply", record.reply.body)):

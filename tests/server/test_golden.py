@@ -1,8 +1,8 @@
-"""What is answered on the wire today stays: recorded requests are sent again, byte for byte.
+"""Replies do not change: recorded requests are sent again, byte for byte.
 
 A reply may gain keys. Nothing that was recorded may change or disappear, except by rounding and in
-the wording of messages; ``golden.compare`` has the rules. CONTRIBUTING.md says when a record may
-change.
+the wording of messages. ``tests.golden.compare`` has the rules; CONTRIBUTING.md says when a record
+may change.
 """
 
 from __future__ import annotations
@@ -14,16 +14,19 @@ import pytest
 
 from tests.golden.compare import differences
 from tests.golden.records import Reply, load_all
-from tests.golden.server import serving
+from tests.golden.server import golden_server
 
 RECORDS = load_all()
 
 
 @pytest.fixture(scope="module")
 def replies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Reply]]]:
-    """By name, the reply to each recorded request; a few are under way at a time."""
-    with serving(tmp_path_factory.mktemp("golden")) as wire, ThreadPoolExecutor(6) as pool:
-        yield {name: pool.submit(wire.send, record.request) for name, record in RECORDS.items()}
+    """By name, the reply to each recorded request; six are in flight at a time."""
+    with (
+        golden_server(tmp_path_factory.mktemp("golden")) as client,
+        ThreadPoolExecutor(6) as pool,
+    ):
+        yield {name: pool.submit(client.send, record.request) for name, record in RECORDS.items()}
 
 
 @pytest.mark.parametrize("name", RECORDS)
