@@ -86,8 +86,8 @@ def bench(
         "delays": _numbers("--delays", delays),
         "our_delays": _numbers("--our-delays", our_delays),
     }
-    given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
-    plan = replace(QUICK if quick else FULL, **given)
+    chosen: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
+    plan = replace(QUICK if quick else FULL, **chosen)
     arch = arch or ("mobilenet_v3_small" if quick else "resnet50")
     parts = _parts(only)
     settings = settings or []
