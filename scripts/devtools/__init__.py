@@ -5,10 +5,3 @@ requests to a server and checks the answers, ``json_schemas`` generates the sche
 other modules are shared by these: a server to test (``servers``), its processes (``processes``),
 the machine (``machine``), statistics of repeated measurements (``measurements``).
 """
-
-import sys
-
-from devtools.paths import ROOT
-
-# The scripts run from a checkout, where the handler's package is not installed.
-sys.path.insert(0, str(ROOT / "handler"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from configuration import PORT_VARIABLES
+from camserve_cli.serving.torchserve_config import PORT_VARIABLES
 
 
 def free_ports(count: int) -> list[int]:

@@ -23,7 +23,7 @@ import httpx
 import psutil
 
 from devtools.errors import SetupError
-from devtools.paths import ROOT, SCRIPTS
+from devtools.paths import ROOT
 from devtools.ports import free_server_ports
 from devtools.processes import process_tree, worker_processes
 

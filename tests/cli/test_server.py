@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from camserve_cli.serving import java
-from camserve_cli.serving.sizing import in_words
+from camserve_cli.serving.sizing import worker_summary
 from tests.support.scripts import (
     CAMSERVE,
     COLOURS,
@@ -97,7 +97,7 @@ def test_there_is_a_worker_of_one_thread_for_each_core(
     with two_cores() as cores:
         said = camserve("serve", "start", "--store", store, "--models", COLOURS, **variables)
     try:
-        assert f"\n{COLOURS}: {in_words(cores, 1)}\n" in said
+        assert f"\n{COLOURS}: {worker_summary(cores, 1)}\n" in said
         token = camserve("serve", "token", "management", **environment).strip()
         (model,) = httpx.get(
             f"http://127.0.0.1:{environment['MANAGEMENT_PORT']}/models/{COLOURS}?customized=true",

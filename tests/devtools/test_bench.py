@@ -22,8 +22,8 @@ from PIL import Image
 import bench
 from camserve.networks import openvino_backend
 from camserve.runtime import STAGES, usable_cores
+from camserve_cli.serving.sizing import worker_summary
 from devtools.benchmark.request_profile import REST
-from sizing import in_words
 from tests.support.scripts import ROOT, interruptible, run, two_cores
 
 BENCH = (sys.executable, ROOT / "scripts" / "bench.py")
@@ -126,7 +126,7 @@ def test_the_report_says_how_our_server_runs(smoke: Smoke) -> None:
     assert served["workers"] == cores
     # The tests' environment limits each worker to one thread.
     mode = "compiled" if served["compiled"] else "eager"
-    remark = rf"ours: {served['precision']}, {mode}.*, {in_words(cores, 1)}\n"
+    remark = rf"ours: {served['precision']}, {mode}.*, {worker_summary(cores, 1)}\n"
     assert re.search(remark, smoke.done.stdout)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.golden.replay import ReplayClient
 from tests.support import color_resnet
-from tests.support.scripts import camserve, free_ports, script
+from tests.support.scripts import free_ports, script
 
 #: Part of the recorded requests, so it never changes.
 MODEL = "colours"

@@ -13,7 +13,7 @@ import yaml
 from camserve.errors import HTTP_STATUS
 from camserve.explain.targets import TargetKind
 from camserve.options import Method
-from camserve.request_log import NO_ERROR, Ending
+from camserve.request_log import NO_ERROR, Outcome
 from camserve.runtime.stage_timer import STAGES
 from tests.support import color_resnet
 from tests.support.request_builders import b64
@@ -104,7 +104,7 @@ def test_explanations_and_photos_are_counted(server: Client) -> None:
 def test_labels_are_of_bounded_sets(server: Client) -> None:
     server.http.post(f"{PATH}/1.0/target=nobody,nothing=7", content=PHOTO)
     values = {
-        "Outcome": set(get_args(Ending)),
+        "Outcome": set(get_args(Outcome)),
         "Code": {NO_ERROR, *HTTP_STATUS},
         "Method": set(get_args(Method)),
         "TargetKind": set(get_args(TargetKind)),

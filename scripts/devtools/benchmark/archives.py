@@ -19,7 +19,6 @@ from torchvision import models
 from torchvision.models import ResNet50_Weights
 
 from devtools.errors import SetupError
-from devtools.paths import SCRIPTS
 
 CLASSES = 1000
 BATCH_SIZE = 8

@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from camserve_cli.serving.sizing import worker_summary
 from devtools.benchmark.goals import GoalResult
 from devtools.benchmark.in_process import BatchPoint
 from devtools.benchmark.load_rig import RunNotes
@@ -20,7 +21,6 @@ from devtools.benchmark.served import DelayChoice, LoadPoint
 from devtools.benchmark.worker_memory import MemoryUnderLoad
 from devtools.machine import machine_caption
 from devtools.measurements import percentile
-from sizing import in_words
 
 #: Cores; an idle server that uses more than this is mentioned.
 NOTABLE_CORES = 0.1
@@ -120,7 +120,7 @@ class BenchReport:
             mode = "compiled" if self.served["compiled"] else "eager"
             reason = self.served["not_faster_because"]
             mode = f"{self.served['precision']}, {mode}{f' ({reason})' if reason else ''}"
-            workers = in_words(self.served["workers"], self.served["threads"])
+            workers = worker_summary(self.served["workers"], self.served["threads"])
             remarks.append(f"ours: {mode}, {workers}")
         if self.profile:
             times = ", ".join(f"{time.stage} {format_number(time.ms)}" for time in self.profile)

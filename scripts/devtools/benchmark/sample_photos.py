@@ -53,4 +53,4 @@ def large_photo(folder: Path, grain: float) -> Path:
 
 def _photo(name: str) -> NDArray[np.uint8]:
     """(height, width, 3) BGR, as OpenCV takes it."""
-    return np.asarray(Image.open(sample(name)).convert("RGB"))[..., ::-1]
+    return np.asarray(Image.open(sample_photo(name)).convert("RGB"))[..., ::-1]

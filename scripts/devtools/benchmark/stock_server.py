@@ -13,12 +13,12 @@ from pathlib import Path
 
 import psutil
 
-from configuration import PORT_VARIABLES
+from camserve_cli.serving.java import java_home
+from camserve_cli.serving.torchserve_config import PORT_VARIABLES
 from devtools.errors import SetupError
 from devtools.ports import free_server_ports
 from devtools.processes import process_tree
 from devtools.servers import ServerUnderTest
-from find_java import java_home
 
 
 @contextmanager

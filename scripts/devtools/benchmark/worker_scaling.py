@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from camserve.runtime import usable_cores
+from camserve_cli.serving.sizing import worker_summary
 from devtools.benchmark import worker_memory
 from devtools.benchmark.goals import Goal, GoalResult, goal_result
 from devtools.benchmark.load_rig import LoadRig, RunNotes
@@ -15,7 +16,6 @@ from devtools.benchmark.plan import MeasurementPlan
 from devtools.benchmark.sample_photos import small_photo
 from devtools.benchmark.timing import alternating_order
 from devtools.servers import camserve_server
-from sizing import in_words
 
 ONE, SEVERAL = "one worker", "a worker for each core"
 _KEY = "workers"
@@ -63,7 +63,7 @@ def _measure(rig: LoadRig) -> list[GoalResult]:
             largest[name].append(max(memory))
             latency[name].append(rig.measure(name, 1).p50)
     labels = {
-        name: in_words(server.description["workers"], server.description["threads"])
+        name: worker_summary(server.description["workers"], server.description["threads"])
         for name, server in rig.servers.items()
     }
     return [

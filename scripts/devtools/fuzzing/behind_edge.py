@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import certificate
+from camserve_cli.serving.certificate_authority import issue
 from devtools.errors import SetupError
 from devtools.fuzzing.server_target import ServerTarget
 from devtools.paths import SCRIPTS
@@ -34,7 +34,7 @@ def behind_edge(target: ServerTarget, run_dir: Path, folder: Path) -> Iterator[S
     Raises:
         SetupError: it does not start.
     """
-    made = certificate.write(folder / "tls", ["127.0.0.1"], 1)
+    made = issue(folder / "tls", ["127.0.0.1"], 1)
     (port,) = free_ports(1)
     settings = {"listen_port": port, **dict.fromkeys(_RATE_LIMITS, 100_000)}
     options = [f"--set={name}={value}" for name, value in settings.items()]
