@@ -16,7 +16,8 @@ import torch
 
 # isort: off
 # First: it keeps TorchServe's base handler from importing OpenVINO's telemetry.
-from camserve.pipeline import Batch, Pipeline, ScoredBatch
+from camserve.batch import Batch, ScoredBatch
+from camserve.pipeline import Pipeline
 from camserve.protocols import IncomingRequest, Reply
 from camserve.request_log import (
     drop_torchserve_request_lines,

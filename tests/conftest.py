@@ -1,28 +1,41 @@
-"""Real archives, and a real TorchServe that serves them, started once for all tests."""
+"""Real archives, and a real TorchServe that serves them, started once for all tests.
+
+What is heavy to import (PyTorch, gRPC's stubs) is imported by the fixture that needs it: a file of
+tests that needs none of it starts in a second.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
 
-from tests.support import color_resnet
 from tests.support.scripts import COLOURS, camserve, free_ports, script
-from tests.support.server_client import Client
+
+if TYPE_CHECKING:
+    from tests.support.server_client import Client
+
+# One thread for PyTorch, here and in the workers: threads that share a core wait by spinning.
+# PyTorch reads it when it is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-def pytest_configure() -> None:
-    """One thread for torch, here and in the workers: threads that share a core wait by spinning."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of tests/server, and those that ask for the server, as ``server``."""
+    for item in items:
+        fixtures: list[str] = getattr(item, "fixturenames", [])
+        if "server" in item.path.parts or "server" in fixtures:
+            item.add_marker(pytest.mark.server)
 
 
 @pytest.fixture(scope="session")
 def colour_inputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The constructed ResNet50's weights and labels, as files."""
+    from tests.support import color_resnet
+
     return color_resnet.write_archive_inputs(tmp_path_factory.mktemp("inputs"))
 
 
@@ -49,6 +62,8 @@ def server_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, st
 @pytest.fixture(scope="session")
 def server(store: Path, server_environment: dict[str, str]) -> Iterator[Client]:
     """A running server; every call to it carries a token."""
+    from tests.support.server_client import Client
+
     # One worker of each model, so that requests sent together share a batch.
     script("serve.sh", "start", "--store", store, "--workers", "1", **server_environment)
     try:
