@@ -18,11 +18,12 @@ from pytorch_grad_cam import GradCAM  # type: ignore[import-untyped]
 from torch import Tensor, nn
 from torchvision.models import ResNet50_Weights
 
+from camserve.batch import Batch
 from camserve.errors import RequestError
 from camserve.explain import explain_batch
 from camserve.images import Heatmap, InputFrame
 from camserve.networks import get_layer
-from camserve.pipeline import Batch, Pipeline
+from camserve.pipeline import Pipeline
 from camserve.protocols import IncomingRequest
 from devtools.benchmark.archives import BATCH_SIZE
 from devtools.benchmark.goals import Goal, GoalResult, goal_result
