@@ -29,7 +29,7 @@ THREADS = {"minWorkers": 1, "maxWorkers": 1, "handler": {"threads": 3}}
 @pytest.fixture(autouse=True)
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Eight cores, 100 GB of memory, no container and no GPU."""
-    monkeypatch.setattr("camserve.runtime.cores.QUOTA", tmp_path / "none")
+    monkeypatch.setattr("camserve.runtime.cores.CPU_QUOTA_FILE", tmp_path / "none")
     monkeypatch.setattr(sizing, "CGROUP", tmp_path / "cgroup")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)

@@ -1,6 +1,6 @@
-"""What a batch runs on: threads, cores, memory, stage times, and failures that stay with one photo.
+"""What a batch runs on: threads, CPU cores, memory, stage times, and error handling per photo.
 
-Importing this wing does not import PyTorch; the functions that need it do.
+Importing this wing does not import PyTorch; the functions that need PyTorch import it.
 """
 
 from camserve.runtime.cores import usable_cores, worker_threads

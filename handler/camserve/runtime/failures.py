@@ -1,4 +1,4 @@
-"""Whatever goes wrong with one photo stays its own, though photos share a batch."""
+"""Errors of one photo, kept from the other photos of its batch."""
 
 from __future__ import annotations
 
@@ -7,26 +7,28 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeVar
 
 from camserve.errors import RequestError
-from camserve.runtime import memory
+from camserve.runtime.memory import is_out_of_memory, release_memory
 
 T = TypeVar("T")
 U = TypeVar("U")
-#: Characters of a place: a line of the log has room for them.
-_MOST: Final = 2000
+#: A line of the log has room for a traceback of this many characters.
+_MAX_TRACEBACK_LENGTH: Final = 2000
+_MAX_TRACEBACK_FRAMES: Final = 8
 
 
-def capture_error(step: Callable[..., T], *args: object) -> T | RequestError:
-    """A step, or the error that it ends in.
+def capture_error(function: Callable[..., T], *args: object) -> T | RequestError:
+    """Call a function and return its result, or the error that it raised.
 
-    What no one foresaw is an ``internal_error`` with the place where it happened, or
-    ``out_of_memory``. The exception itself is let go: its frames hold what the step worked on.
+    An unexpected exception becomes an ``out_of_memory`` error, or an ``internal_error`` with the
+    location where it was raised. The exception itself is dropped, because its frames keep alive
+    what the function worked on.
     """
     try:
-        return step(*args)
+        return function(*args)
     except RequestError as error:
         return error
     except Exception as failure:
-        if memory.is_out_of_memory(failure):
+        if is_out_of_memory(failure):
             return RequestError(
                 "out_of_memory",
                 "the server has not enough memory for this request now; try again later, or ask "
@@ -45,19 +47,20 @@ def bisect_on_failure(
     retry: Callable[[Sequence[T]], U] | None = None,
     already_split: bool = False,
 ) -> Iterator[tuple[Sequence[T], U | RequestError]]:
-    """Run a function on all items at once; where it fails, on halves of them, and so on.
+    """Run a function on all items at once; if it fails, on each half, and so on.
 
-    A failure is followed down to the one item that causes it. Out of memory is answered by halving
-    once: what is too large for half a batch is too large.
+    Halving goes on until the items that cause the failure are alone. After an out-of-memory error
+    the items are halved only once: a batch whose half is too large is rejected.
 
     Args:
         run: called with all items.
         items: one or more.
-        retry: called with fewer of them after a failure; ``run`` by default.
-        already_split: the items are a half of those that ran out of memory.
+        retry: called with each part after a failure; ``run`` by default.
+        already_split: the items are a half of a batch that ran out of memory.
 
     Yields:
-        Slices of the items, in their order, each with its result.
+        Slices of the items, in order, each with its result or error. The first slice is ``items``
+        itself if ``run`` succeeds.
     """
     result = capture_error(run, items)
     out_of_memory = isinstance(result, RequestError) and result.code == "out_of_memory"
@@ -65,16 +68,17 @@ def bisect_on_failure(
         yield items, result
         return
     if out_of_memory:
-        memory.release_memory()
+        release_memory()
     middle = (len(items) + 1) // 2
     for half in (items[:middle], items[middle:]):
         yield from bisect_on_failure(retry or run, half, None, already_split or out_of_memory)
 
 
 def traceback_summary(failure: BaseException) -> str:
-    """Where an exception came from, and its class; nothing that it says, which may quote a request.
+    """The last frames of an exception's traceback, innermost last, and its class.
 
-    The innermost frames come last, as Python prints them.
+    The exception's message is left out, because it may quote a request.
     """
-    frames = traceback.format_list(traceback.extract_tb(failure.__traceback__)[-8:])
-    return "".join([*frames, type(failure).__name__])[-_MOST:]
+    frames = traceback.extract_tb(failure.__traceback__)[-_MAX_TRACEBACK_FRAMES:]
+    lines = traceback.format_list(frames)
+    return "".join([*lines, type(failure).__name__])[-_MAX_TRACEBACK_LENGTH:]

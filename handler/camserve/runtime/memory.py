@@ -1,7 +1,7 @@
-"""Memory: when it is wanting, and how what is free goes back.
+"""Returning freed memory to the system, and recognizing out-of-memory errors.
 
-PyTorch is imported where it is used: the command line asks :mod:`camserve.runtime` for the cores,
-and is not to pay for PyTorch.
+PyTorch is imported inside the functions that need it: the command line imports
+:mod:`camserve.runtime` to count cores, and must not pay for PyTorch.
 """
 
 from __future__ import annotations
@@ -10,29 +10,32 @@ import ctypes
 import gc
 from contextlib import suppress
 
+#: Messages of PyTorch's CPU allocators, which raise a bare RuntimeError.
+_ALLOCATOR_MESSAGES = ("can't allocate memory", "not enough memory")
+
 
 def release_memory() -> None:
-    """Give back the memory that is in use no more.
+    """Return memory that is no longer in use to the operating system and to the GPU.
 
-    A trace holds on to itself, and so to weights; and what was freed, the C library keeps for the
-    next time: a quarter of what a worker has when it is loaded.
+    A traced graph is a reference cycle that keeps weights alive, so it needs the garbage collector.
+    glibc keeps freed memory for later use: a quarter of a worker's memory after loading.
     """
     import torch
 
     gc.collect()
     with suppress(OSError, AttributeError):
-        # Of glibc; others have no such thing.
+        # Only glibc has malloc_trim.
         ctypes.CDLL(None).malloc_trim(0)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
 def is_out_of_memory(failure: Exception) -> bool:
-    """Whether an exception says that memory was wanting, the host's or the device's."""
+    """Whether an exception means that the host or the GPU ran out of memory."""
     import torch
 
     if isinstance(failure, MemoryError | torch.OutOfMemoryError):
         return True
-    # What PyTorch's allocators for the host say, for want of a class of their own.
-    said = ("can't allocate memory", "not enough memory")
-    return isinstance(failure, RuntimeError) and any(words in str(failure) for words in said)
+    return isinstance(failure, RuntimeError) and any(
+        message in str(failure) for message in _ALLOCATOR_MESSAGES
+    )

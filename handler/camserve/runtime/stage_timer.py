@@ -1,4 +1,4 @@
-"""Where a batch's time goes."""
+"""How long a batch spends in each stage."""
 
 from __future__ import annotations
 
@@ -7,21 +7,29 @@ from contextlib import contextmanager
 from time import perf_counter
 from typing import Final
 
-#: In the order in which a batch walks through them: requests and headers of photos read; photos
-#: decoded and cut; the network; backwards and maps, until they are on the host; pictures drawn and
-#: encoded; replies written.
+#: In the order of a batch. ``read``: parse requests and read photos' headers. ``decode``: decode
+#: and crop photos. ``forward``: run the network. ``backward``: run backwards and compute maps,
+#: until they are on the host. ``draw``: render and encode pictures. ``write``: serialize replies.
 STAGES: Final = ("read", "decode", "forward", "backward", "draw", "write")
 
 
 class StageTimer:
-    """The seconds that a batch spends in each of :data:`STAGES`."""
+    """The seconds that one batch spends in each stage.
+
+    Attributes:
+        seconds: by the names in :data:`STAGES`.
+    """
 
     def __init__(self) -> None:
         self.seconds = dict.fromkeys(STAGES, 0.0)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Count what is done inside to a stage."""
+        """Add the time spent inside the ``with`` block to a stage, also if the block raises.
+
+        Raises:
+            KeyError: there is no such stage.
+        """
         start = perf_counter()
         try:
             yield

@@ -43,21 +43,21 @@ def crew(request: pytest.FixtureRequest) -> ThreadPool:
 
 
 def test_each_step_gives_its_result_in_its_place(crew: ThreadPool) -> None:
-    assert crew.each(numbers(*range(100))) == list(range(100))
+    assert crew.map(numbers(*range(100))) == list(range(100))
 
 
 def test_streams_of_any_length_give_theirs(crew: ThreadPool) -> None:
     streams = [numbers(*range(length)) for length in (3, 0, 1, 7, 0)]
-    assert crew.all(streams) == [list(range(length)) for length in (3, 0, 1, 7, 0)]
+    assert crew.map_pipelined(streams) == [list(range(length)) for length in (3, 0, 1, 7, 0)]
 
 
 def test_nothing_to_do_gives_nothing(crew: ThreadPool) -> None:
-    assert crew.each([]) == []
-    assert crew.all([]) == []
+    assert crew.map([]) == []
+    assert crew.map_pipelined([]) == []
 
 
 def test_a_step_that_fails_fails_alone(crew: ThreadPool) -> None:
-    first, refused, failed, last = crew.each([*numbers(1), refuse, divide, *numbers(2)])
+    first, refused, failed, last = crew.map([*numbers(1), refuse, divide, *numbers(2)])
     assert (first, refused, last) == (1, REFUSED, 2)
     assert isinstance(failed, RequestError)
     assert failed.code == "internal_error"
@@ -67,12 +67,12 @@ def test_a_step_that_fails_fails_alone(crew: ThreadPool) -> None:
     "stream", [[refuse, divide], [*numbers(1), refuse], broken(), broken(1, 2)]
 )
 def test_a_stream_that_fails_fails_alone(stream: list[Task[int]]) -> None:
-    assert ThreadPool(2).all([numbers(1, 2), stream, numbers(3)]) == [[1, 2], REFUSED, [3]]
+    assert ThreadPool(2).map_pipelined([numbers(1, 2), stream, numbers(3)]) == [[1, 2], REFUSED, [3]]
 
 
 def test_steps_of_one_stream_run_side_by_side() -> None:
     met = threading.Barrier(2, timeout=PATIENCE)
-    (first,) = ThreadPool(2).all([[met.wait, met.wait]])
+    (first,) = ThreadPool(2).map_pipelined([[met.wait, met.wait]])
     assert isinstance(first, list)
     assert sorted(first) == [0, 1]
 
@@ -80,8 +80,8 @@ def test_steps_of_one_stream_run_side_by_side() -> None:
 @pytest.mark.parametrize("steps", [0, 1])
 def test_no_helper_is_woken_for_nothing(steps: int) -> None:
     crew, before = ThreadPool(2), set(threading.enumerate())
-    assert crew.each([threading.get_ident] * steps) == [threading.get_ident()] * steps
-    assert crew.all([[], []]) == [[], []]
+    assert crew.map([threading.get_ident] * steps) == [threading.get_ident()] * steps
+    assert crew.map_pipelined([[], []]) == [[], []]
     assert set(threading.enumerate()) <= before
 
 
@@ -97,5 +97,5 @@ def test_a_stream_moves_on_in_one_thread_at_a_time_and_never_ahead() -> None:
             inside.release()
             yield partial(done.append, 0)
 
-    assert ThreadPool(4).all([stream() for _ in range(4)]) == [[None] * 50] * 4
+    assert ThreadPool(4).map_pipelined([stream() for _ in range(4)]) == [[None] * 50] * 4
     assert max(taken) < 4
