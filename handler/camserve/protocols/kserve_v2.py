@@ -21,7 +21,7 @@ from camserve.options import Options, Output
 from camserve.protocols.kserve_bodies import check_count, check_keys, options_object
 from camserve.protocols.replies import PhotoOutcome, Reply, combined_status, error_body, json_reply
 from camserve.protocols.schema import ModelBody, V2Body
-from camserve.protocols.tensors import TENSORS, output_tensors, tensor
+from camserve.protocols.output_tensors import TENSORS, output_tensors, tensor
 
 IMAGE: Final = "image"
 _INPUTS: Final = (IMAGE, *Options.model_fields)

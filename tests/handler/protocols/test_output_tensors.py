@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from camserve.protocols.tensors import TENSORS, output_tensors, tensor
+from camserve.protocols.output_tensors import TENSORS, output_tensors, tensor
 from tests.support import contract
 
 MODEL = {"name": "m", "version": "1.0"}
