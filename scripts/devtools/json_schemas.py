@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from camserve.options import Options
-from camserve.protocols.photo_fields import JSON_IMAGES
+from camserve.protocols.photo_fields import IMAGE_KEYS
 from camserve.protocols.schema import Body
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -28,10 +28,10 @@ def request_schema() -> dict[str, Any]:
         "type": "object",
         "description": "One photo, under one of several names, and the options beside it.",
         "properties": {
-            **{name: {"$ref": "#/$defs/Image"} for name in JSON_IMAGES},
+            **{name: {"$ref": "#/$defs/Image"} for name in IMAGE_KEYS},
             **options["properties"],
         },
-        "oneOf": [{"required": [name]} for name in JSON_IMAGES],
+        "oneOf": [{"required": [name]} for name in IMAGE_KEYS],
         "additionalProperties": False,
     }
     v1 = {

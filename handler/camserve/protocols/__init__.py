@@ -1,9 +1,9 @@
-"""What a caller says and is told.
+"""The wire protocols: what callers send, and what they receive.
 
-A request by any transport becomes photos with options (:func:`parse_request`), and the outcomes of
-its photos become a reply in the protocol it came by: plain, KServe v1, or KServe v2, which Open
-Inference over gRPC arrives as. The JSON of every reply is typed here. This wing knows neither
-pixels nor PyTorch.
+:func:`parse_request` turns a request of any transport into photos with options. A
+:class:`ReplyFormat` turns the outcomes of these photos into a reply in the request's protocol:
+plain, KServe v1, or KServe v2, as which Open Inference over gRPC arrives. ``schema`` types the
+JSON of every reply. This wing knows neither pixels nor PyTorch.
 """
 
 from camserve.protocols.parsing import (

@@ -1,4 +1,4 @@
-"""JSON that callers send, parsed and held to the limits before anything walks through it."""
+"""Parsing of callers' JSON, and its limits, which are checked before anything walks through it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from camserve.errors import RequestError
 from camserve.settings import Limits
 
 
-def parse(name: str, value: Any, limits: Limits) -> dict[str, Any]:
-    """An object of options, as text or parsed already.
+def parse_options(name: str, value: Any, limits: Limits) -> dict[str, Any]:
+    """Parse a JSON object of options.
 
     Args:
-        name: what it is called where it is refused.
+        name: what the error message calls it.
+        value: JSON text, or what was already parsed from it.
+        limits: of the text's length, the number of values and the depth.
 
     Raises:
         RequestError: ``invalid_json``, ``json_too_large``.
@@ -35,21 +37,26 @@ def parse(name: str, value: Any, limits: Limits) -> dict[str, Any]:
 
 
 def check_structure(name: str, value: Any, limits: Limits) -> None:
-    """Refuse a value with too many others in it, or too deep ones.
+    """Reject a value that contains too many values, or is nested too deep.
 
-    It is walked level by level, and no further than is accepted: a recursion would end in Python's
-    own limit.
+    The walk goes level by level and stops at the limits; a recursive one would end in Python's own
+    recursion limit.
+
+    Args:
+        name: what the error message calls the value.
+        value: parsed JSON.
+        limits: of the number of values and the depth.
 
     Raises:
         RequestError: ``json_too_large``.
     """
-    level, seen = [value], 1
+    level, count = [value], 1
     for _ in range(limits.json_depth + 1):
-        level = [inner for outer in level for inner in _inside(outer)]
+        level = [child for parent in level for child in _children(parent)]
         if not level:
             return
-        seen += len(level)
-        if seen > limits.json_values:
+        count += len(level)
+        if count > limits.json_values:
             raise RequestError(
                 "json_too_large",
                 f"{name} holds more than {limits.json_values} values; accepted: up to that",
@@ -61,7 +68,7 @@ def check_structure(name: str, value: Any, limits: Limits) -> None:
 
 
 def check_text(name: str, text: bytes | bytearray | str, limits: Limits) -> None:
-    """Refuse an option's text that is longer than any needs to be.
+    """Reject an option's text that is longer than any option needs.
 
     Raises:
         RequestError: ``json_too_large``.
@@ -74,12 +81,13 @@ def check_text(name: str, text: bytes | bytearray | str, limits: Limits) -> None
 
 
 def json_type_name(value: Any) -> str:
-    """What JSON calls a value of that type."""
+    """JSON's name for the type of a parsed value, with its article."""
     names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", int: "a number"}
     return names.get(type(value), "null" if value is None else "a number")
 
 
-def _inside(value: Any) -> Iterable[Any]:
+def _children(value: Any) -> Iterable[Any]:
+    """The values that an object or a list contains directly."""
     if isinstance(value, Mapping):
         return value.values()
     return value if isinstance(value, list) else ()

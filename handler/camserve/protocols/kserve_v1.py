@@ -1,6 +1,4 @@
-"""KServe v1, both ways.
-
-Its body -> the JSON objects of the plain contract, and the answers -> its body.
+"""KServe v1: its request body -> the JSON object of each photo, and the answers -> its reply body.
 
 https://kserve.github.io/website/docs/concepts/architecture/data-plane/v1-protocol
 """
@@ -12,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal
 
 from camserve.errors import RequestError
-from camserve.protocols.kserve_bodies import check_count, check_keys, options_object
+from camserve.protocols.kserve_checks import check_keys, check_photo_count, copy_options
 from camserve.protocols.replies import PhotoOutcome, Reply, combined_status, error_body, json_reply
 from camserve.protocols.schema import AnswerBody, ErrorBody, ModelBody
 
@@ -24,7 +22,7 @@ class KServeV1:
     """KServe v1.
 
     Attributes:
-        key: under which the answers stand.
+        key: the key of the reply body that holds the answers.
     """
 
     protocol: ClassVar[str] = "kserve v1"
@@ -33,17 +31,24 @@ class KServeV1:
 
     @property
     def default_options(self) -> dict[str, Any]:
-        """The options of a request that names none of them: nothing but the defaults."""
+        """Options that the request implies without naming them: none."""
         return {}
 
     def parse(
         self, body: Mapping[str, Any], max_instances: int
     ) -> tuple[list[Any], dict[str, Any]]:
-        """The instances, each a JSON object with its photo, and the options of all of them.
+        """Parse a request body.
+
+        Args:
+            body: the parsed JSON.
+            max_instances: the number of photos that a request may carry.
+
+        Returns:
+            The instances, each a JSON object with a photo and its options or a photo's base64
+            alone, and the options of all instances.
 
         Raises:
-            RequestError: the body does not follow the protocol, or has more than
-                ``max_instances`` photos.
+            RequestError: the body does not follow the protocol, or has too many photos.
         """
         check_keys("KServe v1 key", body, _KEYS)
         instances = body["instances"]
@@ -52,16 +57,18 @@ class KServeV1:
                 "invalid_request",
                 '\'instances\' must be a list of one or more objects like {"image": {"b64": ".."}}',
             )
-        check_count(len(instances), max_instances)
-        return instances, options_object("parameters", body.get("parameters", {}))
+        check_photo_count(len(instances), max_instances)
+        return instances, copy_options("parameters", body.get("parameters", {}))
 
     def reply(self, outcomes: Sequence[PhotoOutcome], model: ModelBody) -> Reply:
-        answers = [_json(outcome) for outcome in outcomes]
+        """The answer or the error of each photo, in the order of the instances."""
+        answers = [_outcome_body(outcome) for outcome in outcomes]
         return json_reply({self.key: answers}, combined_status(outcomes))
 
     def error_reply(self, error: RequestError, model: ModelBody) -> Reply:
+        """The reply to a request that failed as a whole."""
         return json_reply(error_body(error), error.status)
 
 
-def _json(outcome: PhotoOutcome) -> AnswerBody | ErrorBody:
+def _outcome_body(outcome: PhotoOutcome) -> AnswerBody | ErrorBody:
     return error_body(outcome) if isinstance(outcome, RequestError) else outcome

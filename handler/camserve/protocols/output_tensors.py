@@ -1,4 +1,4 @@
-"""Answers to n photos -> the named output tensors of KServe v2 and Open Inference."""
+"""The answers to n photos -> the named output tensors of KServe v2 and Open Inference."""
 
 from __future__ import annotations
 
@@ -9,112 +9,145 @@ from typing import Any, Final
 
 import orjson
 
+from camserve.errors import RequestError
+from camserve.protocols.replies import PhotoOutcome, error_body
 from camserve.protocols.schema import AnswerBody, Datatype, ExplanationBody, TensorBody
 
 
 @dataclass(frozen=True)
 class _Column:
-    """An output tensor with a value for each prediction, or for each explanation.
+    """An output tensor that has an element for each prediction, or for each explanation.
 
     Attributes:
-        datatype: KServe's name of it.
-        of: the value of one.
-        missing: what stands where a photo has fewer than others.
+        datatype: of the elements.
+        value_of: the value of a prediction or an explanation, or None.
+        fill_value: the element where there is no value.
     """
 
     datatype: Datatype
-    of: Callable[[Any], Any]
-    missing: Any
+    value_of: Callable[[Any], Any]
+    fill_value: Any
 
 
-def _b64(name: str) -> Callable[[ExplanationBody], Any]:
+def _picture_b64(name: str) -> Callable[[ExplanationBody], Any]:
     return lambda explanation: explanation.get(name, {}).get("b64")  # type: ignore[attr-defined]
 
 
-def _layers(explanation: ExplanationBody) -> str:
+def _layer_names(explanation: ExplanationBody) -> str:
     layer = explanation["layer"]
     return layer if isinstance(layer, str) else ",".join(layer)
 
 
-def _boxes(explanation: ExplanationBody) -> str | None:
+def _boxes_json(explanation: ExplanationBody) -> str | None:
     return orjson.dumps(explanation["boxes"]).decode() if "boxes" in explanation else None
 
 
-_PREDICTIONS: Final = {
+_PREDICTION_COLUMNS: Final = {
     "class_id": _Column("INT64", lambda p: p["class_id"], -1),
     "label": _Column("BYTES", lambda p: p["label"], ""),
     "probability": _Column("FP32", lambda p: p["probability"], 0.0),
     "score": _Column("FP32", lambda p: p["score"], 0.0),
 }
-_EXPLANATIONS: Final = {
-    **{f"explained_{name}": column for name, column in _PREDICTIONS.items()},
+_EXPLANATION_COLUMNS: Final = {
+    **{f"explained_{name}": column for name, column in _PREDICTION_COLUMNS.items()},
     "against_class_id": _Column(
         "INT64", lambda e: e["against"]["class_id"] if "against" in e else None, -1
     ),
     "method": _Column("BYTES", lambda e: e["method"], ""),
-    "layer": _Column("BYTES", _layers, ""),
+    "layer": _Column("BYTES", _layer_names, ""),
     "evidence": _Column("BOOL", lambda e: e["evidence"], False),
     "peak": _Column("FP32", lambda e: e["peak"], 0.0),
-    "heatmap": _Column("BYTES", _b64("heatmap"), ""),
-    "overlay": _Column("BYTES", _b64("overlay"), ""),
-    "mask": _Column("BYTES", _b64("mask"), ""),
-    "boxes": _Column("BYTES", _boxes, ""),
+    "heatmap": _Column("BYTES", _picture_b64("heatmap"), ""),
+    "overlay": _Column("BYTES", _picture_b64("overlay"), ""),
+    "mask": _Column("BYTES", _picture_b64("mask"), ""),
+    "boxes": _Column("BYTES", _boxes_json, ""),
 }
-#: The names that output tensors can have. Those of a photo are (n,), ``size`` (n, 2) and ``seen``
-#: (n, 4), of its predictions (n, k), of its explanations (n, t), ``map`` (n, t, h, w).
-TENSORS: Final = frozenset(
-    {"size", "orientation", "seen", "map", "error", *_PREDICTIONS, *_EXPLANATIONS}
+#: The names of all output tensors. A tensor has the shape (n,) for photos (``size`` (n, 2),
+#: ``seen`` (n, 4)), (n, k) for predictions, (n, t) for explanations (``map`` (n, t, h, w)).
+OUTPUT_NAMES: Final = frozenset(
+    {"size", "orientation", "seen", "map", "error", *_PREDICTION_COLUMNS, *_EXPLANATION_COLUMNS}
 )
 
 
 def output_tensors(answers: Sequence[AnswerBody | None]) -> Iterator[TensorBody]:
-    """The output tensors of n photos; what a photo lacks is filled up."""
+    """The output tensors of n photos, without ``error``.
+
+    A tensor is padded where a photo has fewer predictions or explanations than another, or has no
+    answer. A tensor that no photo has a value for is left out.
+
+    Args:
+        answers: one for each photo; None for a photo that failed. At least one is an answer.
+    """
     n = len(answers)
     images = [answer["image"] if answer else None for answer in answers]
     sizes = [(image["width"], image["height"]) if image else (0, 0) for image in images]
+    orientations = [image["orientation"] if image else 0 for image in images]
     seen = [image["seen"] if image else [0.0] * 4 for image in images]
-    yield tensor("size", "INT64", [n, 2], list(chain.from_iterable(sizes)))
-    yield tensor("orientation", "INT64", [n], [i["orientation"] if i else 0 for i in images])
-    yield tensor("seen", "FP32", [n, 4], list(chain.from_iterable(seen)))
+    yield tensor_body("size", "INT64", [n, 2], list(chain.from_iterable(sizes)))
+    yield tensor_body("orientation", "INT64", [n], orientations)
+    yield tensor_body("seen", "FP32", [n, 4], list(chain.from_iterable(seen)))
     predictions = [answer["predictions"] if answer else [] for answer in answers]
-    yield from _columns(_PREDICTIONS, predictions)
+    yield from _column_tensors(_PREDICTION_COLUMNS, predictions)
     explanations = [answer["explanations"] if answer else [] for answer in answers]
-    yield from _columns(_EXPLANATIONS, explanations)
+    yield from _column_tensors(_EXPLANATION_COLUMNS, explanations)
     if any("map" in explanation for row in explanations for explanation in row):
-        yield _maps(explanations)
+        yield _map_tensor(explanations)
 
 
-def _columns(columns: Mapping[str, _Column], rows: Sequence[Sequence[Any]]) -> Iterator[TensorBody]:
-    """One tensor (n, longest row) for each column that any row has a value for."""
+def error_tensor(outcomes: Sequence[PhotoOutcome]) -> TensorBody:
+    """The tensor ``error`` (n,): a photo's error as JSON, or an empty text."""
+    errors = [
+        orjson.dumps(error_body(outcome)["error"]).decode()
+        if isinstance(outcome, RequestError)
+        else ""
+        for outcome in outcomes
+    ]
+    return tensor_body("error", "BYTES", [len(errors)], errors)
+
+
+def tensor_body(name: str, datatype: Datatype, shape: list[int], data: list[Any]) -> TensorBody:
+    """A tensor as JSON.
+
+    Args:
+        name: of the tensor.
+        datatype: of its elements.
+        shape: the lengths of its axes.
+        data: its elements in a flat list, row by row. TorchServe's gRPC frontend crashes on nested
+            lists.
+    """
+    return {"name": name, "datatype": datatype, "shape": shape, "data": data}
+
+
+def _column_tensors(
+    columns: Mapping[str, _Column], rows: Sequence[Sequence[Any]]
+) -> Iterator[TensorBody]:
+    """A tensor (n, longest row) for each column that has a value in any row."""
     longest = max(map(len, rows))
     for name, column in columns.items():
         values = [
-            column.of(row[place]) if place < len(row) else None
+            column.value_of(row[index]) if index < len(row) else None
             for row in rows
-            for place in range(longest)
+            for index in range(longest)
         ]
         if any(value is not None for value in values):
-            data = [column.missing if value is None else value for value in values]
-            yield tensor(name, column.datatype, [len(rows), longest], data)
+            data = [column.fill_value if value is None else value for value in values]
+            yield tensor_body(name, column.datatype, [len(rows), longest], data)
 
 
-def _maps(rows: Sequence[Sequence[ExplanationBody]]) -> TensorBody:
-    """(n, t, h, w), filled up with -1, which no map holds."""
+def _map_tensor(rows: Sequence[Sequence[ExplanationBody]]) -> TensorBody:
+    """The tensor ``map`` (n, t, h, w), padded with -1, a value that no map has."""
     longest = max(map(len, rows))
-    shapes = [e["map"]["shape"] for row in rows for e in row if "map" in e]
+    shapes = [
+        explanation["map"]["shape"] for row in rows for explanation in row if "map" in explanation
+    ]
     height, width = (max(lengths) for lengths in zip(*shapes, strict=True))
     data: list[float] = []
     for row in rows:
-        for place in range(longest):
-            found = row[place].get("map") if place < len(row) else None
-            h, w = found["shape"] if found else (0, 0)
-            values = found["values"] if found else []
+        for index in range(longest):
+            map_body = row[index].get("map") if index < len(row) else None
+            h, w = map_body["shape"] if map_body else (0, 0)
+            values = map_body["values"] if map_body else []
             for y in range(h):
                 data += [*values[y * w : (y + 1) * w], *[-1.0] * (width - w)]
             data += [-1.0] * (width * (height - h))
-    return tensor("map", "FP32", [len(rows), longest, height, width], data)
-
-
-def tensor(name: str, datatype: Datatype, shape: list[int], data: list[Any]) -> TensorBody:
-    """``data`` must be flat: of nested lists, TorchServe's gRPC side dies."""
-    return {"name": name, "datatype": datatype, "shape": shape, "data": data}
+    return tensor_body("map", "FP32", [len(rows), longest, height, width], data)

@@ -1,4 +1,4 @@
-"""A request of a batch, by whatever transport -> the photos and the options it carries."""
+"""A request of any protocol and transport -> its photos, each with its options."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from camserve.options import Options
 from camserve.protocols import json_limits, option_sources, photo_fields
 from camserve.protocols.kserve_v1 import KServeV1
 from camserve.protocols.kserve_v2 import KServeV2
-from camserve.protocols.photo_fields import Encoded
+from camserve.protocols.photo_fields import EncodedPhoto
 from camserve.protocols.plain import PlainProtocol
 from camserve.protocols.replies import ReplyFormat
 from camserve.settings import Limits, Settings
 
-_TEXT: Final = (bytes, bytearray, str)
-#: Fields by which /invocations picks the model; TorchServe hands them on.
-_ROUTING: Final = ("model_name", "model_version")
+#: Fields that select the model on /invocations; TorchServe passes them on.
+_ROUTING_FIELDS: Final = ("model_name", "model_version")
 
 
 @dataclass(frozen=True)
 class IncomingRequest:
-    """One request as the server hands it on.
+    """A request as the server passes it to the handler.
 
     Attributes:
         fields: the body under ``body``, or form fields, gRPC inputs and query parameters under
             their own names; bytes, or what the server parsed from JSON.
         headers: HTTP headers, names in lower case; empty for gRPC.
-        path: what follows the model's version in the URL path.
-        force_explain: the call was one for explanations (``/explanations``, ``:explain``).
-        is_describe_call: the call asks what the model can do.
-        id: the server's own of the request, for the log.
+        path: the URL path after the model's version.
+        force_explain: the caller used an endpoint for explanations (``/explanations``,
+            ``:explain``).
+        is_describe_call: the caller asks for the model's self-description.
+        id: the server's id of the request, for the log.
     """
 
     fields: Mapping[str, Any]
@@ -44,125 +44,145 @@ class IncomingRequest:
 
     @property
     def over_http(self) -> bool:
-        """Rather than over gRPC, which sends no headers."""
+        """Whether the request came over HTTP; gRPC sends no headers."""
         return bool(self.headers)
 
 
 @dataclass(frozen=True)
 class ImageRequest:
-    """One photo and what is asked of it.
+    """A photo and its options.
 
     Attributes:
-        image: the encoded photo.
-        options: validated, the operator's defaults filled in.
+        image: the bytes of the photo's file.
+        options: validated, with the operator's defaults.
     """
 
-    image: Encoded
+    image: EncodedPhoto
     options: Options
 
 
 @dataclass(frozen=True)
 class ParsedBody:
-    """What a row asks for.
+    """A request's photos, and the format of its reply.
 
     Attributes:
-        reply_format: how its reply is written.
-        instances: its photos; one that cannot be read keeps its place. An error where none of the
-            row can be read.
+        reply_format: of the request's protocol.
+        instances: the photos in order, or the error of one that cannot be read; a single error if
+            the request as a whole cannot be read.
     """
 
     reply_format: ReplyFormat
     instances: tuple[ImageRequest | RequestError, ...] | RequestError
 
 
-def parse_request(row: IncomingRequest, settings: Settings) -> ParsedBody:
-    """Find the photos and the options of one request.
+def parse_request(request: IncomingRequest, settings: Settings) -> ParsedBody:
+    """Parse the photos and the options of a request.
 
-    What is refused: no photo or several in one place, an unreadable part, an unknown or wrong
-    option, one that is given twice, too many photos.
+    An error is part of the result: no photo, two photos where one is expected, a part that cannot
+    be parsed, an unknown or invalid option, an option with two values, too many photos.
     """
-    protocol = detect_protocol(row)
+    protocol = detect_protocol(request)
     try:
-        json_limits.check_structure("the body", row.fields.get("body"), settings.limits)
+        json_limits.check_structure("the body", request.fields.get("body"), settings.limits)
         if isinstance(protocol, PlainProtocol):
-            return ParsedBody(protocol, (_instance(_plain(row, settings.limits), row, settings),))
-        return ParsedBody(protocol, _unpacked(protocol, row, settings))
+            return ParsedBody(protocol, (_parse_plain(request, settings),))
+        return ParsedBody(protocol, _parse_kserve(protocol, request, settings))
     except RequestError as error:
         return ParsedBody(protocol, error)
 
 
-def detect_protocol(row: IncomingRequest) -> PlainProtocol | KServeV1 | KServeV2:
-    """How the reply to a request is written, whatever else is wrong with it.
+def detect_protocol(request: IncomingRequest) -> PlainProtocol | KServeV1 | KServeV2:
+    """The protocol of a request, which the reply follows even if the request is invalid.
 
-    Over gRPC, only Open Inference has a body that is parsed.
+    Over gRPC, only Open Inference has a body that the server has parsed.
     """
-    body = row.fields.get("body")
+    body = request.fields.get("body")
     if not isinstance(body, dict):
         return PlainProtocol()
-    if not row.over_http or "inputs" in body:
-        return KServeV2.of(body, base64_text=not row.over_http)
+    if not request.over_http or "inputs" in body:
+        return KServeV2.from_body(body, base64_text=not request.over_http)
     if "instances" in body:
-        return KServeV1("explanations" if row.force_explain else "predictions")
+        return KServeV1("explanations" if request.force_explain else "predictions")
     return PlainProtocol()
 
 
-#: A photo as it came, and the options that came with it.
-_Part = tuple[Encoded, dict[str, Any]]
+def _parse_plain(request: IncomingRequest, settings: Settings) -> ImageRequest:
+    """The photo of a form, a raw body, a gRPC map or a JSON object."""
+    fields = {name: value for name, value in request.fields.items() if name not in _ROUTING_FIELDS}
+    content_type = request.headers.get("content-type", "").lower()
+    body = fields.get("body", b"")
+    # The server parses a body that is declared as JSON, and passes on broken JSON as bytes.
+    is_parsed_text = isinstance(body, str) and content_type.startswith("application/json")
+    if isinstance(body, bytes | bytearray | str) and not is_parsed_text:
+        image, sources = photo_fields.from_form(fields, content_type, settings.limits)
+    else:
+        image, json_options = photo_fields.from_json(fields.pop("body"))
+        sources = [json_options, option_sources.decode_text_fields(fields)]
+    outside_body = _options_outside_body(request, settings.limits)
+    return _build_image_request(
+        image, option_sources.merge([*outside_body, *sources]), request, settings
+    )
 
 
-def _instance(part: _Part, row: IncomingRequest, settings: Settings) -> ImageRequest:
-    image, given = part
-    if row.force_explain:
-        given.setdefault("explain", True)
-    for name, value in given.items():
+def _parse_kserve(
+    protocol: KServeV1 | KServeV2, request: IncomingRequest, settings: Settings
+) -> tuple[ImageRequest | RequestError, ...]:
+    """The photos of a KServe body; an instance's own options override those of all instances."""
+    instances, parameters = protocol.parse(request.fields["body"], settings.limits.instances)
+    text_fields = {
+        name: value
+        for name, value in request.fields.items()
+        if name not in ("body", *_ROUTING_FIELDS)
+    }
+    sources = [
+        *_options_outside_body(request, settings.limits),
+        option_sources.decode_text_fields(text_fields),
+        parameters,
+    ]
+    common = protocol.default_options | option_sources.merge(sources)
+    parsed: list[ImageRequest | RequestError] = []
+    for instance in instances:
+        try:
+            image, options = (
+                (photo_fields.decode_image(instance), {})
+                if isinstance(instance, str)
+                else photo_fields.from_json(instance)
+            )
+            parsed.append(_build_image_request(image, {**common, **options}, request, settings))
+        except RequestError as error:
+            parsed.append(error)
+    return tuple(parsed)
+
+
+def _options_outside_body(request: IncomingRequest, limits: Limits) -> list[dict[str, Any]]:
+    return [
+        option_sources.from_path(request.path),
+        option_sources.from_header(request.headers, limits),
+    ]
+
+
+def _build_image_request(
+    image: EncodedPhoto,
+    values: Mapping[str, Any],
+    request: IncomingRequest,
+    settings: Settings,
+) -> ImageRequest:
+    """A photo with its options validated.
+
+    Raises:
+        RequestError: ``json_too_large``, ``unknown_option``, ``invalid_option``, or
+            ``conflicting_options`` for a call for explanations that turns them off.
+    """
+    if request.force_explain:
+        values = {"explain": True, **values}
+    for name, value in values.items():
         if isinstance(value, str) and name in Options.model_fields:
             json_limits.check_text(name, value, settings.limits)
-    options = settings.options(given)
-    if row.force_explain and not options.explain:
+    options = settings.options(values)
+    if request.force_explain and not options.explain:
         raise RequestError(
             "conflicting_options",
             "option 'explain' is false on a call for explanations; leave it out, or ask for "
             "predictions",
         )
     return ImageRequest(image, options)
-
-
-def _plain(row: IncomingRequest, limits: Limits) -> _Part:
-    """The one photo of a form, a raw body, a gRPC map, or a JSON object."""
-    fields = {name: value for name, value in row.fields.items() if name not in _ROUTING}
-    content_type = row.headers.get("content-type", "").lower()
-    # The server parses what is declared as JSON; broken JSON it hands on as bytes.
-    unparsed = (bytes, bytearray) if content_type.startswith("application/json") else _TEXT
-    if isinstance(fields.get("body", b""), unparsed):
-        image, sources = photo_fields.from_form(fields, content_type, limits)
-    else:
-        image, own = photo_fields.from_json(fields.pop("body"))
-        sources = [own, option_sources.decode_texts(fields)]
-    return image, option_sources.merge([*_beside(row, limits), *sources])
-
-
-def _unpacked(
-    protocol: KServeV1 | KServeV2, row: IncomingRequest, settings: Settings
-) -> tuple[ImageRequest | RequestError, ...]:
-    """The photos of a KServe body; an instance's own options go before those of all."""
-    objects, common = protocol.parse(row.fields["body"], settings.limits.instances)
-    beside = {name: value for name, value in row.fields.items() if name not in ("body", *_ROUTING)}
-    sources = [*_beside(row, settings.limits), option_sources.decode_texts(beside), common]
-    common = protocol.default_options | option_sources.merge(sources)
-    instances: list[ImageRequest | RequestError] = []
-    for one in objects:
-        try:
-            image, own = (
-                (photo_fields.decode_photo(one), {})
-                if isinstance(one, str)
-                else photo_fields.from_json(one)
-            )
-            instances.append(_instance((image, {**common, **own}), row, settings))
-        except RequestError as error:
-            instances.append(error)
-    return tuple(instances)
-
-
-def _beside(row: IncomingRequest, limits: Limits) -> list[dict[str, Any]]:
-    """The options that stand outside of the body."""
-    return [option_sources.from_path(row.path), option_sources.from_header(row.headers, limits)]

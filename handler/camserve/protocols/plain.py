@@ -1,4 +1,4 @@
-"""The plain protocol: one photo a request, its answer as it is."""
+"""The plain protocol: one photo in a request, its answer or its error as the reply's body."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from camserve.protocols.schema import ModelBody
 
 @dataclass(frozen=True)
 class PlainProtocol:
-    """One photo a request, its answer as it is."""
+    """One photo in a request, its answer or its error as the reply's body."""
 
     protocol: ClassVar[str] = "plain"
 
     def reply(self, outcomes: Sequence[PhotoOutcome], model: ModelBody) -> Reply:
+        """The answer or the error of the only photo."""
         (outcome,) = outcomes
         if isinstance(outcome, RequestError):
             return self.error_reply(outcome, model)
         return json_reply(outcome)
 
     def error_reply(self, error: RequestError, model: ModelBody) -> Reply:
+        """The error as JSON, with its HTTP status."""
         return json_reply(error_body(error), error.status)

@@ -1,4 +1,4 @@
-"""What goes back for a request, and how each protocol has it written."""
+"""A reply, and the interface of the protocols that write it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,19 @@ from camserve.errors import RequestError
 from camserve.protocols.schema import AnswerBody, Body, ErrorBody, ModelBody
 
 JSON: Final = "application/json"
-#: What became of one photo.
+#: The answer to one photo, or why there is none.
 PhotoOutcome = AnswerBody | RequestError
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What goes back for one request."""
+    """The HTTP reply to one request.
+
+    Attributes:
+        body: the encoded body.
+        status: the HTTP status.
+        content_type: the body's media type.
+    """
 
     body: bytes
     status: int = 200
@@ -26,31 +32,37 @@ class Reply:
 
 
 class ReplyFormat(Protocol):
-    """How a protocol has the answers to a request's photos written.
+    """How a protocol writes the reply to a request.
 
     Attributes:
-        protocol: its name.
+        protocol: the protocol's name.
     """
 
     protocol: ClassVar[str]
 
     def reply(self, outcomes: Sequence[PhotoOutcome], model: ModelBody) -> Reply:
-        """The reply to a request with these photos, one at least."""
+        """The reply to a request.
+
+        Args:
+            outcomes: of the request's photos, in order; at least one.
+            model: the model that answered.
+        """
 
     def error_reply(self, error: RequestError, model: ModelBody) -> Reply:
         """The reply to a request that failed as a whole."""
 
 
 def error_body(error: RequestError) -> ErrorBody:
+    """An error as JSON, with the HTTP status, which gRPC loses."""
     return {"error": {"code": error.code, "status": error.status, "message": error.message}}
 
 
 def json_reply(body: Body | dict[str, Any], status: int = 200) -> Reply:
-    """A JSON reply."""
+    """A reply with a JSON body in UTF-8."""
     return Reply(orjson.dumps(body), status)
 
 
 def combined_status(outcomes: Sequence[PhotoOutcome]) -> int:
-    """The HTTP status of several outcomes: 200 where any is an answer, else the gravest."""
+    """The HTTP status of a request: 200 if any photo is answered, else the highest error status."""
     errors = [outcome for outcome in outcomes if isinstance(outcome, RequestError)]
     return max(error.status for error in errors) if len(errors) == len(outcomes) else 200

@@ -1,18 +1,18 @@
-"""A reply's objects as they stand in JSON.
+"""The JSON of every reply, as types.
 
-``scripts/schemas.py`` generates docs/reply.schema.json from these types.
+``scripts/schemas.py`` generates docs/reply.schema.json from them.
 """
 
 from __future__ import annotations
 
 from typing import Any, Literal, NotRequired
 
-# pydantic reads these; before Python 3.12 it cannot read typing's own.
+# Before Python 3.12, pydantic cannot read typing.TypedDict.
 from typing_extensions import TypedDict
 
 from camserve.options import Method
 
-#: Those of KServe's that answers need.
+#: The KServe datatypes that answers need.
 Datatype = Literal["BOOL", "INT64", "FP32", "BYTES"]
 
 
@@ -24,8 +24,8 @@ class ModelBody(TypedDict):
 
 
 class ImageBody(TypedDict):
-    """The photo: its size as its file stores it, its EXIF orientation (1 to 8), and ``seen``, the
-    part that the network saw, as x0, y0, x1, y1 in the file's pixels, x1 and y1 exclusive.
+    """The photo: its size as stored in the file, its EXIF orientation (1 to 8), and ``seen``, the
+    part that the network saw: x0, y0, x1, y1 in pixels of the file, x1 and y1 exclusive.
     """
 
     width: int
@@ -35,7 +35,7 @@ class ImageBody(TypedDict):
 
 
 class PredictionBody(TypedDict):
-    """A class: its index and label, its softmax probability over all classes, its logit."""
+    """A class: its index, its label, its softmax probability over all classes, its logit."""
 
     class_id: int
     label: str
@@ -53,14 +53,14 @@ class PictureBody(TypedDict):
 
 
 class MapBody(TypedDict):
-    """The map: its (h, w), and its values in [0, 1], row by row."""
+    """The map: its shape (h, w), and its values in [0, 1], row by row."""
 
     shape: list[int]
     values: list[float]
 
 
 class BoxBody(TypedDict):
-    """A hot region: x0, y0, x1, y1 in the photo's own pixels, and its share of all heat."""
+    """A hot region: x0, y0, x1, y1 in pixels of the file, and its share of all heat."""
 
     box: list[float]
     share: float
@@ -69,9 +69,9 @@ class BoxBody(TypedDict):
 class ExplanationBody(PredictionBody):
     """Where the network saw a class.
 
-    ``against`` is the other class of "why A rather than B"; ``layer`` a list where several were
-    asked for; ``evidence`` false where the map is zero everywhere; ``peak`` the map's maximum
-    before it was normalised; each output stands there if it was asked for.
+    ``against`` is the class B of the target "A-B". ``layer`` is a list if several layers were
+    requested. ``evidence`` is false if the map is zero everywhere. ``peak`` is the map's maximum
+    before normalisation. An output is present if it was requested.
     """
 
     against: NotRequired[PredictionBody]
@@ -87,7 +87,7 @@ class ExplanationBody(PredictionBody):
 
 
 class AnswerBody(TypedDict):
-    """The answer to one photo: predictions with the best first, explanations in the order asked."""
+    """The answer to one photo: predictions, best first, and explanations in the order requested."""
 
     model: ModelBody
     image: ImageBody
@@ -96,7 +96,7 @@ class AnswerBody(TypedDict):
 
 
 class ErrorFields(TypedDict):
-    """What was wrong, and the HTTP status, which gRPC loses on its way."""
+    """What was wrong, and the HTTP status, which gRPC loses."""
 
     code: str
     status: int
@@ -104,19 +104,19 @@ class ErrorFields(TypedDict):
 
 
 class ErrorBody(TypedDict):
-    """The answer to one photo that could not be answered."""
+    """The error of one photo, or of a whole request."""
 
     error: ErrorFields
 
 
 class V1Predictions(TypedDict):
-    """KServe v1, ``:predict``: answers in the order of the instances, errors in their places."""
+    """KServe v1, ``:predict``: answers in the order of the instances, errors among them."""
 
     predictions: list[AnswerBody | ErrorBody]
 
 
 class V1Explanations(TypedDict):
-    """KServe v1, ``:explain``: answers in the order of the instances, errors in their places."""
+    """KServe v1, ``:explain``: answers in the order of the instances, errors among them."""
 
     explanations: list[AnswerBody | ErrorBody]
 
@@ -133,8 +133,8 @@ class TensorBody(TypedDict):
 class V2Body(TypedDict):
     """KServe v2 and Open Inference.
 
-    ``error`` stands there where the request failed as a whole; otherwise the tensor ``error`` has
-    the errors of single photos, as JSON, and empty texts for the others.
+    ``error`` is present if the request failed as a whole, or its only photo failed. The tensor
+    ``error`` has the error of each failed photo as JSON, and empty text for the others.
     """
 
     id: str
@@ -144,5 +144,5 @@ class V2Body(TypedDict):
     error: NotRequired[ErrorFields]
 
 
-#: Every body that can come back.
+#: The JSON body of any reply.
 Body = AnswerBody | ErrorBody | V1Predictions | V1Explanations | V2Body

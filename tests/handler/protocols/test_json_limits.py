@@ -58,14 +58,14 @@ def test_depth_beyond_pythons_own_limit_is_no_matter() -> None:
 def test_text_is_measured_before_it_is_parsed() -> None:
     long = json.dumps({"target": "x" * 100})
     with pytest.raises(RequestError, match=r"'options' has 114 bytes; accepted: up to 100"):
-        json_limits.parse("options", long, LIMITS)
-    assert json_limits.parse("options", '{"target": "x"}', LIMITS) == {"target": "x"}
+        json_limits.parse_options("options", long, LIMITS)
+    assert json_limits.parse_options("options", '{"target": "x"}', LIMITS) == {"target": "x"}
 
 
 @pytest.mark.parametrize("text", ["", "[", "[1]", "7", "null", '"text"', b"\xff", "{]"])
 def test_what_is_no_object_is_invalid(text: str | bytes) -> None:
     with pytest.raises(RequestError) as refusal:
-        json_limits.parse("X-Explain", text, LIMITS)
+        json_limits.parse_options("X-Explain", text, LIMITS)
     assert refusal.value.code == "invalid_json"
 
 

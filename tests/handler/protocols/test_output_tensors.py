@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from camserve.protocols.output_tensors import TENSORS, output_tensors, tensor
+from camserve.protocols.output_tensors import OUTPUT_NAMES, output_tensors, tensor_body
 from tests.support import contract
 
 MODEL = {"name": "m", "version": "1.0"}
@@ -47,7 +47,7 @@ def tensors(*answers):
         assert not any(isinstance(element, list | dict) for element in one["data"])
     names = [one["name"] for one in found]
     assert len(set(names)) == len(names)
-    assert set(names) <= TENSORS
+    assert set(names) <= OUTPUT_NAMES
     return {one.pop("name"): one for one in found}
 
 
@@ -56,7 +56,7 @@ def of(datatype, shape, *data):
 
 
 def test_a_tensor_is_what_torchserve_reads():
-    assert tensor("label", "BYTES", [1, 2], ["cat", "dog"]) == {
+    assert tensor_body("label", "BYTES", [1, 2], ["cat", "dog"]) == {
         "name": "label",
         "datatype": "BYTES",
         "shape": [1, 2],
@@ -92,7 +92,7 @@ def test_one_explanation_with_everything():
             ],
         )
     )
-    assert found.keys() == TENSORS - {"error"}
+    assert found.keys() == OUTPUT_NAMES - {"error"}
     assert {name: found[name] for name in found if name.startswith("explained")} == {
         "explained_class_id": of("INT64", [1, 1], 1),
         "explained_label": of("BYTES", [1, 1], "cat"),

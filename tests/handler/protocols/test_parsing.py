@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from camserve.errors import RequestError
 from camserve.options import Options
 from camserve.protocols.parsing import ImageRequest, IncomingRequest, ParsedBody, parse_request
-from camserve.protocols.photo_fields import FORM_IMAGES, JSON_IMAGES
+from camserve.protocols.photo_fields import IMAGE_FIELDS, IMAGE_KEYS
 from camserve.protocols.plain import PlainProtocol
 from camserve.settings import Settings
 
@@ -441,7 +441,7 @@ json_values = st.recursive(
 )
 json_objects = st.builds(
     lambda photo, beside: photo | beside,
-    st.dictionaries(st.sampled_from(JSON_IMAGES), st.just(B64) | json_values, max_size=1),
+    st.dictionaries(st.sampled_from(IMAGE_KEYS), st.just(B64) | json_values, max_size=1),
     st.dictionaries(options | texts, json_values, max_size=2),
 )
 elements = st.lists(json_objects | json_values | st.just(B64), max_size=3)
@@ -464,7 +464,7 @@ kserve_bodies = st.fixed_dictionaries(
 )
 form_fields = st.builds(
     lambda photo, beside: photo | beside,
-    st.dictionaries(st.sampled_from(FORM_IMAGES), photos, max_size=1),
+    st.dictionaries(st.sampled_from(IMAGE_FIELDS), photos, max_size=1),
     st.dictionaries(options | texts, values.map(str.encode) | st.binary() | leaves, max_size=2),
 )
 field_dicts = form_fields | st.fixed_dictionaries(

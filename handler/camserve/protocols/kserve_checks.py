@@ -1,4 +1,4 @@
-"""What both of KServe's protocols check in a body."""
+"""Checks of a request's body that both KServe protocols make."""
 
 from __future__ import annotations
 
@@ -9,12 +9,25 @@ from camserve.errors import RequestError, unknown_name_message
 
 
 def check_keys(what: str, body: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Reject a body that has a key which is not ``known``.
+
+    Args:
+        what: what the error message calls a key.
+
+    Raises:
+        RequestError: ``invalid_request``.
+    """
     for key in body:
         if key not in known:
             raise RequestError("invalid_request", unknown_name_message(what, key, known))
 
 
-def check_count(count: int, max_instances: int) -> None:
+def check_photo_count(count: int, max_instances: int) -> None:
+    """Reject a request with more than ``max_instances`` photos.
+
+    Raises:
+        RequestError: ``too_many_instances``.
+    """
     if count > max_instances:
         raise RequestError(
             "too_many_instances",
@@ -22,7 +35,12 @@ def check_count(count: int, max_instances: int) -> None:
         )
 
 
-def options_object(name: str, value: Any) -> dict[str, Any]:
+def copy_options(name: str, value: Any) -> dict[str, Any]:
+    """A copy of a JSON object of options.
+
+    Raises:
+        RequestError: ``invalid_request``: the value is not a JSON object.
+    """
     if not isinstance(value, dict):
         raise RequestError("invalid_request", f"{name!r} must be an object of options")
     return dict(value)
