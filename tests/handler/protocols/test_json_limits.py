@@ -1,4 +1,4 @@
-"""JSON of callers is held to the limits before anything walks through it."""
+"""Callers' JSON is checked against the limits before anything walks through it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from camserve.errors import RequestError
 from camserve.protocols import json_limits
-from camserve.protocols.parsing import IncomingRequest, parse_request
+from camserve.protocols.parsing import ImageRequest, IncomingRequest, parse_request
 from camserve.settings import Limits, Settings
 from tests.support.contract import tensor
 from tests.support.request_builders import HTTP, b64, form, jsoned
@@ -19,61 +19,61 @@ PHOTO = b"\xff\xd8\xff photo"
 
 
 def nested(depth: int) -> Any:
-    """Lists in lists: [[[..]]]."""
+    """Lists nested to a depth: [[[..]]]."""
     value: list[Any] = []
     for _ in range(depth - 1):
         value = [value]
     return value
 
 
-def refused(value: Any, limits: Limits = LIMITS) -> str:
-    with pytest.raises(RequestError) as refusal:
+def rejection_message(value: Any, limits: Limits = LIMITS) -> str:
+    with pytest.raises(RequestError) as rejection:
         json_limits.check_structure("it", value, limits)
-    assert (refusal.value.code, refusal.value.status) == ("json_too_large", 413)
-    return refusal.value.message
+    assert (rejection.value.code, rejection.value.status) == ("json_too_large", 413)
+    return rejection.value.message
 
 
 @pytest.mark.parametrize(
     "value", [None, 1, "text", [], {}, [1] * 19, {"a": [1, 2], "b": {"c": []}}, nested(4)]
 )
-def test_what_is_within_the_limits_passes(value: Any) -> None:
+def test_a_value_within_the_limits_is_accepted(value: Any) -> None:
     json_limits.check_structure("it", value, LIMITS)
 
 
-def test_too_many_values_are_refused() -> None:
-    assert "more than 20 values" in refused([1] * 20)
-    assert "more than 20 values" in refused({str(n): [n] for n in range(10)})
-    assert "more than 20 values" in refused([[]] * 1_000_000)
+def test_too_many_values_are_rejected() -> None:
+    assert "more than 20 values" in rejection_message([1] * 20)
+    assert "more than 20 values" in rejection_message({str(n): [n] for n in range(10)})
+    assert "more than 20 values" in rejection_message([[]] * 1_000_000)
 
 
-def test_too_deep_ones_are_refused() -> None:
-    assert "more than 4 deep" in refused(nested(6))
-    assert "more than 4 deep" in refused({"a": {"b": {"c": {"d": {"e": {}}}}}})
+def test_values_nested_too_deep_are_rejected() -> None:
+    assert "more than 4 deep" in rejection_message(nested(6))
+    assert "more than 4 deep" in rejection_message({"a": {"b": {"c": {"d": {"e": {}}}}}})
 
 
-def test_depth_beyond_pythons_own_limit_is_no_matter() -> None:
-    assert "more than 100 deep" in refused(nested(100_000), Limits(json_depth=100))
+def test_nesting_beyond_the_recursion_limit_is_rejected_like_any_other() -> None:
+    assert "more than 100 deep" in rejection_message(nested(100_000), Limits(json_depth=100))
 
 
-def test_text_is_measured_before_it_is_parsed() -> None:
-    long = json.dumps({"target": "x" * 100})
+def test_the_length_of_text_is_checked_before_it_is_parsed() -> None:
+    long_text = json.dumps({"target": "x" * 100})
     with pytest.raises(RequestError, match=r"'options' has 114 bytes; accepted: up to 100"):
-        json_limits.parse_options("options", long, LIMITS)
+        json_limits.parse_options("options", long_text, LIMITS)
     assert json_limits.parse_options("options", '{"target": "x"}', LIMITS) == {"target": "x"}
 
 
 @pytest.mark.parametrize("text", ["", "[", "[1]", "7", "null", '"text"', b"\xff", "{]"])
-def test_what_is_no_object_is_invalid(text: str | bytes) -> None:
-    with pytest.raises(RequestError) as refusal:
+def test_options_that_are_not_a_json_object_are_invalid(text: str | bytes) -> None:
+    with pytest.raises(RequestError) as rejection:
         json_limits.parse_options("X-Explain", text, LIMITS)
-    assert refusal.value.code == "invalid_json"
+    assert rejection.value.code == "invalid_json"
 
 
 # Requests
 
 
 @pytest.mark.parametrize(
-    "row",
+    "request_above_limits",
     [
         pytest.param(jsoned(PHOTO, target=nested(200)), id="body"),
         pytest.param(jsoned(PHOTO, target="x" * 70_000), id="text in a body"),
@@ -96,14 +96,17 @@ def test_what_is_no_object_is_invalid(text: str | bytes) -> None:
         ),
     ],
 )
-def test_a_request_above_the_limits_is_refused(row: IncomingRequest) -> None:
-    found = parse_request(row, Settings()).instances
-    error = found if isinstance(found, RequestError) else found[0]
+def test_a_request_above_the_limits_is_rejected(request_above_limits: IncomingRequest) -> None:
+    instances = parse_request(request_above_limits, Settings()).instances
+    error = instances if isinstance(instances, RequestError) else instances[0]
     assert isinstance(error, RequestError)
     assert (error.code, error.status) == ("json_too_large", 413)
     assert len(error.message) < 200
 
 
-def test_a_photo_in_json_is_no_option() -> None:
-    (instance,) = parse_request(jsoned(PHOTO * 20_000), Settings()).instances
+def test_the_limit_of_options_does_not_apply_to_a_photo_in_json() -> None:
+    instances = parse_request(jsoned(PHOTO * 20_000), Settings()).instances
+    assert isinstance(instances, tuple)
+    (instance,) = instances
+    assert isinstance(instance, ImageRequest)
     assert instance.image == PHOTO * 20_000

@@ -1,4 +1,4 @@
-"""The JSON Schemas in docs/, held to what reads requests and writes replies."""
+"""The JSON Schemas in docs/ agree with the code that parses requests and writes replies."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
 from camserve.errors import RequestError
 from camserve.options import Options
@@ -23,7 +23,7 @@ B64 = base64.b64encode(
     color_resnet.png(color_resnet.photo(("red", (100, 120), 50), ("blue", (230, 120), 30)))
 ).decode()
 HTTP = {"content-type": "application/json"}
-EVERYTHING = {
+ALL_OPTIONS = {
     "target": ["red", 2, "top:2", "red-blue"],
     "outputs": ["heatmap", "overlay", "mask", "map", "boxes"],
     "size": 100,
@@ -36,12 +36,12 @@ def validator(name: str) -> Draft202012Validator:
     return Draft202012Validator(schema)
 
 
-def test_the_files_are_what_the_code_says() -> None:
-    done = run(sys.executable, "scripts/schemas.py", "--check")
-    assert done.returncode == 0, done.stderr
+def test_the_files_are_up_to_date() -> None:
+    completed = run(sys.executable, "scripts/schemas.py", "--check")
+    assert completed.returncode == 0, completed.stderr
 
 
-def test_every_option_of_the_request_has_its_default_and_says_what_is_accepted() -> None:
+def test_every_option_of_the_request_schema_has_a_default_and_a_description() -> None:
     options = request_schema()["$defs"]["Options"]["properties"]
     assert options.keys() == Options.model_fields.keys()
     assert all("default" in option and option["description"] for option in options.values())
@@ -56,7 +56,7 @@ REQUESTS: dict[str, tuple[dict[str, Any], bool]] = {
     "image text": ({"image": B64}, True),
     "data": ({"data": B64, "target": "red"}, True),
     "b64": ({"b64": B64, "target": 1, "layer": "layer4.2"}, True),
-    "everything": ({"image": B64, **EVERYTHING}, True),
+    "everything": ({"image": B64, **ALL_OPTIONS}, True),
     "no image": ({"target": 1}, False),
     "two images": ({"image": B64, "data": B64}, False),
     "more beside b64": ({"image": {"b64": B64, "x": 1}}, False),
@@ -78,51 +78,56 @@ REQUESTS: dict[str, tuple[dict[str, Any], bool]] = {
 }
 
 
-@pytest.mark.parametrize(("body", "good"), REQUESTS.values(), ids=REQUESTS)
-def test_a_request_is_valid_where_the_server_takes_it(
-    colours: Pipeline, body: dict[str, Any], good: bool
+@pytest.mark.parametrize(("body", "valid"), REQUESTS.values(), ids=REQUESTS)
+def test_the_request_schema_accepts_what_the_server_accepts(
+    colours: Pipeline, body: dict[str, Any], valid: bool
 ) -> None:
     request = parse_request(IncomingRequest({"body": body}, HTTP), colours.settings)
     failed = isinstance(request.instances, RequestError) or any(
         isinstance(instance, RequestError) for instance in request.instances
     )
-    assert (not failed) is good
-    assert validator("request").is_valid(body) is good
+    assert (not failed) is valid
+    assert validator("request").is_valid(body) is valid
 
 
 BODIES: dict[str, Callable[[str], dict[str, Any]]] = {
-    "plain": lambda image: {"image": image, **EVERYTHING},
+    "plain": lambda image: {"image": image, **ALL_OPTIONS},
     "predictions alone": lambda image: {"image": image, "explain": False},
-    "v1": lambda image: {"instances": [{"image": image}, {"image": B64, **EVERYTHING}]},
+    "v1": lambda image: {"instances": [{"image": image}, {"image": B64, **ALL_OPTIONS}]},
     "v2": lambda image: {
         "inputs": [image_input(shape=[2], data=[image, B64])],
-        "parameters": EVERYTHING,
+        "parameters": ALL_OPTIONS,
     },
 }
 
 
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
-@pytest.mark.parametrize("image", [B64, "AAAA", "@"], ids=["photo", "junk", "no base64"])
+@pytest.mark.parametrize("image", [B64, "AAAA", "@"], ids=["photo", "not-a-photo", "not-base64"])
 @pytest.mark.parametrize("explain", [False, True])
-def test_replies_are_valid(
+def test_replies_match_the_reply_schema(
     colours: Pipeline, body: Callable[[str], dict[str, Any]], image: str, explain: bool
 ) -> None:
-    row = IncomingRequest({"body": body(image)}, HTTP, force_explain=explain)
-    (reply,) = colours.postprocess(colours.inference(colours.preprocess([row])))
+    request = IncomingRequest({"body": body(image)}, HTTP, force_explain=explain)
+    (reply,) = colours.postprocess(colours.inference(colours.preprocess([request])))
     validator("reply").validate(json.loads(reply.body))
 
 
-def test_a_reply_with_a_missing_or_wrong_part_is_not_valid(colours: Pipeline) -> None:
-    row = IncomingRequest({"body": {"image": B64, **EVERYTHING}}, HTTP)
-    (reply,) = colours.postprocess(colours.inference(colours.preprocess([row])))
-    schema = validator("reply")
-    for spoil in (
-        lambda body: body.pop("image"),
-        lambda body: body["explanations"][0].pop("peak"),
-        lambda body: body["explanations"][0]["mask"].update(b64=1),
-        lambda body: body["explanations"][0].update(method="cam"),
-        lambda body: body["predictions"][0].update(score="high"),
-    ):
-        body = json.loads(reply.body)
-        spoil(body)
-        assert not schema.is_valid(body)
+DAMAGES: dict[str, Callable[[dict[str, Any]], object]] = {
+    "no image": lambda body: body.pop("image"),
+    "no peak": lambda body: body["explanations"][0].pop("peak"),
+    "picture not text": lambda body: body["explanations"][0]["mask"].update(b64=1),
+    "unknown method": lambda body: body["explanations"][0].update(method="cam"),
+    "score not a number": lambda body: body["predictions"][0].update(score="high"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_the_reply_schema_rejects_a_missing_or_wrong_part(
+    colours: Pipeline, damage: Callable[[dict[str, Any]], object]
+) -> None:
+    request = IncomingRequest({"body": {"image": B64, **ALL_OPTIONS}}, HTTP)
+    (reply,) = colours.postprocess(colours.inference(colours.preprocess([request])))
+    body = json.loads(reply.body)
+    assert validator("reply").is_valid(body)
+    damage(body)
+    assert not validator("reply").is_valid(body)
