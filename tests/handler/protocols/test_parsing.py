@@ -1,9 +1,10 @@
-"""Every way in which a request carries its photo and options, and every way to get it wrong."""
+"""Photos and options of plain requests by every transport, and the errors of invalid ones."""
 
 from __future__ import annotations
 
 import base64
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -23,25 +24,39 @@ JSON = {"content-type": "application/json"}
 URLENCODED = {"content-type": "application/x-www-form-urlencoded; charset=UTF-8"}
 
 
-def explain(text):
+def options_header(text: str) -> dict[str, str]:
     return {"x-explain": text}
 
 
-def one(row, settings=SETTINGS):
-    """The one photo of a plain request, or the error that refuses it."""
-    request = parse_request(row, settings)
-    assert isinstance(request.reply_format, PlainProtocol)
-    if isinstance(request.instances, RequestError):
-        return request.instances
-    (instance,) = request.instances
+def parse_single(
+    request: IncomingRequest, settings: Settings = SETTINGS
+) -> ImageRequest | RequestError:
+    """The photo of a plain request, or the error that rejects it."""
+    parsed = parse_request(request, settings)
+    assert isinstance(parsed.reply_format, PlainProtocol)
+    if isinstance(parsed.instances, RequestError):
+        return parsed.instances
+    (instance,) = parsed.instances
     return instance
 
 
-# What is understood
+def photo_of(request: IncomingRequest, settings: Settings = SETTINGS) -> ImageRequest:
+    photo = parse_single(request, settings)
+    assert isinstance(photo, ImageRequest)
+    return photo
+
+
+def rejection(request: IncomingRequest) -> RequestError:
+    error = parse_single(request)
+    assert isinstance(error, RequestError)
+    return error
+
+
+# Valid requests
 
 
 @pytest.mark.parametrize(
-    ("row", "options"),
+    ("incoming", "options"),
     [
         pytest.param(
             IncomingRequest({"body": bytearray(PHOTO)}, {"content-type": "image/jpeg"}),
@@ -121,7 +136,7 @@ def one(row, settings=SETTINGS):
                 {"data": PHOTO, "method": b"gradcam  ", "layer": b"layer4.2,layer4.2"}, {}
             ),
             {"method": "gradcam++", "layer": ("layer4.2",)},
-            id="form-whose-pluses-were-not-escaped",
+            id="form-with-unescaped-pluses",
         ),
         pytest.param(
             IncomingRequest({"data": PHOTO, "target": b"Egyptian cat", "top_k": b"1"}, {}),
@@ -158,13 +173,15 @@ def one(row, settings=SETTINGS):
             id="path-label-with-a-comma",
         ),
         pytest.param(
-            IncomingRequest({"body": PHOTO}, explain('{"target": 285, "outputs": ["overlay"]}')),
+            IncomingRequest(
+                {"body": PHOTO}, options_header('{"target": 285, "outputs": ["overlay"]}')
+            ),
             {"target": 285, "outputs": ("overlay",)},
             id="header",
         ),
         pytest.param(
             IncomingRequest(
-                {"data": PHOTO, "top_k": b"2"}, explain('{"alpha": 0.5}'), "target=285"
+                {"data": PHOTO, "top_k": b"2"}, options_header('{"alpha": 0.5}'), "target=285"
             ),
             {"top_k": 2, "alpha": 0.5, "target": 285},
             id="several-sources",
@@ -176,57 +193,60 @@ def one(row, settings=SETTINGS):
         ),
     ],
 )
-def test_photo_and_options_are_found(row, options):
-    assert one(row) == ImageRequest(PHOTO, Options(**{"layer": (SETTINGS.layer,), **options}))
+def test_the_photo_and_the_options_of_a_request(
+    incoming: IncomingRequest, options: dict[str, Any]
+) -> None:
+    assert parse_single(incoming) == ImageRequest(
+        PHOTO, Options(**{"layer": (SETTINGS.layer,), **options})
+    )
 
 
 @pytest.mark.parametrize(
     ("path", "force_explain", "expected"),
     [
-        pytest.param("", False, False, id="as-the-operator-says"),
-        pytest.param("explain=true", False, True, id="as-asked"),
+        pytest.param("", False, False, id="operators-default"),
+        pytest.param("explain=true", False, True, id="requested"),
         pytest.param("", True, True, id="call-for-explanations"),
-        pytest.param("explain=true", True, True, id="call-for-explanations-says-so"),
+        pytest.param("explain=true", True, True, id="call-for-explanations-that-requests-them"),
     ],
 )
-def test_explain_where_the_operator_defaults_to_none(path, force_explain, expected):
-    operator = Settings(defaults=Options(explain=False))
-    row = IncomingRequest({"body": PHOTO}, {}, path, force_explain)
-    assert one(row, operator).options.explain is expected
+def test_explain_where_the_operators_default_is_false(
+    path: str, force_explain: bool, expected: bool
+) -> None:
+    settings = Settings(defaults=Options(explain=False))
+    request = IncomingRequest({"body": PHOTO}, {}, path, force_explain)
+    assert photo_of(request, settings).options.explain is expected
 
 
-def test_a_header_may_hold_utf_8_which_http_reads_as_latin_1():
-    header = json.dumps({"target": "grün"}, ensure_ascii=False).encode().decode("latin-1")
-    row = IncomingRequest({"body": b"photo"}, {"content-type": "image/png", "x-explain": header})
-    assert one(row).options.target == "grün"
-    # Latin-1 that is no UTF-8 is read as it is.
-    row = IncomingRequest(
-        {"body": b"photo"}, {"content-type": "image/png", "x-explain": '{"target": "grün"}'}
-    )
-    assert one(row).options.target == "grün"
+UTF_8_AS_LATIN_1 = '{"target": "grün"}'.encode().decode("latin-1")
 
 
-def test_a_form_need_not_escape_the_plus_of_base64():
+@pytest.mark.parametrize("text", [UTF_8_AS_LATIN_1, '{"target": "grün"}'], ids=["utf-8", "latin-1"])
+def test_a_header_may_be_utf_8_or_latin_1(text: str) -> None:
+    """The server decodes any header as Latin-1."""
+    request = IncomingRequest({"body": PHOTO}, {"content-type": "image/png", "x-explain": text})
+    assert photo_of(request).options.target == "grün"
+
+
+def test_base64_in_a_form_need_not_escape_its_plus() -> None:
     photo = b"\xfb\xef\xbe photo"
-    form = {"data": base64.b64encode(photo).decode().replace("+", " ").encode()}
-    assert b"+" in base64.b64encode(photo)
-    assert (
-        one(IncomingRequest(form, {"content-type": "application/x-www-form-urlencoded"})).image
-        == photo
-    )
+    encoded = base64.b64encode(photo)
+    assert b"+" in encoded
+    request = IncomingRequest({"data": encoded.replace(b"+", b" ")}, URLENCODED)
+    assert photo_of(request).image == photo
 
 
-def test_call_for_explanations_refuses_to_go_without():
-    refusal = one(IncomingRequest({"body": PHOTO}, {}, "explain=false", force_explain=True))
-    assert refusal.code == "conflicting_options"
-    assert "explain" in refusal.message
+def test_a_call_for_explanations_that_turns_them_off_is_rejected() -> None:
+    error = rejection(IncomingRequest({"body": PHOTO}, {}, "explain=false", force_explain=True))
+    assert error.code == "conflicting_options"
+    assert "explain" in error.message
 
 
-# What is refused
+# Invalid requests
 
 
 @pytest.mark.parametrize(
-    ("row", "code"),
+    ("incoming", "code"),
     [
         pytest.param(IncomingRequest({}, {}), "missing_image", id="nothing"),
         pytest.param(IncomingRequest({"target": b"285"}, {}), "missing_image", id="options-only"),
@@ -295,7 +315,7 @@ def test_call_for_explanations_refuses_to_go_without():
             "invalid_base64",
             id="urlencoded-no-base64",
         ),
-        # TorchServe hands on as bytes what it could not parse.
+        # TorchServe passes on as bytes a body that it could not parse.
         pytest.param(
             IncomingRequest({"body": b'{"b64": '}, JSON), "invalid_json", id="json-broken"
         ),
@@ -345,20 +365,22 @@ def test_call_for_explanations_refuses_to_go_without():
             id="options-list",
         ),
         pytest.param(
-            IncomingRequest({"body": PHOTO}, explain("")), "invalid_json", id="header-empty"
+            IncomingRequest({"body": PHOTO}, options_header("")), "invalid_json", id="header-empty"
         ),
         pytest.param(
-            IncomingRequest({"body": PHOTO}, explain("target=285")),
+            IncomingRequest({"body": PHOTO}, options_header("target=285")),
             "invalid_json",
             id="header-text",
         ),
         pytest.param(
-            IncomingRequest({"body": PHOTO}, explain("null")), "invalid_json", id="header-null"
+            IncomingRequest({"body": PHOTO}, options_header("null")),
+            "invalid_json",
+            id="header-null",
         ),
         pytest.param(
-            IncomingRequest({"body": PHOTO}, explain('{"target":' + "[" * 60_000)),
+            IncomingRequest({"body": PHOTO}, options_header('{"target":' + "[" * 60_000)),
             "invalid_json",
-            id="header-bottomless",
+            id="header-nested-too-deep",
         ),
         pytest.param(
             IncomingRequest({"body": PHOTO}, {}, "target=285,target=286"),
@@ -371,7 +393,7 @@ def test_call_for_explanations_refuses_to_go_without():
             id="path-and-field",
         ),
         pytest.param(
-            IncomingRequest({"body": PHOTO}, explain('{"alpha": 0.5}'), "alpha=0.4"),
+            IncomingRequest({"body": PHOTO}, options_header('{"alpha": 0.5}'), "alpha=0.4"),
             "conflicting_options",
             id="path-and-header",
         ),
@@ -387,12 +409,12 @@ def test_call_for_explanations_refuses_to_go_without():
         ),
     ],
 )
-def test_bad_request_is_refused_with_its_code(row, code):
-    assert one(row).code == code
+def test_an_invalid_request_is_rejected_with_its_code(incoming: IncomingRequest, code: str) -> None:
+    assert rejection(incoming).code == code
 
 
 @pytest.mark.parametrize(
-    ("text", "wrong"),
+    ("text", "reason"),
     [
         (B64[:-1], "cut short"),
         (B64[:8] + "==" + B64[8:], "padded amiss"),
@@ -401,20 +423,20 @@ def test_bad_request_is_refused_with_its_code(row, code):
         ("é" + B64, "holds 'é'"),
     ],
 )
-def test_broken_base64_is_said_to_be_broken_where_it_is(text, wrong):
-    assert wrong in one(IncomingRequest({"body": {"b64": text}}, JSON)).message
+def test_the_message_of_broken_base64_says_what_is_wrong_with_it(text: str, reason: str) -> None:
+    assert reason in rejection(IncomingRequest({"body": {"b64": text}}, JSON)).message
 
 
 LONG = "x" * 1_000_000
 
 
 @pytest.mark.parametrize(
-    "row",
+    "incoming",
     [
         pytest.param(IncomingRequest({LONG: b"1"}, {}), id="field-without-photo"),
         pytest.param(IncomingRequest({"data": PHOTO, LONG: b"\xff"}, {}), id="field-not-utf-8"),
         pytest.param(
-            IncomingRequest({"body": {"b64": B64, LONG: 1}, LONG: b"2"}, JSON), id="given-twice"
+            IncomingRequest({"body": {"b64": B64, LONG: 1}, LONG: b"2"}, JSON), id="option-twice"
         ),
         pytest.param(IncomingRequest({"data": PHOTO, "alpha": LONG.encode()}, {}), id="value"),
         pytest.param(
@@ -422,13 +444,17 @@ LONG = "x" * 1_000_000
         ),
     ],
 )
-def test_message_stays_short_for_a_huge_request(row):
-    assert len(one(row).message) < 500
+def test_the_message_stays_short_for_a_huge_request(incoming: IncomingRequest) -> None:
+    assert len(rejection(incoming).message) < 500
 
 
-def test_message_is_utf_8_whatever_a_json_body_escapes():
-    # A reply that cannot be encoded would fail the whole batch.
-    assert one(IncomingRequest({"body": json.loads(r'{"\ud800": 1}')}, JSON)).message.encode()
+def test_a_message_can_be_encoded_even_if_it_quotes_half_a_surrogate_pair() -> None:
+    """A reply that cannot be encoded would fail the whole batch."""
+    request = IncomingRequest({"body": json.loads(r'{"\ud800": 1}')}, JSON)
+    assert rejection(request).message.encode()
+
+
+# Any request
 
 
 texts = st.text(st.characters(), max_size=12)
@@ -440,7 +466,7 @@ json_values = st.recursive(
     leaves, lambda inner: st.lists(inner) | st.dictionaries(options | texts, inner), max_leaves=6
 )
 json_objects = st.builds(
-    lambda photo, beside: photo | beside,
+    lambda photo, options: photo | options,
     st.dictionaries(st.sampled_from(IMAGE_KEYS), st.just(B64) | json_values, max_size=1),
     st.dictionaries(options | texts, json_values, max_size=2),
 )
@@ -455,15 +481,15 @@ tensors = st.fixed_dictionaries(
         "parameters": json_objects | json_values,
     },
 )
-more = {"parameters": json_objects | json_values, "id": texts | json_values, "x": leaves}
+optional_keys = {"parameters": json_objects | json_values, "id": texts | json_values, "x": leaves}
 kserve_bodies = st.fixed_dictionaries(
-    {"instances": elements | json_values}, optional=more
+    {"instances": elements | json_values}, optional=optional_keys
 ) | st.fixed_dictionaries(
     {"inputs": st.lists(tensors, max_size=3) | json_values},
-    optional={**more, "outputs": st.lists(tensors, max_size=2) | json_values},
+    optional={**optional_keys, "outputs": st.lists(tensors, max_size=2) | json_values},
 )
 form_fields = st.builds(
-    lambda photo, beside: photo | beside,
+    lambda photo, options: photo | options,
     st.dictionaries(st.sampled_from(IMAGE_FIELDS), photos, max_size=1),
     st.dictionaries(options | texts, values.map(str.encode) | st.binary() | leaves, max_size=2),
 )
@@ -483,10 +509,10 @@ paths = st.just("") | texts | st.lists(st.tuples(options, values).map("=".join))
 
 @settings(deadline=None, derandomize=True, max_examples=300)
 @given(st.builds(IncomingRequest, field_dicts, header_dicts, paths, st.booleans()))
-def test_any_row_gives_photos_or_a_request_error(row):
-    request = parse_request(row, SETTINGS)
-    assert isinstance(request, ParsedBody)
-    refused = isinstance(request.instances, RequestError)
-    outcomes = [request.instances] if refused else request.instances
+def test_any_request_has_photos_or_an_error(request: IncomingRequest) -> None:
+    parsed = parse_request(request, SETTINGS)
+    assert isinstance(parsed, ParsedBody)
+    instances = parsed.instances
+    outcomes = [instances] if isinstance(instances, RequestError) else list(instances)
     assert outcomes
-    assert all(isinstance(one, ImageRequest | RequestError) for one in outcomes)
+    assert all(isinstance(outcome, ImageRequest | RequestError) for outcome in outcomes)

@@ -1,9 +1,11 @@
-"""KServe's protocols, both ways: a body's photos and options, and the answers' bodies."""
+"""Requests of KServe v1 and v2: a request's body -> its photos and their options."""
 
 from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
@@ -14,12 +16,13 @@ from camserve.protocols.kserve_v2 import KServeV2
 from camserve.protocols.parsing import (
     ImageRequest,
     IncomingRequest,
+    ParsedBody,
     detect_protocol,
     parse_request,
 )
 from camserve.protocols.plain import PlainProtocol
+from camserve.protocols.schema import ModelBody
 from camserve.settings import Limits, Settings
-from tests.support import contract
 from tests.support.contract import inputs_of, tensor
 
 SETTINGS = Settings(layers=("layer3.5",), limits=Limits(instances=3))
@@ -27,31 +30,53 @@ PHOTO, OTHER = b"\xff\xd8\xff photo", b"\x89PNG other"
 B64, OTHER64 = base64.b64encode(PHOTO).decode(), base64.b64encode(OTHER).decode()
 HTTP = {"content-type": "application/json", "host": "localhost:8080"}
 GRPC: dict[str, str] = {}
-MODEL = {"name": "colours", "version": "1.0"}
+MODEL: ModelBody = {"name": "colours", "version": "1.0"}
 
 
-def photo(image=PHOTO, **options):
+def photo(image: bytes = PHOTO, **options: Any) -> ImageRequest:
     return ImageRequest(image, Options(**{"layer": (SETTINGS.layer,), **options}))
 
 
-def text64(*texts):
+def base64_texts(*texts: str) -> list[str]:
     return [base64.b64encode(text.encode()).decode() for text in texts]
 
 
-def read_body(body, headers=HTTP, force_explain=False, **beside):
-    return parse_request(
-        IncomingRequest({"body": body, **beside}, headers, force_explain=force_explain), SETTINGS
-    )
+def parse(
+    body: Any, headers: Mapping[str, str] = HTTP, force_explain: bool = False, **fields: Any
+) -> ParsedBody:
+    request = IncomingRequest({"body": body, **fields}, headers, force_explain=force_explain)
+    return parse_request(request, SETTINGS)
 
 
-def brief(request):
-    """The instances, an error by its code."""
-    if isinstance(request.instances, RequestError):
-        return request.instances.code
-    return [one.code if isinstance(one, RequestError) else one for one in request.instances]
+#: A photo and its options, or the code of the error that it has instead.
+PhotoOrCode = ImageRequest | str
 
 
-# Which protocol a body is of
+def photos_or_codes(parsed: ParsedBody) -> list[PhotoOrCode] | str:
+    """The photos of a request; an error by its code."""
+    if isinstance(parsed.instances, RequestError):
+        return parsed.instances.code
+    return [
+        instance.code if isinstance(instance, RequestError) else instance
+        for instance in parsed.instances
+    ]
+
+
+def photos_of(parsed: ParsedBody) -> list[ImageRequest]:
+    """The photos of a request without errors."""
+    assert isinstance(parsed.instances, tuple)
+    photos = [instance for instance in parsed.instances if isinstance(instance, ImageRequest)]
+    assert len(photos) == len(parsed.instances)
+    return photos
+
+
+def rejection(parsed: ParsedBody) -> RequestError:
+    """The error of a request that is rejected as a whole."""
+    assert isinstance(parsed.instances, RequestError)
+    return parsed.instances
+
+
+# The protocol of a body
 
 
 @pytest.mark.parametrize(
@@ -65,7 +90,7 @@ def brief(request):
         ({"inputs": [], "id": 7}, True, False, KServeV2("")),
         ({"inputs": [], "outputs": [{"name": "map"}]}, True, False, KServeV2("", ("map",))),
         ({"inputs": [], "outputs": "map"}, True, False, KServeV2("")),
-        # Over gRPC, TorchServe needs a v2 reply to whatever body it has parsed.
+        # Over gRPC, TorchServe needs a v2 reply to any body that it has parsed.
         ({"inputs": [], "id": "7"}, False, False, KServeV2("7", base64_text=True)),
         ({}, False, False, KServeV2("", base64_text=True)),
         ({"instances": []}, False, False, KServeV2("", base64_text=True)),
@@ -78,22 +103,24 @@ def brief(request):
         (None, False, False, PlainProtocol()),
     ],
 )
-def test_the_protocol_of_a_body(body, over_http, explain, expected):
+def test_the_protocol_of_a_body(
+    body: Any, over_http: bool, explain: bool, expected: PlainProtocol | KServeV1 | KServeV2
+) -> None:
     headers = HTTP if over_http else GRPC
     request = IncomingRequest({"body": body}, headers, force_explain=explain)
     assert detect_protocol(request) == expected
 
 
-# V1: what is understood
+# V1: valid requests
 
-V1_GOOD = {
-    "one": ({"instances": [{"image": {"b64": B64}}]}, [photo()]),
+V1_VALID: dict[str, tuple[dict[str, Any], list[PhotoOrCode]]] = {
+    "one photo": ({"instances": [{"image": {"b64": B64}}]}, [photo()]),
     "keys of a photo": (
         {"instances": [{"image": B64}, {"data": {"b64": B64}}, {"b64": OTHER64}]},
         [photo(), photo(), photo(OTHER)],
     ),
-    "bare base64": ({"instances": [B64, OTHER64]}, [photo(), photo(OTHER)]),
-    "own options": (
+    "base64 alone": ({"instances": [B64, OTHER64]}, [photo(), photo(OTHER)]),
+    "options of each instance": (
         {
             "instances": [
                 {"image": B64, "target": ["red", 1], "top_k": 2},
@@ -105,17 +132,17 @@ V1_GOOD = {
             photo(OTHER, target="blue", layer=("layer3.5",)),
         ],
     ),
-    "options of all": (
+    "options of all photos": (
         {"instances": [B64, {"image": B64}], "parameters": {"alpha": 0.5, "outputs": "map"}},
         [photo(alpha=0.5, outputs=("map",))] * 2,
     ),
-    "own before those of all": (
+    "instance overrides parameters": (
         {"instances": [{"image": B64, "top_k": 1}, B64], "parameters": {"top_k": 2, "alpha": 1}},
         [photo(top_k=1, alpha=1), photo(top_k=2, alpha=1)],
     ),
     "no parameters": ({"instances": [B64], "parameters": {}}, [photo()]),
-    "as many as may be": ({"instances": [B64] * 3}, [photo()] * 3),
-    "one bad among good": (
+    "largest number": ({"instances": [B64] * 3}, [photo()] * 3),
+    "one invalid photo": (
         {
             "instances": [
                 {"image": "@"},
@@ -125,42 +152,42 @@ V1_GOOD = {
         },
         ["invalid_base64", photo(), "invalid_option"],
     ),
-    "bad, whatever it is": (
+    "neither text nor object": (
         {"instances": [None, 7, [B64]]},
         ["invalid_request", "invalid_request", "invalid_request"],
     ),
-    "bad options": (
+    "invalid options of each instance": (
         {"instances": [{"image": B64, "alhpa": 1}, {"target": 1}, {"image": B64, "b64": B64}]},
         ["unknown_option", "missing_image", "invalid_request"],
     ),
-    "bad options of all": (
+    "invalid parameters, one overridden": (
         {"instances": [B64, {"image": B64, "alpha": 1}], "parameters": {"alpha": 2}},
         ["invalid_option", photo(alpha=1)],
     ),
-    "nothing in them": ({"instances": [{}, ""]}, ["missing_image", "missing_image"]),
-    "not served": (
+    "empty instances": ({"instances": [{}, ""]}, ["missing_image", "missing_image"]),
+    "layer that is not served": (
         {"instances": [{"image": B64, "layer": "layer1"}, B64]},
         ["invalid_option", photo()],
     ),
 }
 
 
-@pytest.mark.parametrize(("body", "expected"), V1_GOOD.values(), ids=V1_GOOD)
-def test_v1_photos_and_their_options(body, expected):
-    request = read_body(body)
-    assert request.reply_format == KServeV1("predictions")
-    assert brief(request) == expected
+@pytest.mark.parametrize(("body", "expected"), V1_VALID.values(), ids=V1_VALID)
+def test_v1_photos_and_their_options(body: dict[str, Any], expected: list[PhotoOrCode]) -> None:
+    parsed = parse(body)
+    assert parsed.reply_format == KServeV1("predictions")
+    assert photos_or_codes(parsed) == expected
 
 
-def test_v1_leaves_the_body_as_it_was():
+def test_v1_does_not_change_the_body() -> None:
     body = {"instances": [{"image": B64, "top_k": 1}], "parameters": {"alpha": 1}}
     before = json.dumps(body)
-    read_body(body)
+    parse(body)
     assert json.dumps(body) == before
 
 
 @pytest.mark.parametrize(
-    ("headers", "beside", "common"),
+    ("headers", "fields", "parameters"),
     [
         ({"x-explain": '{"top_k": 2}'}, {}, {}),
         ({}, {"top_k": b"2"}, {}),
@@ -168,22 +195,24 @@ def test_v1_leaves_the_body_as_it_was():
         ({"x-explain": '{"top_k": 2}'}, {"model_name": b"m"}, {"top_k": 2}),
     ],
 )
-def test_v1_options_beside_the_body_are_those_of_all(headers, beside, common):
-    body = {"instances": [B64, {"image": B64, "top_k": 1}], "parameters": common}
-    request = read_body(body, HTTP | headers, **beside)
-    assert brief(request) == [photo(top_k=2), photo(top_k=1)]
+def test_v1_options_outside_the_body_apply_to_all_instances(
+    headers: dict[str, str], fields: dict[str, Any], parameters: dict[str, Any]
+) -> None:
+    body = {"instances": [B64, {"image": B64, "top_k": 1}], "parameters": parameters}
+    parsed = parse(body, HTTP | headers, **fields)
+    assert photos_or_codes(parsed) == [photo(top_k=2), photo(top_k=1)]
 
 
-def test_v1_options_in_the_url_are_those_of_all():
-    row = IncomingRequest({"body": {"instances": [B64]}}, HTTP, "target=red,blue,top_k=2")
-    assert brief(parse_request(row, SETTINGS)) == [photo(target="red,blue", top_k=2)]
+def test_v1_options_in_the_url_apply_to_all_instances() -> None:
+    request = IncomingRequest({"body": {"instances": [B64]}}, HTTP, "target=red,blue,top_k=2")
+    assert photos_or_codes(parse_request(request, SETTINGS)) == [photo(target="red,blue", top_k=2)]
 
 
-# V1: what is refused
+# V1: invalid requests
 
-V1_BAD = {
-    "none": {"instances": []},
-    "no list": {"instances": {"image": B64}},
+V1_INVALID: dict[str, dict[str, Any]] = {
+    "empty list": {"instances": []},
+    "not a list": {"instances": {"image": B64}},
     "text": {"instances": B64},
     "null": {"instances": None},
     "number": {"instances": 1},
@@ -194,81 +223,89 @@ V1_BAD = {
 }
 
 
-@pytest.mark.parametrize("body", V1_BAD.values(), ids=V1_BAD)
-def test_v1_body_that_is_none_is_refused_whole(body):
-    request = read_body(body)
-    assert request.reply_format == KServeV1("predictions")
-    assert brief(request) == "invalid_request"
+@pytest.mark.parametrize("body", V1_INVALID.values(), ids=V1_INVALID)
+def test_an_invalid_v1_body_is_rejected_as_a_whole(body: dict[str, Any]) -> None:
+    parsed = parse(body)
+    assert parsed.reply_format == KServeV1("predictions")
+    assert photos_or_codes(parsed) == "invalid_request"
 
 
-def test_v1_unknown_key_is_named_with_what_is_accepted():
-    message = read_body({"instances": [B64], "paramters": {}}).instances.message
+def test_an_unknown_v1_key_is_named_with_the_accepted_ones() -> None:
+    message = rejection(parse({"instances": [B64], "paramters": {}})).message
     assert "'paramters'; did you mean 'parameters'? accepted: instances, parameters" in message
 
 
-def test_v1_too_many_are_refused_whole():
-    refusal = read_body({"instances": [B64] * 4}).instances
-    assert refusal.code == "too_many_instances"
-    assert "4 photos; accepted: up to 3" in refusal.message
+def test_a_v1_request_with_too_many_instances_is_rejected_as_a_whole() -> None:
+    error = rejection(parse({"instances": [B64] * 4}))
+    assert error.code == "too_many_instances"
+    assert "4 photos; accepted: up to 3" in error.message
 
 
 @pytest.mark.parametrize(
-    ("headers", "beside", "common"),
+    ("headers", "fields", "parameters"),
     [
         ({"x-explain": '{"top_k": 3}'}, {}, {"top_k": 2}),
         ({}, {"top_k": b"3"}, {"top_k": 2}),
         ({"x-explain": '{"top_k": 3}'}, {"top_k": b"2"}, {}),
     ],
 )
-def test_v1_options_of_all_in_two_places_must_agree(headers, beside, common):
-    body = {"instances": [{"image": B64, "top_k": 1}], "parameters": common}
-    assert brief(read_body(body, HTTP | headers, **beside)) == "conflicting_options"
+def test_v1_options_of_all_instances_from_two_sources_must_agree(
+    headers: dict[str, str], fields: dict[str, Any], parameters: dict[str, Any]
+) -> None:
+    body = {"instances": [{"image": B64, "top_k": 1}], "parameters": parameters}
+    assert photos_or_codes(parse(body, HTTP | headers, **fields)) == "conflicting_options"
 
 
 # Calls for explanations
 
 
-@pytest.mark.parametrize("operator", [True, False])
-def test_v1_explain_explains(operator):
-    settings = Settings(defaults=Options(explain=operator))
+@pytest.mark.parametrize("default", [True, False])
+def test_a_v1_call_for_explanations_turns_them_on(default: bool) -> None:
+    settings = Settings(defaults=Options(explain=default))
     body = {"instances": [B64, {"image": B64, "explain": True}, {"image": B64, "explain": False}]}
-    request = parse_request(IncomingRequest({"body": body}, HTTP, force_explain=True), settings)
-    assert request.reply_format == KServeV1("explanations")
-    first, second, third = request.instances
+    parsed = parse_request(IncomingRequest({"body": body}, HTTP, force_explain=True), settings)
+    assert parsed.reply_format == KServeV1("explanations")
+    assert isinstance(parsed.instances, tuple)
+    first, second, third = parsed.instances
+    assert isinstance(first, ImageRequest)
     assert first.options.explain
+    assert isinstance(second, ImageRequest)
     assert second.options.explain
+    assert isinstance(third, RequestError)
     assert third.code == "conflicting_options"
 
 
-def test_v2_explain_explains():
+def test_a_v2_call_for_explanations_turns_them_on() -> None:
     settings = Settings(defaults=Options(explain=False))
-    row = {"body": {"inputs": inputs_of([B64])}}
-    (predict,) = parse_request(IncomingRequest(row, HTTP), settings).instances
-    (explain,) = parse_request(IncomingRequest(row, HTTP, force_explain=True), settings).instances
+    fields = {"body": {"inputs": inputs_of([B64])}}
+    predict_call = IncomingRequest(fields, HTTP)
+    explain_call = IncomingRequest(fields, HTTP, force_explain=True)
+    (predict,) = photos_of(parse_request(predict_call, settings))
+    (explain,) = photos_of(parse_request(explain_call, settings))
     assert (predict.options.explain, explain.options.explain) == (False, True)
 
 
-def test_v2_explain_refuses_to_go_without():
+def test_a_v2_call_for_explanations_rejects_a_photo_that_turns_them_off() -> None:
     body = {"inputs": inputs_of([B64], explain=False)}
-    assert brief(read_body(body, force_explain=True)) == ["conflicting_options"]
+    assert photos_or_codes(parse(body, force_explain=True)) == ["conflicting_options"]
 
 
-# V2: what is understood
+# V2: valid requests
 
 IMAGES = tensor("image", "BYTES", [B64, OTHER64])
-V2_GOOD = {
-    "one": ({"inputs": inputs_of([B64])}, [photo()]),
-    "two": ({"inputs": [IMAGES]}, [photo(), photo(OTHER)]),
-    "a scalar": ({"inputs": [{**tensor("image", "BYTES", [B64]), "shape": []}]}, [photo()]),
+V2_VALID: dict[str, tuple[dict[str, Any], list[PhotoOrCode]]] = {
+    "one photo": ({"inputs": inputs_of([B64])}, [photo()]),
+    "two photos": ({"inputs": [IMAGES]}, [photo(), photo(OTHER)]),
+    "scalar": ({"inputs": [{**tensor("image", "BYTES", [B64]), "shape": []}]}, [photo()]),
     "more axes": (
         {"inputs": [{**IMAGES, "shape": [2, 1], "data": [[B64], [OTHER64]]}]},
         [photo(), photo(OTHER)],
     ),
-    "options of all": (
+    "options of all photos": (
         {"inputs": [IMAGES, *inputs_of([], top_k=2, alpha=0.5, outputs=["map", "mask"])[1:]]},
         [photo(image, top_k=2, alpha=0.5, outputs=("map", "mask")) for image in (PHOTO, OTHER)],
     ),
-    "options of each": (
+    "options of each photo": (
         {
             "inputs": [
                 IMAGES,
@@ -278,7 +315,7 @@ V2_GOOD = {
         },
         [photo(target="red", top_k=1), photo(OTHER, target=("blue", "red"), top_k=2)],
     ),
-    "options of each, in columns": (
+    "options of each photo, two axes": (
         {"inputs": [IMAGES, tensor("top_k", "INT64", [[1], [2]], 2, 1)]},
         [photo(top_k=1), photo(OTHER, top_k=2)],
     ),
@@ -298,7 +335,7 @@ V2_GOOD = {
         {"inputs": [{**IMAGES, "parameters": {"top_k": 2}}], "parameters": {"alpha": 1}},
         [photo(top_k=2, alpha=1), photo(OTHER, top_k=2, alpha=1)],
     ),
-    "parameters twice alike": (
+    "parameters twice, equal": (
         {"inputs": [{**IMAGES, "parameters": {"top_k": 2}}], "parameters": {"top_k": 2}},
         [photo(top_k=2), photo(OTHER, top_k=2)],
     ),
@@ -313,96 +350,92 @@ V2_GOOD = {
         {"id": "x", "model_name": "m", "model_version": "1", "inputs": [IMAGES], "outputs": []},
         [photo(), photo(OTHER)],
     ),
-    "texts of one JSON body are plain": (
+    "text in a JSON body": (
         {"inputs": [*inputs_of([B64], target="cmVk")]},
         [photo(target="cmVk")],
     ),
-    "one bad among good": (
+    "one invalid photo": (
         {"inputs": [tensor("image", "BYTES", [B64, "@"]), tensor("alpha", "FP32", [1.0])]},
         [photo(alpha=1), "invalid_base64"],
     ),
-    "bad options of one": (
+    "invalid option of one photo": (
         {"inputs": [IMAGES, tensor("alpha", "FP32", [2.0, 0.5])]},
         ["invalid_option", photo(OTHER, alpha=0.5)],
     ),
-    "unknown option": (
-        {"inputs": [IMAGES, tensor("alhpa", "FP32", [1.0])]},
-        "unknown_option",
-    ),
-    "photos that are none": (
+    "photos of wrong types": (
         {"inputs": [tensor("image", "INT64", [1, None, ""])]},
         ["invalid_request", "invalid_request", "missing_image"],
     ),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("body", "expected"), V2_GOOD.values(), ids=V2_GOOD)
-def test_v2_photos_and_their_options(body, expected):
-    request = read_body(body)
-    assert request.reply_format == KServeV2(body.get("id", ""))
-    assert brief(request) == expected
+@pytest.mark.parametrize(("body", "expected"), V2_VALID.values(), ids=V2_VALID)
+def test_v2_photos_and_their_options(body: dict[str, Any], expected: list[PhotoOrCode]) -> None:
+    parsed = parse(body)
+    assert parsed.reply_format == KServeV2(body.get("id", ""))
+    assert photos_or_codes(parsed) == expected
 
 
-def test_v2_leaves_the_body_as_it_was():
+def test_v2_does_not_change_the_body() -> None:
     body = {
         "inputs": [{**IMAGES, "parameters": {"top_k": 2}}, tensor("alpha", "FP32", [1.0])],
         "parameters": {"target": "red"},
         "outputs": [{"name": "mask"}],
     }
     before = json.dumps(body)
-    read_body(body)
+    parse(body)
     assert json.dumps(body) == before
 
 
-def test_v2_options_beside_the_body_are_those_of_all():
+def test_v2_options_outside_the_body_apply_to_all_photos() -> None:
     body = {"inputs": [IMAGES, tensor("top_k", "INT64", [1, 3])], "parameters": {"target": "red"}}
-    request = read_body(body, HTTP | {"x-explain": '{"alpha": 1, "top_k": 2}'})
-    assert brief(request) == [
+    parsed = parse(body, HTTP | {"x-explain": '{"alpha": 1, "top_k": 2}'})
+    assert photos_or_codes(parsed) == [
         photo(alpha=1, top_k=1, target="red"),
         photo(OTHER, alpha=1, top_k=3, target="red"),
     ]
 
 
-# Open Inference over gRPC: TorchServe hands BYTES on in base64, whatever they hold
+# Open Inference over gRPC: TorchServe encodes all BYTES in base64, text as well
 
 
-def test_texts_over_grpc_are_in_base64():
+def test_text_over_grpc_is_decoded_from_base64() -> None:
     inputs = [
         IMAGES,
-        tensor("target", "BYTES", text64("Häher", '["red", "top:2"]')),
-        tensor("outputs", "BYTES", text64("map,boxes")),
+        tensor("target", "BYTES", base64_texts("Häher", '["red", "top:2"]')),
+        tensor("outputs", "BYTES", base64_texts("map,boxes")),
         tensor("top_k", "INT64", [2]),
         tensor("explain", "BOOL", [True]),
     ]
     body = {"id": "", "model_name": "m", "inputs": inputs}
-    request = read_body(body, GRPC)
-    assert request.reply_format == KServeV2("", base64_text=True)
-    common = {"top_k": 2, "outputs": ("map", "boxes")}
-    assert brief(request) == [
+    parsed = parse(body, GRPC)
+    assert parsed.reply_format == KServeV2("", base64_text=True)
+    common: dict[str, Any] = {"top_k": 2, "outputs": ("map", "boxes")}
+    assert photos_or_codes(parsed) == [
         photo(target="Häher", **common),
         photo(OTHER, target=("red", "top:2"), **common),
     ]
 
 
-def test_texts_over_http_are_not():
-    inputs = inputs_of([B64], target=text64("red")[0])
-    assert brief(read_body({"inputs": inputs})) == [photo(target=text64("red")[0])]
+def test_text_over_http_is_not_decoded_from_base64() -> None:
+    inputs = inputs_of([B64], target=base64_texts("red")[0])
+    assert photos_or_codes(parse({"inputs": inputs})) == [photo(target=base64_texts("red")[0])]
 
 
 @pytest.mark.parametrize("element", ["red", "\xff", base64.b64encode(b"\xff").decode()])
-def test_a_text_over_grpc_that_is_none_is_refused(element):
+def test_text_over_grpc_that_is_not_utf_8_in_base64_is_rejected(element: str) -> None:
     body = {"inputs": [*inputs_of([B64]), tensor("target", "BYTES", [element])]}
-    refusal = read_body(body, GRPC).instances
-    assert refusal.code == "invalid_option"
-    assert "'target'" in refusal.message
+    error = rejection(parse(body, GRPC))
+    assert error.code == "invalid_option"
+    assert "'target'" in error.message
 
 
-# V2: what is refused
+# V2: invalid requests
 
-V2_BAD = {
-    "no list": ({"inputs": {"image": B64}}, "invalid_request"),
+V2_INVALID: dict[str, tuple[dict[str, Any], str]] = {
+    "not a list": ({"inputs": {"image": B64}}, "invalid_request"),
     "null": ({"inputs": None}, "invalid_request"),
-    "none": ({"inputs": []}, "missing_image"),
+    "empty list": ({"inputs": []}, "missing_image"),
     "options only": ({"inputs": inputs_of([], top_k=1)[1:]}, "missing_image"),
     "no photo": ({"inputs": [tensor("image", "BYTES", [])]}, "missing_image"),
     "input text": ({"inputs": [B64]}, "invalid_request"),
@@ -438,15 +471,15 @@ V2_BAD = {
         {"inputs": [IMAGES, *inputs_of([], top_k=1)[1:], *inputs_of([], top_k=1)[1:]]},
         "invalid_request",
     ),
-    "option of neither one nor each": (
+    "option with another number of elements": (
         {"inputs": [tensor("image", "BYTES", [B64] * 3), tensor("top_k", "INT64", [1, 2])]},
         "invalid_request",
     ),
-    "option of more": (
+    "option with more elements than photos": (
         {"inputs": [*inputs_of([B64]), tensor("top_k", "INT64", [1, 2])]},
         "invalid_request",
     ),
-    "option of none": ({"inputs": [IMAGES, tensor("top_k", "INT64", [])]}, "invalid_request"),
+    "option of 0 elements": ({"inputs": [IMAGES, tensor("top_k", "INT64", [])]}, "invalid_request"),
     "too many": ({"inputs": [tensor("image", "BYTES", [B64] * 4)]}, "too_many_instances"),
     "parameters list": ({"inputs": [IMAGES], "parameters": []}, "invalid_request"),
     "parameters of an input null": (
@@ -456,6 +489,10 @@ V2_BAD = {
     "parameters that differ": (
         {"inputs": [{**IMAGES, "parameters": {"top_k": 1}}], "parameters": {"top_k": 2}},
         "conflicting_options",
+    ),
+    "unknown option": (
+        {"inputs": [IMAGES, tensor("alhpa", "FP32", [1.0])]},
+        "unknown_option",
     ),
     "unknown key": ({"inputs": [IMAGES], "instances": []}, "invalid_request"),
     "options beside": ({"inputs": [IMAGES], "top_k": 1}, "invalid_request"),
@@ -471,34 +508,38 @@ V2_BAD = {
 
 
 @pytest.mark.parametrize("headers", [HTTP, GRPC], ids=["http", "grpc"])
-@pytest.mark.parametrize(("body", "code"), V2_BAD.values(), ids=V2_BAD)
-def test_v2_body_that_does_not_fit_together_is_refused_whole(body, code, headers):
-    request = read_body(body, headers)
-    assert brief(request) == code
-    assert isinstance(request.reply_format, KServeV2)
+@pytest.mark.parametrize(("body", "code"), V2_INVALID.values(), ids=V2_INVALID)
+def test_an_invalid_v2_body_is_rejected_as_a_whole(
+    body: dict[str, Any], code: str, headers: dict[str, str]
+) -> None:
+    parsed = parse(body, headers)
+    assert photos_or_codes(parsed) == code
+    assert isinstance(parsed.reply_format, KServeV2)
 
 
-@pytest.mark.parametrize("bound", [{"shape": [1] * 4}, {"data": [[[[B64]]]]}])
-def test_v2_tensors_have_up_to_four_axes(bound):
-    """Five are refused, see above."""
-    body = {"inputs": [{**tensor("image", "BYTES", [B64]), **bound}]}
-    assert brief(read_body(body)) == [photo()]
+@pytest.mark.parametrize("changes", [{"shape": [1] * 4}, {"data": [[[[B64]]]]}])
+def test_v2_tensors_may_have_four_axes(changes: dict[str, Any]) -> None:
+    """Five are rejected: ``V2_INVALID``."""
+    body = {"inputs": [{**tensor("image", "BYTES", [B64]), **changes}]}
+    assert photos_or_codes(parse(body)) == [photo()]
 
 
-def test_v2_body_without_inputs_is_refused_over_grpc():
-    request = read_body({"id": "7", "model_name": "m"}, GRPC)
-    assert request.reply_format == KServeV2("7", base64_text=True)
-    assert brief(request) == "invalid_request"
+def test_a_v2_body_without_inputs_is_rejected_over_grpc() -> None:
+    parsed = parse({"id": "7", "model_name": "m"}, GRPC)
+    assert parsed.reply_format == KServeV2("7", base64_text=True)
+    assert photos_or_codes(parsed) == "invalid_request"
 
 
-def test_v2_unknown_output_is_named_with_what_is_accepted():
-    refusal = read_body({"inputs": [IMAGES], "outputs": [{"name": "overlai"}]}).instances
-    assert "'overlai'; did you mean 'overlay'? accepted: " in refusal.message
+def test_an_unknown_v2_output_is_named_with_the_accepted_ones() -> None:
+    error = rejection(parse({"inputs": [IMAGES], "outputs": [{"name": "overlai"}]}))
+    assert "'overlai'; did you mean 'overlay'? accepted: " in error.message
 
 
-def test_v2_conflict_between_header_and_parameters_is_refused():
+def test_a_conflict_between_the_header_and_v2_parameters_is_rejected() -> None:
     body = {"inputs": [IMAGES], "parameters": {"top_k": 2}}
-    assert brief(read_body(body, HTTP | {"x-explain": '{"top_k": 1}'})) == "conflicting_options"
+    assert (
+        photos_or_codes(parse(body, HTTP | {"x-explain": '{"top_k": 1}'})) == "conflicting_options"
+    )
 
 
 @pytest.mark.parametrize(
@@ -513,15 +554,15 @@ def test_v2_conflict_between_header_and_parameters_is_refused():
         {"instances": [B64], "x" * 1_000_000: 1},
     ],
 )
-def test_message_stays_short_for_a_huge_body(body):
-    assert len(read_body(body).instances.message) < 500
+def test_the_message_stays_short_for_a_huge_body(body: dict[str, Any]) -> None:
+    assert len(rejection(parse(body)).message) < 500
 
 
-# Wanted outputs
+# Requested output tensors
 
 
 @pytest.mark.parametrize(
-    ("wanted", "more", "drawn"),
+    ("requested", "changes", "outputs"),
     [
         (["mask"], {}, ("mask",)),
         (["label", "map", "boxes"], {}, ("map", "boxes")),
@@ -531,145 +572,28 @@ def test_message_stays_short_for_a_huge_body(body):
         (["mask"], {"inputs": inputs_of([B64], outputs="map")}, ("map",)),
     ],
 )
-def test_wanting_a_tensor_asks_for_what_it_shows(wanted, more, drawn):
-    names = [{"name": name} for name in wanted]
-    body = {"inputs": inputs_of([B64]), "outputs": names, **more}
-    assert brief(read_body(body)) == [photo(outputs=drawn)]
+def test_a_requested_output_tensor_requests_its_output(
+    requested: list[str], changes: dict[str, Any], outputs: tuple[str, ...]
+) -> None:
+    names = [{"name": name} for name in requested]
+    body = {"inputs": inputs_of([B64]), "outputs": names, **changes}
+    assert photos_or_codes(parse(body)) == [photo(outputs=outputs)]
 
 
-# Replies
-
-CAT = {"class_id": 1, "label": "cat", "probability": 0.75, "score": 2.5}
-EXPLAINED = {
-    **CAT,
-    "method": "gradcam",
-    "layer": "layer4.2",
-    "evidence": True,
-    "peak": 0.5,
-    "map": {"shape": [1, 2], "values": [0.0, 1.0]},
-}
+def test_a_v2_id_that_cannot_be_encoded_is_rejected() -> None:
+    parsed = parse({"id": "\ud800", "inputs": [IMAGES]})
+    assert photos_or_codes(parsed) == "invalid_request"
+    assert json.loads(parsed.reply_format.error_reply(rejection(parsed), MODEL).body)["error"]
 
 
-def answer(*explanations):
-    return {
-        "model": MODEL,
-        "image": {"width": 40, "height": 30, "orientation": 1, "seen": [5.0, 0.0, 35.0, 30.0]},
-        "predictions": [CAT],
-        "explanations": list(explanations),
-    }
-
-
-ANSWER = answer(EXPLAINED)
-WRONG = RequestError("invalid_option", "option 'alpha': 2 is not accepted")
-GREY = RequestError("unsupported_format", "the photo's format is not recognised")
-WRONG_BODY = {"code": "invalid_option", "status": 400, "message": WRONG.message}
-GREY_BODY = {"code": "unsupported_format", "status": 415, "message": GREY.message}
-
-
-@pytest.mark.parametrize("key", ["predictions", "explanations"])
-def test_v1_answers_are_one_object_each_errors_in_their_place(key):
-    reply = KServeV1(key).reply([ANSWER, WRONG, answer()], MODEL)
-    assert (reply.status, reply.content_type) == (200, "application/json")
-    assert json.loads(reply.body) == {key: [ANSWER, {"error": WRONG_BODY}, answer()]}
-
-
-def test_v1_status_is_an_error_where_no_photo_is_answered():
-    reply = KServeV1("predictions").reply([WRONG, GREY], MODEL)
-    assert reply.status == 415
-    assert json.loads(reply.body) == {"predictions": [{"error": WRONG_BODY}, {"error": GREY_BODY}]}
-
-
-def test_v1_refusal_of_the_whole_is_the_plain_one():
-    reply = KServeV1("explanations").error_reply(WRONG, MODEL)
-    assert (reply.status, json.loads(reply.body)) == (400, {"error": WRONG_BODY})
-
-
-def test_v2_answer_is_its_tensors():
-    reply = KServeV2("seven").reply([ANSWER, answer()], MODEL)
-    assert (reply.status, reply.content_type) == (200, "application/json")
-    body = json.loads(reply.body)
-    assert list(body) == ["id", "model_name", "model_version", "outputs"]
-    assert (body["id"], body["model_name"], body["model_version"]) == ("seven", "colours", "1.0")
-    assert contract.outcomes(body, "v2") == [ANSWER, answer()]
-
-
-@pytest.mark.parametrize("id", ["", "7", "Häher 鳥", 'a "quoted" \\ one', "x" * 100_000])
-def test_v2_id_is_echoed(id):
-    for reply in (KServeV2(id).reply([ANSWER], MODEL), KServeV2(id).error_reply(WRONG, MODEL)):
-        assert json.loads(reply.body)["id"] == id
-
-
-@pytest.mark.parametrize(
-    ("wanted", "names"),
-    [
-        ((), {"size", "orientation", "seen", "class_id", "label", "probability", "score",
-              "explained_class_id", "explained_label", "explained_probability", "explained_score",
-              "method", "layer", "evidence", "peak", "map"}),
-        (("label",), {"label"}),
-        (("map", "label", "label"), {"map", "label"}),
-        (("mask",), set()),
-        (("error",), set()),
-    ],
-)  # fmt: skip
-def test_v2_sends_what_is_wanted(wanted, names):
-    body = json.loads(KServeV2("", wanted).reply([ANSWER], MODEL).body)
-    assert {one["name"] for one in body["outputs"]} == names
-
-
-def test_v2_error_is_a_tensor_in_its_place_whatever_is_wanted():
-    body = json.loads(KServeV2("", ("label",)).reply([WRONG, ANSWER, GREY], MODEL).body)
-    found = contract.arrays(body)
-    assert found.keys() == {"label", "error"}
-    assert found["label"].tolist() == [[""], ["cat"], [""]]
-    first, second, third = found["error"]
-    assert (json.loads(first), second, json.loads(third)) == (WRONG_BODY, "", GREY_BODY)
-    assert "error" not in body
-    assert contract.replies_in(
-        json.loads(KServeV2("").reply([WRONG, ANSWER, GREY], MODEL).body)
-    ) == [
-        {"error": WRONG_BODY},
-        ANSWER,
-        {"error": GREY_BODY},
-    ]
-
-
-def test_v2_status_is_an_error_where_no_photo_is_answered():
-    reply = KServeV2("").reply([WRONG, GREY], MODEL)
-    assert reply.status == 415
-    body = json.loads(reply.body)
-    assert contract.outcomes(body, "v2") == [{"error": WRONG_BODY}, {"error": GREY_BODY}]
-    assert "error" not in body
-
-
-@pytest.mark.parametrize("wanted", [(), ("label",)])
-@pytest.mark.parametrize("over", ["reply", "refused"])
-def test_v2_refusal_is_whole_v2_and_says_it_where_http_looks_for_it(over, wanted):
-    protocol = KServeV2("seven", wanted)
-    reply = (
-        protocol.error_reply(WRONG, MODEL) if over == "refused" else protocol.reply([WRONG], MODEL)
-    )
-    assert (reply.status, reply.content_type) == (400, "application/json")
-    body = json.loads(reply.body)
-    # TorchServe's gRPC side dies of an object that lacks any of these.
-    assert {"id", "model_name", "model_version", "outputs"} < body.keys()
-    assert body["error"] == WRONG_BODY
-    assert contract.outcomes(body, "v2") == [{"error": WRONG_BODY}]
-
-
-def test_v2_id_that_no_reply_can_carry_is_refused():
-    request = read_body({"id": "\ud800", "inputs": [IMAGES]})
-    assert brief(request) == "invalid_request"
-    assert json.loads(request.reply_format.error_reply(request.instances, MODEL).body)["error"]
-
-
-def test_v2_photo_under_another_name_is_told_so():
+def test_a_v2_photo_under_another_name_is_rejected_with_the_right_name() -> None:
     body = {"inputs": [tensor("photo", "BYTES", [B64])]}
-    for request in (read_body(body, GRPC), read_body(body)):
-        assert brief(request) == "missing_image"
-        assert 'an input "image"' in request.instances.message
+    for parsed in (parse(body, GRPC), parse(body)):
+        assert photos_or_codes(parsed) == "missing_image"
+        assert 'an input "image"' in rejection(parsed).message
 
 
-# Before these were refused at once, each held the worker for longer than it may take to answer.
+# Without an early check, each of these held the worker for longer than the response timeout.
 @pytest.mark.parametrize(
     ("body", "code"),
     [
@@ -684,8 +608,8 @@ def test_v2_photo_under_another_name_is_told_so():
         ({"instances": ["QQ=="] * 40}, "too_many_instances"),
     ],
 )  # fmt: skip
-def test_a_body_that_would_take_long_is_refused_before_it_does(body, code):
-    assert brief(read_body(body)) == code
+def test_a_body_that_would_take_long_is_rejected_early(body: dict[str, Any], code: str) -> None:
+    assert photos_or_codes(parse(body)) == code
 
 
 @pytest.mark.parametrize(
@@ -696,20 +620,24 @@ def test_a_body_that_would_take_long_is_refused_before_it_does(body, code):
         {"layer": ",".join(["layer4.2"] * 257)},
     ],
 )
-def test_a_list_that_would_take_long_is_refused_before_it_is_checked(options):
-    request = read_body({"instances": [B64] * 3, "parameters": options})
-    assert brief(request) == ["invalid_option"] * 3
+def test_a_list_that_would_take_long_is_rejected_before_it_is_validated(
+    options: dict[str, Any],
+) -> None:
+    parsed = parse({"instances": [B64] * 3, "parameters": options})
+    assert photos_or_codes(parsed) == ["invalid_option"] * 3
 
 
-@pytest.mark.parametrize("asked", ["mask", ["mask"], "map"])
-def test_v2_header_says_what_is_drawn_whatever_tensors_are_wanted(asked):
+@pytest.mark.parametrize("outputs", ["mask", ["mask"], "map"])
+def test_outputs_in_the_header_override_those_of_requested_tensors(
+    outputs: str | list[str],
+) -> None:
     body = {"inputs": inputs_of([B64]), "outputs": [{"name": "mask"}]}
-    request = read_body(body, HTTP | {"x-explain": json.dumps({"outputs": asked})})
-    drawn = tuple(asked) if isinstance(asked, list) else (asked,)
-    assert brief(request) == [photo(outputs=drawn)]
+    parsed = parse(body, HTTP | {"x-explain": json.dumps({"outputs": outputs})})
+    expected = tuple(outputs) if isinstance(outputs, list) else (outputs,)
+    assert photos_or_codes(parsed) == [photo(outputs=expected)]
 
 
-def test_plain_is_what_neither_is():
-    request = read_body({"image": B64})
-    assert isinstance(request.reply_format, PlainProtocol)
-    assert brief(request) == [photo()]
+def test_a_json_body_of_neither_protocol_is_plain() -> None:
+    parsed = parse({"image": B64})
+    assert isinstance(parsed.reply_format, PlainProtocol)
+    assert photos_or_codes(parsed) == [photo()]
