@@ -1,87 +1,109 @@
-"""What fails in a batch fails alone; want of memory is met by halves, once."""
+"""A failure in a batch affects one photo; out of memory, the batch is halved once."""
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from camserve import photo_preparation
 from camserve.errors import RequestError
-from camserve.explain import explanations
+from camserve.explain import (
+    BatchExplanations,
+    ExplanationRequest,
+    ForwardOutput,
+    explain_batch,
+)
+from camserve.photo_preparation import DecodePlan, plan_photo
 from camserve.pipeline import Pipeline
 from camserve.runtime import failures
 from tests.support.color_resnet import LABELS, photo, png
 from tests.support.contract import assert_alike
-from tests.support.request_builders import answer, codes, form, v1
+from tests.support.request_builders import answer, codes, form, outcomes, v1
 from tests.support.small_networks import hooked
 
 PHOTOS = {colour: png(photo((colour, (60, 50), 30), width=96, height=96)) for colour in LABELS}
 COLOURS = list(PHOTOS)
-#: 8 photos of 6 colours.
-ROWS = [form(PHOTOS[COLOURS[n % 6]], outputs="map") for n in range(8)]
+#: Requests of 8 photos with 6 colours.
+REQUESTS = [form(PHOTOS[COLOURS[n % 6]], outputs="map") for n in range(8)]
 
 
 @pytest.fixture(scope="module")
-def small(load: Callable[..., Pipeline]) -> Pipeline:
+def small_pipeline(load: Callable[..., Pipeline]) -> Pipeline:
     return load(preprocess={"resize": 64, "crop": 64})
 
 
 @pytest.fixture(scope="module")
-def alone(small: Pipeline) -> list[dict[str, Any]]:
-    """What each row is answered by itself."""
-    return [answer(small, row)[0] for row in ROWS]
+def single_replies(small_pipeline: Pipeline) -> list[dict[str, Any]]:
+    """The reply to each request in a batch of its own."""
+    return [answer(small_pipeline, request)[0] for request in REQUESTS]
 
 
-# One step
+# One function
 
 
-def failing(bad: Sequence[int], failure: Exception, seen: list[list[int]]) -> Callable[..., Any]:
-    """A step over numbers that fails while one of these is among them."""
+def failing_on(
+    bad: Sequence[int], failure: Exception, calls: list[list[int]]
+) -> Callable[..., Any]:
+    """A function of numbers that fails if one of ``bad`` is among them; it records its calls."""
 
-    def step(items: Sequence[int]) -> str:
-        seen.append(list(items))
+    def run(items: Sequence[int]) -> str:
+        calls.append(list(items))
         if set(items) & set(bad):
             raise failure
         return "".join(map(str, items))
 
-    return step
+    return run
 
 
-def test_a_step_that_succeeds_is_taken_once_with_the_items_themselves() -> None:
-    items, seen = [1, 2, 3], list[Any]()
-    ((part, result),) = failures.bisect_on_failure(lambda given: seen.append(given), items)
+def test_a_function_that_succeeds_is_called_once_with_the_items_themselves() -> None:
+    items, calls = [1, 2, 3], list[Any]()
+    ((part, result),) = failures.bisect_on_failure(calls.append, items)
     assert part is items
     assert result is None
-    assert seen[0] is items
+    (argument,) = calls
+    assert argument is items
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 8, 9])
+@pytest.mark.parametrize("length", [1, 2, 3, 8, 9])
 @pytest.mark.parametrize("bad", [[0], [1], [0, 2], [7], [8], list(range(9))])
-def test_a_failure_is_followed_down_to_what_causes_it(count: int, bad: list[int]) -> None:
-    step = failing(bad, ZeroDivisionError("nothing by nothing"), [])
-    found = [
-        (n, result) for part, result in failures.bisect_on_failure(step, range(count)) for n in part
+def test_a_failure_is_bisected_down_to_the_items_that_cause_it(length: int, bad: list[int]) -> None:
+    run = failing_on(bad, ZeroDivisionError("nothing by nothing"), [])
+    results = [
+        (n, result) for part, result in failures.bisect_on_failure(run, range(length)) for n in part
     ]
-    assert [n for n, _ in found] == list(range(count))
-    failed = {n: result for n, result in found if isinstance(result, RequestError)}
-    assert set(failed) == set(bad) & set(range(count))
+    assert [n for n, _ in results] == list(range(length))
+    failed = {n: result for n, result in results if isinstance(result, RequestError)}
+    assert set(failed) == set(bad) & set(range(length))
     for error in failed.values():
         assert (error.code, error.status) == ("internal_error", 500)
         assert error.location.endswith("\nZeroDivisionError")
-        assert "in step" in error.location
-        # In the traceback, and not from what the exception says.
+        assert "in run" in error.location
+        # The message of the exception is left out.
         assert "nothing by" not in error.location
         assert "nothing by" not in error.message
 
 
-def test_an_error_of_the_request_keeps_its_code() -> None:
-    step = failing([1], RequestError("non_finite_scores", "not finite"), [])
-    (first, error, *rest) = [result for _, result in failures.bisect_on_failure(step, range(4))]
+def test_after_a_failure_the_parts_are_run_by_retry() -> None:
+    first_calls, retry_calls = list[list[int]](), list[list[int]]()
+    run = failing_on([2], ValueError(), first_calls)
+    retry = failing_on([2], ValueError(), retry_calls)
+    (*_, (part, error), _) = failures.bisect_on_failure(run, range(4), retry)
+    assert part == range(2, 3)
+    assert isinstance(error, RequestError)
+    assert first_calls == [[0, 1, 2, 3]]
+    assert retry_calls == [[0, 1], [2, 3], [2], [3]]
+
+
+def test_a_request_error_keeps_its_code() -> None:
+    run = failing_on([1], RequestError("non_finite_scores", "not finite"), [])
+    (first, error, *rest) = [result for _, result in failures.bisect_on_failure(run, range(4))]
     assert isinstance(error, RequestError)
     assert (first, error.code, rest) == ("0", "non_finite_scores", ["23"])
 
@@ -95,48 +117,45 @@ def test_an_error_of_the_request_keeps_its_code() -> None:
                      "allocate memory: you tried to allocate 1 bytes."),
     ],
 )  # fmt: skip
-def test_want_of_memory_is_met_by_halves_once(failure: Exception) -> None:
-    seen = list[list[int]]()
-    step = failing([5], failure, seen)
-    found = list(failures.bisect_on_failure(step, range(8)))
-    assert seen == [list(range(8)), [0, 1, 2, 3], [4, 5, 6, 7]]
-    assert found[0] == (range(4), "0123")
-    part, error = found[1]
+def test_out_of_memory_halves_the_items_once(failure: Exception) -> None:
+    calls = list[list[int]]()
+    run = failing_on([5], failure, calls)
+    results = list(failures.bisect_on_failure(run, range(8)))
+    assert calls == [list(range(8)), [0, 1, 2, 3], [4, 5, 6, 7]]
+    assert results[0] == (range(4), "0123")
+    part, error = results[1]
     assert part == range(4, 8)
     assert isinstance(error, RequestError)
     assert (error.code, error.status) == ("out_of_memory", 507)
 
 
-def test_one_item_has_no_halves() -> None:
-    seen = list[list[int]]()
-    ((_, error),) = failures.bisect_on_failure(failing([0], MemoryError(), seen), [0])
+def test_a_single_item_is_not_halved() -> None:
+    calls = list[list[int]]()
+    ((_, error),) = failures.bisect_on_failure(failing_on([0], MemoryError(), calls), [0])
     assert isinstance(error, RequestError)
-    assert (error.code, seen) == ("out_of_memory", [[0]])
+    assert (error.code, calls) == ("out_of_memory", [[0]])
 
 
-def test_an_exceptions_values_and_frames_are_let_go() -> None:
-    class Held:
+def test_an_exceptions_arguments_and_frames_are_dropped() -> None:
+    class Value:
         pass
 
-    import gc
-    import weakref
+    values = [Value()]
+    reference = weakref.ref(values[0])
 
-    held = [Held()]
-    watch = weakref.ref(held[0])
-
-    def step(item: list[Held]) -> None:
-        local = item[0]
+    def fail(items: list[Value]) -> None:
+        local = items[0]
         raise ValueError(b"\xff\xd8\xff" * 10_000, local)
 
-    error = failures.capture_error(step, held)
-    held.clear()
+    error = failures.capture_error(fail, values)
+    values.clear()
     gc.collect()
-    assert watch() is None
+    assert reference() is None
     assert isinstance(error, RequestError)
     assert error.location.splitlines()[-1] == "ValueError"
 
 
-def test_a_place_is_short_however_deep_and_long_the_code() -> None:
+def test_a_location_is_short_however_deep_the_stack_and_long_the_names() -> None:
     namespace: dict[str, Any] = {}
     name = "f" * 3000
     exec(f"def {name}(n):\n    return {name}(n - 1) if n else 1 / 0", namespace)  # noqa: S102
@@ -150,10 +169,10 @@ def test_a_place_is_short_however_deep_and_long_the_code() -> None:
 
 
 @contextmanager
-def faulty(
+def failing_forward(
     pipeline: Pipeline, fails: Callable[[Tensor], bool], failure: Exception
 ) -> Iterator[None]:
-    """A network whose forward pass fails for some inputs, (N, 3, H, W)."""
+    """The network's forward pass fails for some inputs (N, 3, H, W)."""
 
     def hook(module: Any, args: tuple[Tensor, ...], output: Any) -> None:
         if fails(args[0]):
@@ -163,93 +182,94 @@ def faulty(
         yield
 
 
-def red(inputs: Tensor) -> Tensor:
-    """(N,), which of these show more red than green and blue."""
+def any_red(inputs: Tensor) -> bool:
+    """Whether any of the photos (N, 3, H, W) shows more red than green and blue."""
     means = inputs.mean(dim=(2, 3))
-    return (means[:, 0] > means[:, 1] + 0.1) & (means[:, 0] > means[:, 2] + 0.1)
+    is_red = (means[:, 0] > means[:, 1] + 0.1) & (means[:, 0] > means[:, 2] + 0.1)
+    return bool(is_red.any())
 
 
-def test_a_forward_that_fails_for_a_photo_fails_that_one(
-    small: Pipeline, alone: list[dict[str, Any]]
+def test_a_forward_that_fails_for_a_photo_fails_that_photo(
+    small_pipeline: Pipeline, single_replies: list[dict[str, Any]]
 ) -> None:
-    bad = COLOURS.index("red")
-    with faulty(small, lambda inputs: bool(red(inputs).any()), RuntimeError("CUDA, a secret")):
-        found = answer(small, *ROWS)
+    red = COLOURS.index("red")
+    with failing_forward(small_pipeline, any_red, RuntimeError("CUDA, a secret")):
+        replies = answer(small_pipeline, *REQUESTS)
     expected: list[str | None] = [
-        "internal_error" if n % 6 == bad else None for n in range(len(ROWS))
+        "internal_error" if n % 6 == red else None for n in range(len(REQUESTS))
     ]
-    assert codes(found) == expected
-    assert "secret" not in str(found)
-    good = [n for n, code in enumerate(expected) if code is None]
-    assert_alike([found[n] for n in good], [alone[n] for n in good])
+    assert codes(replies) == expected
+    assert "secret" not in str(replies)
+    answered = [n for n, code in enumerate(expected) if code is None]
+    assert_alike([replies[n] for n in answered], [single_replies[n] for n in answered])
 
 
 def test_a_batch_too_large_for_memory_is_answered_in_halves(
-    small: Pipeline, alone: list[dict[str, Any]]
+    small_pipeline: Pipeline, single_replies: list[dict[str, Any]]
 ) -> None:
-    with faulty(small, lambda inputs: len(inputs) > 4, MemoryError()):
-        assert_alike(answer(small, *ROWS), alone)
+    with failing_forward(small_pipeline, lambda inputs: len(inputs) > 4, MemoryError()):
+        assert_alike(answer(small_pipeline, *REQUESTS), single_replies)
 
 
 def test_half_a_batch_too_large_for_memory_is_507(
-    small: Pipeline, alone: list[dict[str, Any]]
+    small_pipeline: Pipeline, single_replies: list[dict[str, Any]]
 ) -> None:
-    bad = COLOURS.index("red")
-    with faulty(small, lambda inputs: bool(red(inputs).any()), MemoryError()):
-        found = answer(small, *ROWS[: bad + 5])
-    halves = (len(found) + 1) // 2
-    failed = range(halves) if bad < halves else range(halves, len(found))
-    assert codes(found) == ["out_of_memory" if n in failed else None for n in range(len(found))]
-    assert {one["error"]["status"] for one in found if "error" in one} == {507}
-    good = [n for n in range(len(found)) if n not in failed]
-    assert_alike([found[n] for n in good], [alone[n] for n in good])
+    red = COLOURS.index("red")
+    with failing_forward(small_pipeline, any_red, MemoryError()):
+        replies = answer(small_pipeline, *REQUESTS[: red + 5])
+    middle = (len(replies) + 1) // 2
+    failed = range(middle) if red < middle else range(middle, len(replies))
+    assert codes(replies) == ["out_of_memory" if n in failed else None for n in range(len(replies))]
+    assert {reply["error"]["status"] for reply in replies if "error" in reply} == {507}
+    answered = [n for n in range(len(replies)) if n not in failed]
+    assert_alike([replies[n] for n in answered], [single_replies[n] for n in answered])
 
 
 @pytest.mark.parametrize(
     ("failure", "code"), [(RuntimeError("boom"), "internal_error"), (MemoryError(), None)]
 )
-def test_a_backward_that_fails_is_tried_again_for_fewer(
+def test_a_backward_that_fails_is_retried_for_fewer_photos(
     failure: Exception,
     code: str | None,
-    small: Pipeline,
-    alone: list[dict[str, Any]],
+    small_pipeline: Pipeline,
+    single_replies: list[dict[str, Any]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    plain = explanations.explain_batch
-
-    def fails(scores: Any, wishes: Sequence[explanations.ExplanationRequest]) -> Any:
-        # The boom is at one photo; memory is wanting for more than four.
-        boom = any(wish.method == "layercam" for wish in wishes)
-        if boom if isinstance(failure, RuntimeError) else len(wishes) > 4:
+    def explain_or_fail(
+        output: ForwardOutput, requests: Sequence[ExplanationRequest]
+    ) -> BatchExplanations:
+        # The RuntimeError is raised for one photo, the MemoryError for more than four.
+        is_boom = any(request.method == "layercam" for request in requests)
+        if is_boom if isinstance(failure, RuntimeError) else len(requests) > 4:
             raise failure
-        return plain(scores, wishes)
+        return explain_batch(output, requests)
 
-    monkeypatch.setattr(explanations, "explain_batch", fails)
-    odd = form(PHOTOS["blue"], outputs="map", method="layercam")
-    found = answer(small, *ROWS[:5], odd, *ROWS[6:])
-    assert codes(found)[5] == code
-    del found[5]
-    assert_alike(found, alone[:5] + alone[6:])
+    monkeypatch.setattr("camserve.pipeline.explain_batch", explain_or_fail)
+    layercam = form(PHOTOS["blue"], outputs="map", method="layercam")
+    replies = answer(small_pipeline, *REQUESTS[:5], layercam, *REQUESTS[6:])
+    assert codes(replies)[5] == code
+    del replies[5]
+    assert_alike(replies, single_replies[:5] + single_replies[6:])
 
 
-def test_a_request_of_several_photos_keeps_those_that_live(small: Pipeline) -> None:
-    from tests.support.request_builders import outcomes
-
-    with faulty(small, lambda inputs: bool(red(inputs).any()), RuntimeError("boom")):
-        (found,) = outcomes(small, v1(PHOTOS["green"], PHOTOS["red"], PHOTOS["blue"]))
-    assert codes(found) == [None, "internal_error", None]
-    assert [one["predictions"][0]["label"] for one in found[::2]] == ["green", "blue"]
+def test_a_request_of_several_photos_has_answers_beside_an_error(small_pipeline: Pipeline) -> None:
+    with failing_forward(small_pipeline, any_red, RuntimeError("boom")):
+        (replies,) = outcomes(small_pipeline, v1(PHOTOS["green"], PHOTOS["red"], PHOTOS["blue"]))
+    assert codes(replies) == [None, "internal_error", None]
+    assert [reply["predictions"][0]["label"] for reply in replies[::2]] == ["green", "blue"]
 
 
 def test_a_plan_that_fails_fails_its_own_photo(
-    small: Pipeline, monkeypatch: pytest.MonkeyPatch
+    small_pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain, calls = photo_preparation.plan_photo, iter(range(9))
+    calls = count()
 
-    def fails(*args: Any) -> photo_preparation.DecodePlan:
+    def plan_or_fail(*args: Any) -> DecodePlan:
         if next(calls) == 1:
             raise KeyError("a secret")
-        return plain(*args)
+        return plan_photo(*args)
 
-    monkeypatch.setattr(photo_preparation, "plan_photo", fails)
-    assert codes(answer(small, *ROWS[:3])) == [None, "internal_error", None]
+    monkeypatch.setattr("camserve.pipeline.plan_photo", plan_or_fail)
+    replies = answer(small_pipeline, *REQUESTS[:3])
+    assert codes(replies) == [None, "internal_error", None]
+    assert "secret" not in str(replies)

@@ -1,4 +1,4 @@
-"""Where a batch's time goes: each stage's, and all of them to the server's metrics."""
+"""The time of each stage of a batch, and the server's metrics of it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from camserve.batch import Batch
 from camserve.pipeline import Pipeline
 from camserve.protocols.parsing import IncomingRequest
 from camserve.runtime import stage_timer
@@ -25,54 +26,54 @@ PHOTO = color_resnet.png(color_resnet.photo(("red", (90, 120), 40)))
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """What the next readings of the clock are."""
+    """The next readings of the clock."""
     readings: list[float] = []
     monkeypatch.setattr(stage_timer, "perf_counter", lambda: readings.pop(0))
     return readings
 
 
-def test_a_stopwatch_starts_at_zero() -> None:
-    watch = StageTimer()
-    assert list(watch.seconds) == list(STAGES)
-    assert set(watch.seconds.values()) == {0.0}
+def test_a_timer_starts_at_zero() -> None:
+    timer = StageTimer()
+    assert list(timer.seconds) == list(STAGES)
+    assert set(timer.seconds.values()) == {0.0}
 
 
-def test_what_is_done_within_a_stage_counts_to_it(clock: list[float]) -> None:
-    watch, other = StageTimer(), StageTimer()
+def test_a_stage_adds_up_the_time_of_its_blocks(clock: list[float]) -> None:
+    timer, other = StageTimer(), StageTimer()
     clock += [1.0, 3.5, 10.0, 10.25, 20.0, 21.0]
-    with watch.stage("decode"):
+    with timer.stage("decode"):
         assert clock == [3.5, 10.0, 10.25, 20.0, 21.0]
-    with watch.stage("decode"):
+    with timer.stage("decode"):
         pass
-    with watch.stage("write"):
+    with timer.stage("write"):
         pass
-    assert watch.seconds == {
+    assert timer.seconds == {
         "read": 0, "decode": 2.75, "forward": 0, "backward": 0, "draw": 0, "write": 1,
     }  # fmt: skip
     assert set(other.seconds.values()) == {0.0}
 
 
-def test_a_stage_that_fails_counts_too(clock: list[float]) -> None:
-    watch = StageTimer()
+def test_a_block_that_fails_counts(clock: list[float]) -> None:
+    timer = StageTimer()
     clock += [1.0, 1.5]
-    with pytest.raises(ZeroDivisionError), watch.stage("draw"):
+    with pytest.raises(ZeroDivisionError), timer.stage("draw"):
         raise ZeroDivisionError
-    assert watch.seconds["draw"] == 0.5
+    assert timer.seconds["draw"] == 0.5
 
 
-def test_a_return_from_within_a_stage_counts(clock: list[float]) -> None:
-    watch = StageTimer()
+def test_a_block_that_returns_counts(clock: list[float]) -> None:
+    timer = StageTimer()
     clock += [0.0, 0.25]
 
-    def written() -> str:
-        with watch.stage("write"):
+    def write() -> str:
+        with timer.stage("write"):
             return "reply"
 
-    assert written() == "reply"
-    assert watch.seconds["write"] == 0.25
+    assert write() == "reply"
+    assert timer.seconds["write"] == 0.25
 
 
-def test_there_is_no_stage_of_another_name(clock: list[float]) -> None:
+def test_an_unknown_stage_is_an_error(clock: list[float]) -> None:
     clock += [0.0, 1.0]
     with pytest.raises(KeyError), StageTimer().stage("decoding"):
         pass
@@ -83,12 +84,16 @@ def test_there_is_no_stage_of_another_name(clock: list[float]) -> None:
 
 @pytest.fixture(scope="module")
 def colours(load: Callable[..., Pipeline]) -> Pipeline:
-    """With a layer beside the default one, to which photos go another way."""
+    """It serves a further layer, whose photos take another forward path."""
     return load(layers=["layer4.1"], preprocess={"resize": 64, "crop": 64})
 
 
+def timed_stages(batch: Batch) -> set[str]:
+    return {name for name, seconds in batch.timer.seconds.items() if seconds}
+
+
 @pytest.mark.parametrize(
-    "asked",
+    "requests",
     [
         [request_builders.form(PHOTO)] * 3,
         [
@@ -100,24 +105,22 @@ def colours(load: Callable[..., Pipeline]) -> Pipeline:
         [request_builders.form(PHOTO, layer="layer4.1"), request_builders.form(PHOTO)],
     ],
 )
-def test_every_stage_of_a_batch_is_timed_and_none_twice(
-    asked: list[IncomingRequest], colours: Pipeline
+def test_every_stage_of_a_batch_is_timed_and_no_time_is_counted_twice(
+    requests: list[IncomingRequest], colours: Pipeline
 ) -> None:
     start = perf_counter()
-    batch = colours.preprocess(asked)
-    until = {name for name, seconds in batch.timer.seconds.items() if seconds}
-    assert until == {"read", "decode"}
+    batch = colours.preprocess(requests)
+    assert timed_stages(batch) == {"read", "decode"}
     scored = colours.inference(batch)
-    until = {name for name, seconds in batch.timer.seconds.items() if seconds}
-    assert until == {"read", "decode", "forward"}
+    assert timed_stages(batch) == {"read", "decode", "forward"}
     colours.postprocess(scored)
-    whole = perf_counter() - start
+    total = perf_counter() - start
     assert list(batch.timer.seconds) == list(STAGES)
     assert all(seconds > 0 for seconds in batch.timer.seconds.values())
-    assert sum(batch.timer.seconds.values()) <= whole
+    assert sum(batch.timer.seconds.values()) <= total
 
 
-def test_batches_that_overlap_have_a_time_each(colours: Pipeline) -> None:
+def test_batches_that_overlap_are_timed_separately(colours: Pipeline) -> None:
     first, second = (colours.preprocess([request_builders.form(PHOTO)]) for _ in range(2))
     scored = colours.inference(first)
     assert second.timer.seconds["forward"] == 0
@@ -125,7 +128,7 @@ def test_batches_that_overlap_have_a_time_each(colours: Pipeline) -> None:
     assert second.timer.seconds["draw"] == 0
 
 
-def test_an_empty_batch_is_timed_too(colours: Pipeline) -> None:
+def test_an_empty_batch_has_a_time_of_each_stage(colours: Pipeline) -> None:
     batch = colours.preprocess([])
     assert colours.postprocess(colours.inference(batch)) == []
     assert list(batch.timer.seconds) == list(STAGES)
@@ -135,8 +138,8 @@ def test_an_empty_batch_is_timed_too(colours: Pipeline) -> None:
 
 
 @pytest.fixture(scope="module")
-def service(make_archive: Callable[..., tuple[dict[str, Any], Path]]) -> Any:
-    """An archive as TorchServe's own loader loads it, with this project's metrics."""
+def torchserve_service(make_archive: Callable[..., tuple[dict[str, Any], Path]]) -> Any:
+    """An archive that TorchServe's own loader has loaded, with this project's metrics."""
     import ts.model_loader
     from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
 
@@ -154,12 +157,16 @@ def service(make_archive: Callable[..., tuple[dict[str, Any], Path]]) -> Any:
     )
 
 
-# TorchServe reads its version and the metrics' configuration without closing the files.
-quiet = pytest.mark.filterwarnings(r"ignore:unclosed file .*(version\.txt|metrics\.yaml)")
+# TorchServe does not close its version file and the metrics' configuration.
+ignore_unclosed_files = pytest.mark.filterwarnings(
+    r"ignore:unclosed file .*(version\.txt|metrics\.yaml)"
+)
 
 
-def emitted(service: Any, caplog: pytest.LogCaptureFixture, *fields: dict[str, Any]) -> list[str]:
-    """What the worker prints for the server when it answers these."""
+def metric_lines(
+    service: Any, caplog: pytest.LogCaptureFixture, *fields: dict[str, Any]
+) -> list[str]:
+    """The metrics that the worker logs for the server when it answers requests."""
     from ts.context import RequestProcessor
 
     service.context.request_processor = [RequestProcessor({}) for _ in fields]
@@ -170,46 +177,50 @@ def emitted(service: Any, caplog: pytest.LogCaptureFixture, *fields: dict[str, A
     return [line for line in lines if line.startswith("[METRICS]")]
 
 
-LINE = re.compile(
+METRIC_LINE = re.compile(
     r"\[METRICS\](?P<name>\w+)\.(?P<unit>\w+):(?P<value>[\d.e-]+)"
     r"\|#ModelName:(?P<model>\w+),(?:(?:Stage:(?P<stage>\w+)|[\w:,]+),)?Level:Model\|(?P<type>#type:\w+)?"
 )
 
 
-@quiet
+@ignore_unclosed_files
 @pytest.mark.parametrize("photos", [1, 3])
-def test_every_stage_of_a_batch_is_a_metric_of_the_server(
-    photos: int, service: Any, caplog: pytest.LogCaptureFixture
+def test_every_stage_of_a_batch_is_a_metric(
+    photos: int, torchserve_service: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    lines = [LINE.match(line) for line in emitted(service, caplog, *[{"data": PHOTO}] * photos)]
-    found = [line.groupdict() for line in lines if line is not None]
-    assert len(found) == len(lines), lines
-    spent = {one["stage"]: float(one["value"]) for one in found if one["name"] == "StageTime"}
-    (whole,) = (one for one in found if one["name"] == "HandlerTime")
-    # Once a batch, however many photos are in it.
-    assert [one["stage"] for one in found if one["name"] == "StageTime"] == list(STAGES)
-    assert {one["model"] for one in found if one["name"] == "StageTime"} == {"colours"}
-    assert {one["unit"] for one in found if one["name"] == "StageTime"} == {"Seconds"}
-    assert sum(spent.values()) <= float(whole["value"]) / 1000 + 1e-6
-    assert spent["forward"] > 0
+    lines = metric_lines(torchserve_service, caplog, *[{"data": PHOTO}] * photos)
+    matches = [METRIC_LINE.match(line) for line in lines]
+    metrics = [match.groupdict() for match in matches if match is not None]
+    assert len(metrics) == len(lines), lines
+    stage_times = [metric for metric in metrics if metric["name"] == "StageTime"]
+    (handler_time,) = (metric for metric in metrics if metric["name"] == "HandlerTime")
+    # Once a batch, however many photos it has.
+    assert [metric["stage"] for metric in stage_times] == list(STAGES)
+    assert {metric["model"] for metric in stage_times} == {"colours"}
+    assert {metric["unit"] for metric in stage_times} == {"Seconds"}
+    seconds = {metric["stage"]: float(metric["value"]) for metric in stage_times}
+    assert sum(seconds.values()) <= float(handler_time["value"]) / 1000 + 1e-6
+    assert seconds["forward"] > 0
 
 
-@quiet
-def test_no_metric_is_unknown_to_the_server(service: Any, caplog: pytest.LogCaptureFixture) -> None:
-    known = {
+@ignore_unclosed_files
+def test_every_metric_is_declared_in_metrics_yaml(
+    torchserve_service: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    declared = {
         (metric["name"], kind): metric["dimensions"]
         for kind, metrics in yaml.safe_load(METRICS.read_text())["model_metrics"].items()
         for metric in metrics
     }
-    assert known["StageTime", "histogram"] == ["ModelName", "Stage", "Level"]
-    assert known["HandlerTime", "gauge"] == ["ModelName", "Level"]
-    lines = emitted(service, caplog, {"data": PHOTO})
-    assert {line.split("]")[1].split(".")[0] for line in lines} <= {name for name, _ in known}
+    assert declared["StageTime", "histogram"] == ["ModelName", "Stage", "Level"]
+    assert declared["HandlerTime", "gauge"] == ["ModelName", "Level"]
+    lines = metric_lines(torchserve_service, caplog, {"data": PHOTO})
+    assert {line.split("]")[1].split(".")[0] for line in lines} <= {name for name, _ in declared}
 
 
-@quiet
-def test_a_batch_without_a_photo_is_measured_all_the_same(
-    service: Any, caplog: pytest.LogCaptureFixture
+@ignore_unclosed_files
+def test_a_batch_without_a_valid_photo_is_measured(
+    torchserve_service: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    lines = emitted(service, caplog, {"data": b"no photo"})
+    lines = metric_lines(torchserve_service, caplog, {"data": b"no photo"})
     assert sum("StageTime" in line for line in lines) == len(STAGES)
