@@ -123,7 +123,7 @@ class ReplyBuilder:
             against=None if against is None else self._prediction(against, result),
             method=request.method,
             layers=request.layers,
-            evidence=any(map.evidence for map in maps) and not heatmap.flat,
+            evidence=any(map.evidence for map in maps) and not heatmap.is_constant,
             peak=maps[0].peak if len(maps) == 1 else heatmap.peak,
             rendered=rendered,
         )

@@ -63,7 +63,7 @@ def photo_reply(
             "width": frame.width,
             "height": frame.height,
             "orientation": frame.orientation,
-            "seen": _rounded_box(frame.seen),
+            "seen": _rounded_box(frame.visible_box),
         },
         "predictions": list(predictions),
         "explanations": [_explanation(explanation) for explanation in explanations],

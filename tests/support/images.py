@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from camserve.images import decode, header, render
+from camserve.images import decode, header, heatmap, render
 from camserve.images.geometry import Background, InputFrame
 from camserve.options import Options, Output
 from camserve.settings import Limits
@@ -14,7 +14,7 @@ def decode_full_size(data: bytes | bytearray, limits: Limits, pixels: int) -> de
 
 
 def drawn(
-    heat: render.Heatmap, view: Background, frame: InputFrame, side: int, options: Options
+    heat: heatmap.Heatmap, view: Background, frame: InputFrame, side: int, options: Options
 ) -> dict[Output, render.RenderedOutput]:
     """The outputs of one explanation, rendered and encoded, in the order of the options."""
     steps = render.render_outputs(heat, view, frame, side, options)

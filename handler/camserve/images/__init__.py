@@ -1,25 +1,20 @@
 """Files -> pixels -> the network's input, and maps -> pictures.
 
-A file's header is held to the limits (:func:`read_header`) before it is decoded
-(:func:`decode_photo`); the photo is resized and cropped to the network's input; what is drawn for a
-reply is mapped back to the photo's own pixels, whatever its EXIF orientation. This wing knows no
-PyTorch.
+A file's header is checked against the limits (:func:`read_header`) before the file is decoded
+(:func:`decode_photo`). The photo is resized and cropped to the network's input. What is rendered
+for a reply is mapped back to the pixels of the photo's file, whatever its EXIF orientation. This
+wing does not use PyTorch.
 """
 
 from camserve.images.background import output_background, output_frame
 from camserve.images.decode import DecodedPhoto, decode_photo
 from camserve.images.geometry import Background, Box, InputFrame, Pixels
 from camserve.images.header import FORMATS, ImageHeader, read_header
+from camserve.images.heatmap import Heatmap, Map
+from camserve.images.library_settings import configure_libraries
 from camserve.images.preprocess import downscale_factor, input_frame, resize_and_crop
-from camserve.images.render import (
-    PICTURES,
-    EncodedImage,
-    Heatmap,
-    HotRegion,
-    Map,
-    RenderedOutput,
-    render_outputs,
-)
+from camserve.images.regions import HotRegion
+from camserve.images.render import PICTURES, EncodedImage, RenderedOutput, render_outputs
 
 __all__ = [
     "FORMATS",
@@ -44,3 +39,5 @@ __all__ = [
     "render_outputs",
     "resize_and_crop",
 ]
+
+configure_libraries()

@@ -1,4 +1,4 @@
-"""What a reply's pictures are drawn on: the network's input, or the photo at the size asked for."""
+"""What a reply's pictures are drawn on: the network's input, or the photo at a requested size."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from camserve.settings import Preprocess
 
 
 def output_frame(frame: InputFrame, preprocess: Preprocess, size: Size) -> InputFrame:
-    """The frame of what a reply's pictures show, at the size that a request asks for.
+    """The frame of a reply's pictures at the size that the request asks for.
 
     Args:
         frame: of the photo.
-        preprocess: as it was fitted.
-        size: ``model`` for the network's input, else the photo: as large as it is, or with a
-            longest side of so many pixels.
+        preprocess: how the network's input was made.
+        size: ``model`` for the network's input, ``original`` for the photo's file, or the longest
+            side in pixels that the photo is resized to.
     """
     if size == "model":
-        return InputFrame.whole(preprocess.crop, preprocess.crop)
+        return InputFrame.full(preprocess.crop, preprocess.crop)
     if size == "original":
         return frame
     scale = size / max(frame.width, frame.height)
@@ -32,24 +32,25 @@ def output_frame(frame: InputFrame, preprocess: Preprocess, size: Size) -> Input
 
 
 def output_background(
-    photo: DecodedPhoto, crop: Pixels, frame: InputFrame, size: Size
+    photo: DecodedPhoto, network_input: Pixels, frame: InputFrame, size: Size
 ) -> Background:
-    """What a reply's pictures show: (frame.height, frame.width, 3), the photo as its file has it.
+    """The background of a reply's pictures: (frame.height, frame.width, 3), in file orientation.
 
     Args:
-        photo: at its own size.
-        crop: what :func:`~camserve.images.preprocess.resize_and_crop` made of it.
-        frame: what :func:`output_frame` made of the frame.
-        size: that it was made for.
+        photo: decoded, before it was resized.
+        network_input: what :func:`~camserve.images.preprocess.resize_and_crop` made of it.
+        frame: the result of :func:`output_frame` for ``size``.
+        size: as for :func:`output_frame`.
     """
     if size == "model":
-        return Background(crop, frame)
+        return Background(network_input, frame)
     pixels = photo.upright
-    if photo.reduced > 1:
+    if photo.scale_denominator > 1:
         # The mean over each pixel's area, as INTER_AREA takes it.
-        pixels = np.asarray(photo.resized(frame.upright, Image.Resampling.BOX))
+        pixels = np.asarray(photo.resized(frame.upright_size, Image.Resampling.BOX))
     elif size != "original":
-        shrinks = frame.upright < pixels.shape[1::-1]
+        shrinks = frame.upright_size < pixels.shape[1::-1]
         interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        pixels = cast(Pixels, cv2.resize(pixels, frame.upright, interpolation=interpolation))
+        resized = cv2.resize(pixels, frame.upright_size, interpolation=interpolation)
+        pixels = cast(Pixels, resized)
     return Background(undo_orientation(pixels, photo.orientation), frame)

@@ -1,7 +1,11 @@
-"""Where the network's input lies in a photo, and how a file's pixels are turned upright and back.
+"""The coordinate systems of a photo, and how boxes and pixels go from one to another.
 
-A camera held on its side writes its pixels as they came and notes in the EXIF orientation how a
-viewer is to turn them. The network sees the photo upright; a caller gets the file's own pixels.
+- *File* pixels: as the file stores them. A reply's boxes and pictures are in these.
+- *Upright* pixels: as a viewer shows the photo. A camera held on its side stores its pixels as the
+  sensor has them and writes into the EXIF orientation how to rotate and mirror them.
+- *Input* pixels: of the network's square input, which is cut out of the resized upright photo.
+
+:class:`InputFrame` holds what is needed to map between them for one photo.
 """
 
 from __future__ import annotations
@@ -25,26 +29,26 @@ class Box(NamedTuple):
     y1: float
 
 
-class _Turn(NamedTuple):
-    """Stored -> upright: transposed first, then mirrored left to right, then top to bottom."""
+class _ExifTransform(NamedTuple):
+    """File -> upright: first transpose, then flip left to right, then top to bottom."""
 
-    transposed: bool
-    across: bool
-    down: bool
+    transpose: bool
+    flip_x: bool
+    flip_y: bool
 
 
 # Exif 2.32, tag 0x0112.
-_TURNS: Final = {
-    1: _Turn(False, False, False),
-    2: _Turn(False, True, False),
-    3: _Turn(False, True, True),
-    4: _Turn(False, False, True),
-    5: _Turn(True, False, False),
-    6: _Turn(True, True, False),
-    7: _Turn(True, True, True),
-    8: _Turn(True, False, True),
+_TRANSFORMS: Final = {
+    1: _ExifTransform(False, False, False),
+    2: _ExifTransform(False, True, False),
+    3: _ExifTransform(False, True, True),
+    4: _ExifTransform(False, False, True),
+    5: _ExifTransform(True, False, False),
+    6: _ExifTransform(True, True, False),
+    7: _ExifTransform(True, True, True),
+    8: _ExifTransform(True, False, True),
 }
-ORIENTATIONS: Final = frozenset(_TURNS)
+ORIENTATIONS: Final = frozenset(_TRANSFORMS)
 
 
 @dataclass(frozen=True)
@@ -52,65 +56,67 @@ class InputFrame:
     """Where the network's input lies in a photo.
 
     Attributes:
-        width, height: of the photo, as its file stores it.
-        orientation: EXIF's, 1 to 8: how the stored pixels are turned to be upright.
-        window: the network's input in pixels of the upright photo; it reaches beyond the photo
-            where the photo was padded.
+        width, height: of the photo's file, in pixels.
+        orientation: EXIF orientation, 1 to 8: how file pixels become upright.
+        input_box: the network's input in upright pixels. Where the photo was padded, it extends
+            beyond the photo.
     """
 
     width: int
     height: int
     orientation: int
-    window: Box
+    input_box: Box
 
     @classmethod
-    def of(cls, width: int, height: int, orientation: int, window: Box) -> InputFrame:
+    def from_upright_size(
+        cls, width: int, height: int, orientation: int, input_box: Box
+    ) -> InputFrame:
         """The frame of a photo that is ``width`` x ``height`` when it is upright."""
-        # Turning exchanges width and height, turning back does so again.
-        return cls(*upright_size(width, height, orientation), orientation, window)
+        # Whether width and height are exchanged is the same in both directions.
+        return cls(*upright_size(width, height, orientation), orientation, input_box)
 
     @classmethod
-    def whole(cls, width: int, height: int) -> InputFrame:
-        """The frame of a picture that is the network's input, at whatever size."""
+    def full(cls, width: int, height: int) -> InputFrame:
+        """The frame of an image that is the network's whole input, resized to this size."""
         return cls(width, height, 1, Box(0, 0, width, height))
 
     @property
-    def upright(self) -> tuple[int, int]:
+    def upright_size(self) -> tuple[int, int]:
         """Width and height of the upright photo."""
         return upright_size(self.width, self.height, self.orientation)
 
     @property
-    def seen(self) -> Box:
-        """The part of the photo that the network saw, in the file's pixels."""
-        return self.stored(self.window)
+    def visible_box(self) -> Box:
+        """The part of the photo that is in the network's input, in file pixels."""
+        return self.to_file_box(self.input_box)
 
     def scaled(self, width: int, height: int) -> InputFrame:
-        """The frame of the same photo at another size."""
-        across, down = width / self.width, height / self.height
-        if _TURNS[self.orientation].transposed:
-            across, down = down, across
-        x0, y0, x1, y1 = self.window
-        window = Box(x0 * across, y0 * down, x1 * across, y1 * down)
-        return InputFrame(width, height, self.orientation, window)
+        """The frame of the same photo with its file's pixels resized to ``width`` x ``height``."""
+        scale_x, scale_y = width / self.width, height / self.height
+        if _TRANSFORMS[self.orientation].transpose:
+            scale_x, scale_y = scale_y, scale_x
+        x0, y0, x1, y1 = self.input_box
+        input_box = Box(x0 * scale_x, y0 * scale_y, x1 * scale_x, y1 * scale_y)
+        return InputFrame(width, height, self.orientation, input_box)
 
-    def stored(self, box: Box) -> Box:
-        """A box of the upright photo in the file's pixels, cut at the photo's edges."""
-        width, height = self.upright
-        xs = sorted(min(max(x, 0), width) for x in (box.x0, box.x1))
-        ys = sorted(min(max(y, 0), height) for y in (box.y0, box.y1))
-        turn = _TURNS[self.orientation]
-        if turn.across:
+    def to_file_box(self, upright_box: Box) -> Box:
+        """A box in upright pixels -> in file pixels, clipped to the photo."""
+        width, height = self.upright_size
+        xs = sorted(min(max(x, 0), width) for x in (upright_box.x0, upright_box.x1))
+        ys = sorted(min(max(y, 0), height) for y in (upright_box.y0, upright_box.y1))
+        transform = _TRANSFORMS[self.orientation]
+        if transform.flip_x:
             xs = [width - xs[1], width - xs[0]]
-        if turn.down:
+        if transform.flip_y:
             ys = [height - ys[1], height - ys[0]]
-        if turn.transposed:
+        if transform.transpose:
             xs, ys = ys, xs
         return Box(xs[0], ys[0], xs[1], ys[1])
 
 
 @dataclass(frozen=True)
 class Background:
-    """What a reply's pictures show.
+    """The image that a reply's pictures are drawn on.
 
     Attributes:
         pixels: (frame.height, frame.width, 3) RGB.
@@ -122,39 +128,39 @@ class Background:
 
 
 def upright_size(width: int, height: int, orientation: int) -> tuple[int, int]:
-    """Width and height of a photo, as a viewer shows it, that is stored ``width`` x ``height``."""
-    return (height, width) if _TURNS[orientation].transposed else (width, height)
+    """Width and height of the upright photo whose file has ``width`` x ``height`` pixels."""
+    return (height, width) if _TRANSFORMS[orientation].transpose else (width, height)
 
 
-def upright_box(box: Box, width: int, height: int, orientation: int) -> Box:
-    """A box of the stored pixels in those of the upright photo, which is ``width`` x ``height``."""
-    turn = _TURNS[orientation]
-    xs, ys = (box.x0, box.x1), (box.y0, box.y1)
-    if turn.transposed:
+def to_upright_box(file_box: Box, width: int, height: int, orientation: int) -> Box:
+    """A box in file pixels -> in pixels of the upright photo, which is ``width`` x ``height``."""
+    transform = _TRANSFORMS[orientation]
+    xs, ys = (file_box.x0, file_box.x1), (file_box.y0, file_box.y1)
+    if transform.transpose:
         xs, ys = ys, xs
-    if turn.across:
+    if transform.flip_x:
         xs = width - xs[1], width - xs[0]
-    if turn.down:
+    if transform.flip_y:
         ys = height - ys[1], height - ys[0]
     return Box(xs[0], ys[0], xs[1], ys[1])
 
 
-def apply_orientation(stored: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """(height, width, ..) as a file stores it -> as a viewer shows it."""
-    turn = _TURNS[orientation]
-    return _mirrored(cv2.transpose(stored) if turn.transposed else stored, turn)
+def apply_orientation(file_pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """File pixels (height, width, ..) -> upright pixels."""
+    transform = _TRANSFORMS[orientation]
+    return _flipped(cv2.transpose(file_pixels) if transform.transpose else file_pixels, transform)
 
 
-def undo_orientation(upright: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """The inverse of :func:`apply_orientation`."""
-    turn = _TURNS[orientation]
-    mirrored = _mirrored(upright, turn)
-    return cv2.transpose(mirrored) if turn.transposed else mirrored
+def undo_orientation(upright_pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Upright pixels (height, width, ..) -> file pixels."""
+    transform = _TRANSFORMS[orientation]
+    flipped = _flipped(upright_pixels, transform)
+    return cv2.transpose(flipped) if transform.transpose else flipped
 
 
-def _mirrored(pixels: NDArray[Any], turn: _Turn) -> NDArray[Any]:
-    if turn.across and turn.down:
+def _flipped(pixels: NDArray[Any], transform: _ExifTransform) -> NDArray[Any]:
+    if transform.flip_x and transform.flip_y:
         return cv2.flip(pixels, -1)
-    if turn.across:
+    if transform.flip_x:
         return cv2.flip(pixels, 1)
-    return cv2.flip(pixels, 0) if turn.down else pixels
+    return cv2.flip(pixels, 0) if transform.flip_y else pixels

@@ -1,6 +1,6 @@
 """A GIF's first frame, cut out of the file. GIF89a specification, sections 17 to 25.
 
-OpenCV takes an animation's transparency from its last frame, reads all frames to count them, and
+OpenCV takes an animation's transparency from its last frame, decodes all frames to count them, and
 fills what the first frame leaves free with the background colour, which no browser does.
 """
 
@@ -11,20 +11,22 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
-# An extension, an image or the end of the file; bytes that are none of these are passed over.
+# An extension, an image or the trailer; other bytes are skipped.
 _BLOCK: Final = re.compile(rb"[!,;]")
-# Far more than any encoder writes: of extensions before the first image, and of data blocks in one
-# chain (of 255 bytes each, unless a file is to be slow to read).
-_MOST_EXTENSIONS: Final = 10_000
-_MOST_BLOCKS: Final = 200_000
+# Far more than any encoder writes: extensions before the first image, and sub-blocks in a chain
+# (these have 255 bytes each, unless the file is made to be slow to read).
+_MAX_EXTENSIONS: Final = 10_000
+_MAX_SUB_BLOCKS: Final = 200_000
 _GRAPHIC_CONTROL: Final = 0xF9
-_HAS_TABLE: Final = 0x80
+_HAS_COLOR_TABLE: Final = 0x80
 _INTERLACED: Final = 0x40
-_HEADER: Final = "<6sHHBBB"
-_IMAGE: Final = "<HHHHB"
-_TABLE_BYTES: Final = 3 * 256
-# Where a file has no colours at all.
-_GREYS: Final = bytes(level for level in range(256) for _ in "rgb")
+# Signature, canvas width and height, flags, background colour, aspect ratio.
+_SCREEN_DESCRIPTOR: Final = "<6sHHBBB"
+# Left, top, width, height, flags.
+_IMAGE_DESCRIPTOR: Final = "<HHHHB"
+_MAX_COLOR_TABLE_BYTES: Final = 3 * 256
+# For a file without any colour table.
+_GREY_RAMP: Final = bytes(level for level in range(256) for _ in "rgb")
 _WHITE: Final = b"\xff\xff\xff"
 
 
@@ -33,9 +35,9 @@ class FirstFrame:
     """An animation's first frame.
 
     Attributes:
-        file: a GIF of this frame alone, as large as it is, without transparency: what was
-            transparent is white.
-        left, top: its upper left corner on the screen, in pixels.
+        file: a GIF of this frame alone, of its size, without transparency: what was transparent is
+            white.
+        left, top: the frame's upper left corner on the animation's canvas, in pixels.
     """
 
     file: bytes
@@ -44,60 +46,67 @@ class FirstFrame:
 
 
 def first_frame(data: bytes | bytearray) -> FirstFrame:
-    """The first frame of a GIF, transparent as the control extensions before it say.
+    """The first frame of a GIF.
 
-    Of several of these, one that names a transparent colour holds, as Pillow has it.
+    It is transparent where the graphic control extensions before it say so. If there are several,
+    the last one that names a transparent colour applies, as in Pillow.
 
     Raises:
-        ValueError: the file has no image, or ends before its first one does.
+        ValueError: the file has no image, or ends within the first one.
     """
     try:
         return _first_frame(data)
     except (IndexError, struct.error):
-        raise ValueError("it ends before its first image does") from None
+        raise ValueError("the file ends before its first image does") from None
 
 
 def _first_frame(data: bytes | bytearray) -> FirstFrame:
-    colours, at = _table(data, data[10], struct.calcsize(_HEADER))
+    global_colors, offset = _color_table(data, data[10], struct.calcsize(_SCREEN_DESCRIPTOR))
     transparent = None
-    for _ in range(_MOST_EXTENSIONS):
-        block = _BLOCK.search(data, at)
+    for _ in range(_MAX_EXTENSIONS):
+        block = _BLOCK.search(data, offset)
         if block is None or block[0] == b";":
             break
-        at = block.end()
+        offset = block.end()
         if block[0] == b"!":
-            if data[at] == _GRAPHIC_CONTROL and data[at + 1] >= 4 and data[at + 2] & 1:
-                transparent = data[at + 5]
-            at = _behind_blocks(data, at + 1)
+            if data[offset] == _GRAPHIC_CONTROL and data[offset + 1] >= 4 and data[offset + 2] & 1:
+                transparent = data[offset + 5]
+            offset = _end_of_sub_blocks(data, offset + 1)
             continue
-        left, top, width, height, flags = struct.unpack_from(_IMAGE, data, at)
-        local, at = _table(data, flags, at + struct.calcsize(_IMAGE))
-        # All 256 colours: an index beyond those given is black.
-        table = bytearray((local or colours or _GREYS).ljust(_TABLE_BYTES, b"\0"))
+        left, top, width, height, flags = struct.unpack_from(_IMAGE_DESCRIPTOR, data, offset)
+        local_colors, offset = _color_table(
+            data, flags, offset + struct.calcsize(_IMAGE_DESCRIPTOR)
+        )
+        # Always 256 colours: an index beyond the file's table is black.
+        colors = bytearray(
+            (local_colors or global_colors or _GREY_RAMP).ljust(_MAX_COLOR_TABLE_BYTES, b"\0")
+        )
         if transparent is not None:
-            table[3 * transparent : 3 * transparent + 3] = _WHITE
-        # The size of the LZW codes stands before the blocks.
-        pixels = data[at : _behind_blocks(data, at + 1)]
-        screen = struct.pack(_HEADER, b"GIF89a", width, height, _HAS_TABLE | 7, 0, 0)
-        image = b"," + struct.pack(_IMAGE, 0, 0, width, height, flags & _INTERLACED)
-        return FirstFrame(b"".join((screen, table, image, pixels, b";")), left, top)
-    raise ValueError("it has no image, or too much before it")
+            colors[3 * transparent : 3 * transparent + 3] = _WHITE
+        # The LZW minimum code size, one byte, then the sub-blocks.
+        pixels = data[offset : _end_of_sub_blocks(data, offset + 1)]
+        screen = struct.pack(
+            _SCREEN_DESCRIPTOR, b"GIF89a", width, height, _HAS_COLOR_TABLE | 7, 0, 0
+        )
+        image = b"," + struct.pack(_IMAGE_DESCRIPTOR, 0, 0, width, height, flags & _INTERLACED)
+        return FirstFrame(b"".join((screen, colors, image, pixels, b";")), left, top)
+    raise ValueError("the file has no image, or too many extensions before it")
 
 
-def _table(data: bytes | bytearray, flags: int, at: int) -> tuple[bytes, int]:
-    """The table of colours that flags announce, empty if none, and where it ends."""
-    end = at + (3 << (flags & 7) + 1 if flags & _HAS_TABLE else 0)
-    return bytes(data[at:end]), end
+def _color_table(data: bytes | bytearray, flags: int, offset: int) -> tuple[bytes, int]:
+    """The colour table that the flags announce, empty if none, and the offset of its end."""
+    end = offset + (3 << (flags & 7) + 1 if flags & _HAS_COLOR_TABLE else 0)
+    return bytes(data[offset:end]), end
 
 
-def _behind_blocks(data: bytes | bytearray, at: int) -> int:
-    """Where a chain of data blocks ends: each begins with its length, the last one is empty.
+def _end_of_sub_blocks(data: bytes | bytearray, offset: int) -> int:
+    """The offset behind a chain of data sub-blocks; the file's end if the chain is too long.
 
-    The end of the file where the chain is too long.
+    Each sub-block begins with its length; the last one is empty.
     """
-    for _ in range(_MOST_BLOCKS):
-        length = data[at]
-        at += 1 + length
+    for _ in range(_MAX_SUB_BLOCKS):
+        length = data[offset]
+        offset += 1 + length
         if length == 0:
-            return at
+            return offset
     return len(data)

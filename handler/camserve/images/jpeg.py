@@ -1,4 +1,4 @@
-"""A JPEG's scans, as far as a decoder must not be left alone with them. ITU-T T.81, annex B."""
+"""The number of a JPEG's scans, which decoders do not limit. ITU-T T.81, annex B."""
 
 from __future__ import annotations
 
@@ -6,31 +6,33 @@ import re
 from typing import Final
 
 _SOS: Final = 0xDA
-# Baseline and extended: whose pixels a scan gives once and for all.
+# Start of frame, baseline and extended sequential: one scan codes a component completely.
 _SEQUENTIAL: Final = (0xC0, 0xC1)
-# A segment with its length, or the end of the image; before each as many fill bytes as there are.
+# A segment with its length, or the end of the image; any number of fill bytes before it.
 _SEGMENT: Final = re.compile(rb"\xff++(?:([\xc0-\xcf\xda-\xfe])(..)|\xd9)", re.DOTALL)
 # A camera's file has some dozens of segments, one with large profiles some hundreds.
-_MOST_SEGMENTS: Final = 10_000
-# What ends the data of a scan: a marker that is no restart (D0 to D7), as libjpeg reads on behind
-# a stuffed zero, another fill byte and the markers that it does not know (up to BF).
-_ENDING: Final = (*range(0xC0, 0xD0), *range(0xD8, 0xFF))
-# All bytes in three kinds, by which the end of a scan is found without a look at each FF.
-_KINDS: Final = bytes(
-    ord("F") if byte == 0xFF else ord("M") if byte in _ENDING else ord(".") for byte in range(256)
+_MAX_SEGMENTS: Final = 10_000
+# The markers that end a scan's data. libjpeg reads on after restarts (D0 to D7), a stuffed zero,
+# fill bytes and the markers that it does not know (up to BF).
+_SCAN_END_MARKERS: Final = (*range(0xC0, 0xD0), *range(0xD8, 0xFF))
+# Each byte as one of three classes, so that a scan's end is the first "FM": without a look at each
+# FF in Python.
+_BYTE_CLASSES: Final = bytes(
+    ord("F") if byte == 0xFF else ord("M") if byte in _SCAN_END_MARKERS else ord(".")
+    for byte in range(256)
 )
 
 
 def count_scans(data: bytes | bytearray) -> int:
-    """How often a decoder may be led over a JPEG's pixels; at least as often as it will be.
+    """How many scans a decoder may decode in a JPEG; never fewer than it will.
 
-    Exact up to the end of the image where the file is well-formed. From where it is not, and
-    decoders go different ways, all that could be a scan's beginning counts.
+    Exact for a well-formed file, up to the end of its image. From an error on, where decoders
+    differ, every byte pair that could start a scan counts.
     """
-    count, components, at = 0, -1, 2
-    kinds: bytes | bytearray = b""
-    for _ in range(_MOST_SEGMENTS):
-        segment = _SEGMENT.match(data, at)
+    count, components, offset = 0, -1, 2
+    byte_classes: bytes | bytearray = b""
+    for _ in range(_MAX_SEGMENTS):
+        segment = _SEGMENT.match(data, offset)
         if segment is None:
             break
         if segment[1] is None:
@@ -47,11 +49,11 @@ def count_scans(data: bytes | bytearray) -> int:
                 break
             count += 1
             if count == 1 and data[content] == components:
-                # All colours of all pixels: libjpeg takes no other scan after that.
+                # This scan has all components of all pixels: libjpeg decodes no further one.
                 return 1
-            kinds = kinds or data.translate(_KINDS)
-            end = kinds.find(b"FM", end)
+            byte_classes = byte_classes or data.translate(_BYTE_CLASSES)
+            end = byte_classes.find(b"FM", end)
             if end < 0:
                 return count
-        at = end
-    return count + data.count(bytes((0xFF, _SOS)), at)
+        offset = end
+    return count + data.count(bytes((0xFF, _SOS)), offset)

@@ -1,61 +1,70 @@
-"""A photo -> the square that the network sees, and where that lies in the photo."""
+"""A photo -> the network's square input, and where that lies in the photo."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from camserve.images.decode import REDUCTIONS, DecodedPhoto
+from camserve.images.decode import DOWNSCALE_FLAGS, DecodedPhoto
 from camserve.images.geometry import Box, InputFrame, Pixels, upright_size
 from camserve.images.header import JPEG_FORMATS, ImageHeader
 from camserve.options import Size
 from camserve.settings import Preprocess
 
+#: A photo is decoded at no less than this many times the size that it is resized to, so that the
+#: resize still averages over the photo's detail.
+MIN_OVERSAMPLING: Final = 3
 _RESAMPLE: Final = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
 }
-# How much larger than the network's input a photo is decoded at least, so that what the resize
-# averages over is still there.
-_FINER: Final = 3
+
+
+class _ResizePlan(NamedTuple):
+    """A photo is resized to ``size`` (width, height); the input begins at (``left``, ``top``)."""
+
+    size: tuple[int, int]
+    left: int
+    top: int
 
 
 def downscale_factor(header: ImageHeader, preprocess: Preprocess, size: Size) -> int:
-    """By how much a photo can be decoded smaller than it is and still be more than is needed.
+    """By what denominator a JPEG's size can be divided in decoding, at no visible loss.
 
     Args:
         header: of the file.
-        preprocess: what the network needs of it.
+        preprocess: how the network's input is made.
         size: of the reply's pictures.
 
     Returns:
-        1, 2, 4 or 8.
+        1, 2, 4 or 8; 1 for other formats.
     """
     if header.format not in JPEG_FORMATS or size == "original":
         return 1
     shorter, longer = sorted((header.width, header.height))
-    needed = _FINER * (preprocess.resize if preprocess.fit == "crop" else preprocess.crop)
-    for step in REDUCTIONS:
-        if shorter >= step * needed and (size == "model" or longer >= step * size):
-            return step
+    resized_side = preprocess.resize if preprocess.fit == "crop" else preprocess.crop
+    min_side = MIN_OVERSAMPLING * resized_side
+    for denominator in DOWNSCALE_FLAGS:
+        if shorter >= denominator * min_side and (size == "model" or longer >= denominator * size):
+            return denominator
     return 1
 
 
 def resize_and_crop(photo: DecodedPhoto, preprocess: Preprocess) -> tuple[Pixels, InputFrame]:
-    """Make a photo the network's square input, as :class:`Preprocess` says.
+    """Make the network's square input of a photo, as :class:`Preprocess` says.
 
-    Pillow resizes, as in the evaluation that the published accuracies come from; with ``fit`` crop
+    Pillow resizes, as in the evaluation that the published accuracies come from: with ``fit`` crop
     the result equals ``torchvision.transforms.v2.functional.resize`` and ``center_crop`` on the
     same photo.
 
     Returns:
-        The (crop, crop, 3) square, RGB, 0 to 255, and where it lies in the photo.
+        The input, (crop, crop, 3) RGB, 0 to 255, and where it lies in the photo.
     """
-    width, height = photo.whole
+    width, height = photo.full_size
     side = preprocess.crop
-    size, (left, top) = _placed(width, height, preprocess)
+    size, left, top = _resize_plan(width, height, preprocess)
     resized = photo.resized(size, _RESAMPLE[preprocess.interpolation])
     if preprocess.fit == "pad":
         # The colour that normalises to zero, which is what a convolution pads with too.
@@ -63,34 +72,31 @@ def resize_and_crop(photo: DecodedPhoto, preprocess: Preprocess) -> tuple[Pixels
         square.paste(resized, (-left, -top))
     else:
         square = resized.crop((left, top, left + side, top + side))
-    return np.asarray(square), _frame(width, height, photo.orientation, preprocess)
+    return np.asarray(square), _input_frame(width, height, photo.orientation, preprocess)
 
 
 def input_frame(header: ImageHeader, preprocess: Preprocess) -> InputFrame:
-    """Where the network's input will lie in a photo that is not decoded yet."""
-    size = upright_size(header.width, header.height, header.orientation)
-    return _frame(*size, header.orientation, preprocess)
+    """The frame that :func:`resize_and_crop` will return, before the photo is decoded."""
+    width, height = upright_size(header.width, header.height, header.orientation)
+    return _input_frame(width, height, header.orientation, preprocess)
 
 
-def _frame(width: int, height: int, orientation: int, preprocess: Preprocess) -> InputFrame:
-    """The frame of an upright photo of that size."""
-    size, (left, top) = _placed(width, height, preprocess)
-    across, down = width / size[0], height / size[1]
+def _input_frame(width: int, height: int, orientation: int, preprocess: Preprocess) -> InputFrame:
+    """The frame of a photo that is ``width`` x ``height`` when it is upright."""
+    size, left, top = _resize_plan(width, height, preprocess)
+    scale_x, scale_y = width / size[0], height / size[1]
     right, bottom = left + preprocess.crop, top + preprocess.crop
-    window = Box(left * across, top * down, right * across, bottom * down)
-    return InputFrame.of(width, height, orientation, window)
+    input_box = Box(left * scale_x, top * scale_y, right * scale_x, bottom * scale_y)
+    return InputFrame.from_upright_size(width, height, orientation, input_box)
 
 
-def _placed(
-    width: int, height: int, preprocess: Preprocess
-) -> tuple[tuple[int, int], tuple[int, int]]:
-    """The size that a photo is resized to, and the upper left corner of the square in that."""
-    size = _resized(width, height, preprocess)
+def _resize_plan(width: int, height: int, preprocess: Preprocess) -> _ResizePlan:
+    size = _resized_size(width, height, preprocess)
     left, top = (round((length - preprocess.crop) / 2.0) for length in size)
-    return size, (left, top)
+    return _ResizePlan(size, left, top)
 
 
-def _resized(width: int, height: int, preprocess: Preprocess) -> tuple[int, int]:
+def _resized_size(width: int, height: int, preprocess: Preprocess) -> tuple[int, int]:
     side = preprocess.crop
     match preprocess.fit:
         case "stretch":

@@ -1,4 +1,4 @@
-"""A TIFF's first directory, as far as a decoder must not be left alone with it.
+"""A TIFF's first directory, checked and edited before a decoder reads it.
 
 TIFF 6.0, section 2; for BigTIFF, libtiff's specification of it.
 """
@@ -6,43 +6,60 @@ TIFF 6.0, section 2; for BigTIFF, libtiff's specification of it.
 from __future__ import annotations
 
 import struct
-from typing import Final
+from typing import Final, NamedTuple
 
 _ORIENTATION: Final = 274
+_UPRIGHT: Final = 1
 _SHORT: Final = 3
-# The bytes of a value, by its type.
-_WIDTHS: Final = {
+# The bytes of a value of each type.
+_TYPE_BYTES: Final = {
     1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4,
     16: 8, 17: 8, 18: 8,
 }  # fmt: skip
 
 
-def clear_orientation(data: bytes | bytearray) -> bytearray:
-    """A copy of a TIFF that decodes to its pixels as they are stored.
+class _Layout(NamedTuple):
+    """Where the directory's offset is, and the struct formats of the fields."""
 
-    OpenCV turns a TIFF whatever it is asked for, reads fewer kinds of the orientation tag than
-    Pillow, and turns each tile in its place; so the copy is marked as upright.
+    offset_position: int
+    offset: str
+    entry_count: str
+    entry: str
+
+
+_CLASSIC: Final = _Layout(4, "I", "H", "HHII")
+_BIG: Final = _Layout(8, "Q", "Q", "HHQQ")
+
+
+def clear_orientation(data: bytes | bytearray) -> bytearray:
+    """A copy of a TIFF whose orientation tag says upright, so that it decodes to its file pixels.
+
+    OpenCV cannot be told to ignore a TIFF's orientation. It supports fewer types of that tag than
+    Pillow does, and rotates each tile in its place.
 
     Raises:
-        ValueError: the directory is broken, or its tags together claim more data than the file
-            holds; libtiff would allocate it for each of them.
+        ValueError: the directory is invalid, or its tags together claim more data than the file
+            has: libtiff would allocate that for each of them.
     """
     copy = bytearray(data)
-    order = "<" if data[:2] == b"II" else ">"
-    big = data[2:4] in (b"+\0", b"\0+")
-    at, offset, count, entry = (8, "Q", "Q", "HHQQ") if big else (4, "I", "H", "HHII")
+    byte_order = "<" if data[:2] == b"II" else ">"
+    layout = _BIG if data[2:4] in (b"+\0", b"\0+") else _CLASSIC
+    entry_format = byte_order + layout.entry
+    entry_bytes = struct.calcsize(entry_format)
+    claimed_bytes = 0
     try:
-        (place,) = struct.unpack_from(order + offset, data, at)
-        (entries,) = struct.unpack_from(order + count, data, place)
-        place += struct.calcsize(order + count)
-        claimed = 0
-        for at in range(place, place + entries * (20 if big else 12), 20 if big else 12):
-            tag, kind, length, _ = struct.unpack_from(order + entry, data, at)
-            claimed += length * _WIDTHS.get(kind, 1)
+        (directory,) = struct.unpack_from(byte_order + layout.offset, data, layout.offset_position)
+        (entry_count,) = struct.unpack_from(byte_order + layout.entry_count, data, directory)
+        first = directory + struct.calcsize(byte_order + layout.entry_count)
+        for entry in range(first, first + entry_count * entry_bytes, entry_bytes):
+            tag, kind, value_count, _ = struct.unpack_from(entry_format, data, entry)
+            claimed_bytes += value_count * _TYPE_BYTES.get(kind, 1)
             if tag == _ORIENTATION:
-                struct.pack_into(order + entry[:3] + "H", copy, at, tag, _SHORT, 1, 1)
+                # The value stands in the first two bytes of the last field.
+                upright = (tag, _SHORT, 1, _UPRIGHT)
+                struct.pack_into(entry_format[:-1] + "H", copy, entry, *upright)
     except struct.error as failure:
-        raise ValueError(f"a broken directory: {failure}") from None
-    if claimed > len(data):
-        raise ValueError(f"tags that claim {claimed} bytes of {len(data)}")
+        raise ValueError(f"invalid directory: {failure}") from None
+    if claimed_bytes > len(data):
+        raise ValueError(f"the tags claim {claimed_bytes} bytes of {len(data)}")
     return copy

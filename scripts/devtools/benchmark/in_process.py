@@ -81,7 +81,7 @@ def predict_and_explain(pipeline: Pipeline, batch: Batch, *, enlarge: bool = Fal
         enlarge: resize each map to the network's input, as pytorch-grad-cam does.
     """
     side = pipeline.settings.preprocess.crop
-    frame = InputFrame.whole(side, side)
+    frame = InputFrame.full(side, side)
     computed: list[Any] = []
     for forward in pipeline.inference(batch).passes:
         results = explain_batch(
@@ -91,7 +91,8 @@ def predict_and_explain(pipeline: Pipeline, batch: Batch, *, enlarge: bool = Fal
         if enlarge:
             scores = (score for of_photo in results.explained for score in of_photo)
             computed += [
-                Heatmap([map.values for map in score.maps], side).over(frame) for score in scores
+                Heatmap([map.values for map in score.maps], side).resample(frame)
+                for score in scores
             ]
     return computed
 

@@ -440,7 +440,8 @@ import struct
 from pathlib import Path
 
 from camserve.errors import RequestError
-from camserve.images.decode import decode, inspect
+from camserve.images.decode import decode_photo
+from camserve.images.header import read_header
 from camserve.settings import Limits
 
 SIZE, COUNT = 400_000, 1000
@@ -459,7 +460,7 @@ def peak():
 
 before = peak()
 try:
-    decode(data, inspect(data, Limits(), Limits().pixels))
+    decode_photo(data, read_header(data, Limits(), Limits().pixels))
 except RequestError:
     pass
 print(peak() - before)
@@ -562,12 +563,12 @@ def test_seen_by_hand():
     _, frame = resize_and_crop(DecodedPhoto(noise(451, 300), 1), Preprocess())
     assert (frame.width, frame.height) == (451, 300)
     across, down = 451 / 348, 300 / 232
-    assert frame.seen == pytest.approx((62 * across, 4 * down, 286 * across, 228 * down))
+    assert frame.visible_box == pytest.approx((62 * across, 4 * down, 286 * across, 228 * down))
 
 
 def test_seen_of_a_square_is_all_where_nothing_is_cut():
     _, frame = resize_and_crop(DecodedPhoto(noise(500, 500), 1), Preprocess(resize=224))
-    assert frame.seen == pytest.approx((0, 0, 500, 500))
+    assert frame.visible_box == pytest.approx((0, 0, 500, 500))
 
 
 FITS = ("crop", "stretch", "pad")
@@ -584,8 +585,8 @@ def test_seen_lies_within_the_photo(width, height, fit_, orientation):
     assert crop.shape == (224, 224, 3)
     assert crop.dtype == np.uint8
     assert frame.orientation == orientation
-    assert frame.upright == (width, height)
-    x0, y0, x1, y1 = frame.seen
+    assert frame.upright_size == (width, height)
+    x0, y0, x1, y1 = frame.visible_box
     assert 0 <= x0 < x1 <= frame.width + 1e-9
     assert 0 <= y0 < y1 <= frame.height + 1e-9
 
@@ -596,7 +597,7 @@ def test_seen_lies_within_the_photo(width, height, fit_, orientation):
 def test_all_is_seen_where_nothing_is_cropped(width, height, fit_, orientation):
     photo = DecodedPhoto(noise(width, height), orientation)
     _, frame = resize_and_crop(photo, Preprocess(fit=fit_))
-    assert frame.seen == pytest.approx((0, 0, frame.width, frame.height))
+    assert frame.visible_box == pytest.approx((0, 0, frame.width, frame.height))
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
@@ -607,7 +608,7 @@ def test_stretch_is_the_whole_photo_resized(width, height, interpolation):
     crop, frame = resize_and_crop(DecodedPhoto(photo, 1), preprocess)
     resample = Image.Resampling[interpolation.upper()]
     assert np.array_equal(crop, Image.fromarray(photo).resize((224, 224), resample))
-    assert frame.window == pytest.approx((0, 0, width, height))
+    assert frame.input_box == pytest.approx((0, 0, width, height))
 
 
 @pytest.mark.parametrize("fit_", ["stretch", "pad"])
@@ -624,7 +625,7 @@ def padded(width, height, **options):
     """A white photo in bars, and which pixels of the square are the bars'."""
     white = np.full((height, width, 3), 255, np.uint8)
     square, frame = resize_and_crop(DecodedPhoto(white, 1), Preprocess(fit="pad", **options))
-    x0, y0, x1, y1 = frame.window
+    x0, y0, x1, y1 = frame.input_box
     side = len(square)
     across = x0 + (np.arange(side) + 0.5) * (x1 - x0) / side
     down = y0 + (np.arange(side) + 0.5) * (y1 - y0) / side
@@ -678,7 +679,7 @@ def test_window_reaches_over_the_bars():
     # 451 x 300 becomes 224 x 149, with 38 rows above and 37 below.
     _, frame = resize_and_crop(DecodedPhoto(noise(451, 300), 1), Preprocess(fit="pad"))
     down = 300 / 149
-    assert frame.window == pytest.approx((0, -38 * down, 451, 186 * down))
+    assert frame.input_box == pytest.approx((0, -38 * down, 451, 186 * down))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -704,13 +705,13 @@ def test_marker_lies_in_the_input_where_the_frame_says(width, height, marker, fi
     )
     assert (frame.width, frame.height) == (width, height)
     grey = square[..., 0].astype(float)
-    left, top, right, bottom = frame.window
+    left, top, right, bottom = frame.input_box
     side = len(square)
     # The middle of its light, and as much light as it has room in the square.
     y, x = (float((np.arange(side) + 0.5) @ grey.sum(axis) / grey.sum()) for axis in (1, 0))
     across, down = (right - left) / side, (bottom - top) / side
     middle = Box(left + x * across, top + y * down, left + x * across, top + y * down)
-    assert frame.stored(middle)[:2] == pytest.approx(((x0 + x1) / 2, (y0 + y1) / 2), abs=0.5)
+    assert frame.to_file_box(middle)[:2] == pytest.approx(((x0 + x1) / 2, (y0 + y1) / 2), abs=0.5)
     room = grey.sum() / 255 * across * down
     assert room == pytest.approx((x1 - x0) * (y1 - y0), rel=0.05)
 
@@ -721,7 +722,7 @@ def test_fit_takes_the_upright_photo_and_keeps_the_files_frame():
     expected, upright_frame = resize_and_crop(DecodedPhoto(np.rot90(RGB, -1), 1), Preprocess())
     assert np.array_equal(crop, expected)
     assert (frame.width, frame.height, frame.orientation) == (48, 32, 6)
-    assert frame.window == upright_frame.window
+    assert frame.input_box == upright_frame.input_box
 
 
 # What a reply shows
@@ -747,7 +748,7 @@ def test_size_is_of_the_file(width, height, size, expected, orientation):
     frame = InputFrame(width, height, orientation, Box(1, 2, 15, 16))
     got = output_frame(frame, Preprocess(), size)
     assert (got.width, got.height) == expected
-    assert got == (InputFrame.whole(224, 224) if size == "model" else frame.scaled(*expected))
+    assert got == (InputFrame.full(224, 224) if size == "model" else frame.scaled(*expected))
 
 
 def seen_as(stored, orientation, size):
@@ -780,7 +781,7 @@ def test_other_sizes_are_the_files_raster_resized(orientation, size):
 def test_at_the_models_size_the_input_is_shown(orientation):
     crop, got = seen_as(noise(45, 30), orientation, "model")
     assert np.array_equal(got.pixels, crop)
-    assert got.frame == InputFrame.whole(224, 224)
+    assert got.frame == InputFrame.full(224, 224)
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 20), (20, 1), (400, 20)])

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from camserve.images import background, decode, render
+from camserve.images import Heatmap, HotRegion, background, decode
 from camserve.images.geometry import (
     ORIENTATIONS,
     Box,
@@ -27,6 +27,7 @@ from camserve.images.geometry import (
     apply_orientation,
     undo_orientation,
 )
+from camserve.images.preprocess import resize_and_crop
 from camserve.options import Options, Size
 from camserve.pipeline import Pipeline
 from camserve.protocols.parsing import IncomingRequest
@@ -122,22 +123,22 @@ def test_box_of_an_upright_photo_in_a_file_of_6_by_4(
     orientation: int, stored: tuple[int, ...]
 ) -> None:
     upright = Box(0, 1, 2, 4)
-    assert InputFrame(6, 4, orientation, upright).stored(upright) == stored
-    assert InputFrame(6, 4, orientation, upright).seen == stored
+    assert InputFrame(6, 4, orientation, upright).to_file_box(upright) == stored
+    assert InputFrame(6, 4, orientation, upright).visible_box == stored
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_frame_of_an_upright_size_is_as_large_as_the_file(orientation: int) -> None:
-    frame = InputFrame.of(451, 300, orientation, Box(0, 0, 1, 1))
-    assert frame.upright == (451, 300)
+    frame = InputFrame.from_upright_size(451, 300, orientation, Box(0, 0, 1, 1))
+    assert frame.upright_size == (451, 300)
     assert (frame.width, frame.height) == ((451, 300) if orientation < 5 else (300, 451))
     assert frame.orientation == orientation
 
 
 def test_whole_frame_sees_all() -> None:
-    frame = InputFrame.whole(224, 100)
+    frame = InputFrame.full(224, 100)
     assert (frame.width, frame.height, frame.orientation) == (224, 100, 1)
-    assert frame.window == frame.seen == (0, 0, 224, 100)
+    assert frame.input_box == frame.visible_box == (0, 0, 224, 100)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +154,7 @@ def test_whole_frame_sees_all() -> None:
 def test_seen_is_cut_at_the_photos_edges(
     window: tuple[float, ...], seen: tuple[float, ...]
 ) -> None:
-    assert InputFrame(6, 4, 1, Box(*window)).seen == seen
+    assert InputFrame(6, 4, 1, Box(*window)).visible_box == seen
 
 
 @pytest.mark.parametrize(
@@ -176,7 +177,7 @@ def frames(draw: st.DrawFn) -> InputFrame:
     x0, y0 = draw(st.integers(-9, width - 1)), draw(st.integers(-9, height - 1))
     x1 = draw(st.integers(max(x0, 0) + 1, width + 9))
     y1 = draw(st.integers(max(y0, 0) + 1, height + 9))
-    return InputFrame.of(width, height, draw(st.integers(1, 8)), Box(x0, y0, x1, y1))
+    return InputFrame.from_upright_size(width, height, draw(st.integers(1, 8)), Box(x0, y0, x1, y1))
 
 
 def extent(painted: NDArray[np.uint8]) -> tuple[int, ...]:
@@ -188,13 +189,13 @@ def extent(painted: NDArray[np.uint8]) -> tuple[int, ...]:
 @given(frames())
 @settings(deadline=None, derandomize=True)
 def test_stored_box_is_where_a_painted_box_is_stored(frame: InputFrame) -> None:
-    width, height = frame.upright
-    x0, y0, x1, y1 = (int(edge) for edge in frame.window)
+    width, height = frame.upright_size
+    x0, y0, x1, y1 = (int(edge) for edge in frame.input_box)
     upright = np.zeros((height, width), np.uint8)
     upright[max(y0, 0) : y1, max(x0, 0) : x1] = 1
     stored = undo_orientation(upright, frame.orientation)
     assert stored.shape == (frame.height, frame.width)
-    assert frame.seen == extent(stored)
+    assert frame.visible_box == extent(stored)
 
 
 @given(frames(), SIDES, SIDES)
@@ -205,9 +206,9 @@ def test_scaled_then_stored_is_stored_then_scaled(
     scaled = frame.scaled(width, height)
     assert (scaled.width, scaled.height, scaled.orientation) == (width, height, frame.orientation)
     across, down = width / frame.width, height / frame.height
-    x0, y0, x1, y1 = frame.seen
-    assert scaled.seen == pytest.approx((x0 * across, y0 * down, x1 * across, y1 * down))
-    assert scaled.scaled(frame.width, frame.height).window == pytest.approx(frame.window)
+    x0, y0, x1, y1 = frame.visible_box
+    assert scaled.visible_box == pytest.approx((x0 * across, y0 * down, x1 * across, y1 * down))
+    assert scaled.scaled(frame.width, frame.height).input_box == pytest.approx(frame.input_box)
 
 
 # Files: the pixels are turned as the orientation says that goes on beside them
@@ -507,18 +508,18 @@ class Shown:
     frame: InputFrame
     mask: NDArray[np.uint8]
     overlay: NDArray[np.uint8]
-    regions: tuple[render.HotRegion, ...]
+    regions: tuple[HotRegion, ...]
 
 
 def showing(stored: NDArray[np.uint8], orientation: int, fit: str, size: Size) -> Shown:
     preprocess = Preprocess(fit=fit)
     side = preprocess.crop
     original = decode.DecodedPhoto(apply_orientation(stored, orientation), orientation)
-    crop, frame = preprocess.fit(original, preprocess)
+    crop, frame = resize_and_crop(original, preprocess)
     map = cv2.resize(redness(crop), (GRID, GRID), interpolation=cv2.INTER_AREA)
     shown = background.output_frame(frame, preprocess, size)
     drawings = drawn(
-        render.Heatmap([map], side),
+        Heatmap([map], side),
         background.output_background(original, crop, shown, size),
         frame,
         side,
@@ -565,7 +566,7 @@ def test_heat_lies_where_the_file_has_what_is_hot(name: str, fit: str, orientati
         assert (got.frame.width, got.frame.height) == (scene.width, scene.height)
         scale = 1.0 if size == "original" else size / max(scene.width, scene.height)
         assert got.mask.shape == (round(scene.height * scale), round(scene.width * scale))
-        assert not unseen(got.mask, got.frame.seen, scene.width, scene.height).any()
+        assert not unseen(got.mask, got.frame.visible_box, scene.width, scene.height).any()
         # The disc and its heat cover each other, but for what the grid blurs at the rim.
         seen = cv2.resize(got.mask, (scene.width, scene.height)) > 127
         disc = redness(scene.stored) > 0.5
@@ -598,14 +599,14 @@ def test_no_photo_is_too_odd_for_any_size(width: int, height: int, size: Size, f
     stored = np.full((height, width, 3), COLOURS["red"], np.uint8)
     for orientation in (3, 6):
         got = showing(stored, orientation, fit, size)
-        x0, y0, x1, y1 = got.frame.seen
+        x0, y0, x1, y1 = got.frame.visible_box
         assert 0 <= x0 < x1 <= width + 1e-9
         assert 0 <= y0 < y1 <= height + 1e-9
         longest = {"model": 224, "original": max(width, height)}.get(str(size), size)
         assert max(got.mask.shape) == longest
         (region,) = got.regions
         # All of what was seen is hot; bilinear sampling blurs a bar's edge.
-        assert overlap(region.box, got.frame.seen) > 0.9
+        assert overlap(region.box, got.frame.visible_box) > 0.9
         assert region.share > 0.9
 
 
@@ -618,7 +619,7 @@ def test_what_is_shown_of_an_odd_photo_is_the_photo(
     stored = np.full((height, width, 3), COLOURS["red"], np.uint8)
     for orientation in (3, 6):
         got = showing(stored, orientation, fit, size)
-        assert not unseen(got.mask, got.frame.seen, width, height).any()
+        assert not unseen(got.mask, got.frame.visible_box, width, height).any()
         assert (got.overlay == COLOURS["red"]).all()
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from camserve import photo_preparation
 from camserve.errors import RequestError
-from camserve.images import background, decode, header, preprocess
+from camserve.images import background, decode, header
 from camserve.images.geometry import ORIENTATIONS
 from camserve.images.header import ImageHeader, read_header
 from camserve.images.preprocess import downscale_factor, resize_and_crop
@@ -187,7 +187,7 @@ def test_what_the_network_sees_is_nearly_the_same(name: str, fit: str) -> None:
     assert reduced > 1
     found = made(file(name), FITS[fit], "model", reduced)
     exact = made(file(name), FITS[fit], "model", 1)
-    apart = differences(found.crop, exact.crop)
+    apart = differences(found.network_input, exact.network_input)
     # Two filters, one after the other, are not quite the one that both are to be: where an edge is
     # sharp, some levels. A shift by a fourth of the network's pixels would be a mean of 1 and more.
     assert apart.mean() < 0.8
@@ -205,7 +205,9 @@ def test_the_crop_lies_where_it_lay(reduced: int, orientation: int) -> None:
     y, x = np.mgrid[:height, :width]
     ramp = np.stack([x * 255 / (width - 1), y * 255 / (height - 1), 0 * x], -1)
     data = jpeg(np.rint(ramp).astype(np.uint8), orientation, quality=98, subsampling=0)
-    exact, found = (made(data, SMALL, "model", step).crop.astype(float) for step in (1, reduced))
+    exact, found = (
+        made(data, SMALL, "model", step).network_input.astype(float) for step in (1, reduced)
+    )
     # A pixel of the network's has 255 / 48 = 5.3 levels. The ramps are even, so their means say
     # where the crop lies: to a twentieth of a pixel.
     shift = (found - exact)[..., :2].mean((0, 1)) / (255 / 48)
@@ -220,11 +222,11 @@ def test_pictures_have_the_size_asked_for_and_show_the_same(name: str, size: Siz
     assert (reduced > 1) is (size != "original")
     found = made(file(name), SMALL, size, reduced)
     exact = made(file(name), SMALL, size, 1)
-    assert found.view.frame == exact.view.frame
-    height, width = found.view.pixels.shape[:2]
-    assert (width, height) == (found.view.frame.width, found.view.frame.height)
+    assert found.background.frame == exact.background.frame
+    height, width = found.background.pixels.shape[:2]
+    assert (width, height) == (found.background.frame.width, found.background.frame.height)
     assert max(width, height) == (max(header.width, header.height) if size == "original" else size)
-    apart = differences(found.view.pixels, exact.view.pixels)
+    apart = differences(found.background.pixels, exact.background.pixels)
     # A picture may have the reduced photo's own pixels, where the exact one was averaged over
     # others: grain and edges show that. That it lies where it lay is the next test's.
     assert apart.mean() < 5
@@ -237,7 +239,7 @@ def test_pictures_lie_where_they_lay(orientation: int) -> None:
     y, x = np.mgrid[:height, :width]
     ramp = np.stack([x * 255 / (width - 1), y * 255 / (height - 1), 0 * x], -1)
     data = jpeg(np.rint(ramp).astype(np.uint8), orientation, quality=98, subsampling=0)
-    exact, found = (made(data, SMALL, 150, step).view.pixels.astype(float) for step in (1, 8))
+    exact, found = (made(data, SMALL, 150, step).background.pixels.astype(float) for step in (1, 8))
     # 255 / 150 levels a pixel.
     shift = np.abs((found - exact)[..., :2].mean((0, 1)) / (255 / 150))
     assert shift.max() < 0.1
@@ -250,7 +252,7 @@ def test_a_reduced_photo_remembers_its_size(reduced: int, orientation: int) -> N
     data = file(f"turned, {orientation}")
     photo = decode.decode_photo(data, header.read_header(data, Limits(), 10**8), reduced)
     turned = orientation >= 5
-    assert photo.whole == ((height, width) if turned else (width, height))
+    assert photo.full_size == ((height, width) if turned else (width, height))
     # Of what is left over at the edges, a pixel too.
     wide, high = -(-width // reduced), -(-height // reduced)
     assert photo.upright.shape == ((wide, high, 3) if turned else (high, wide, 3))
@@ -277,13 +279,13 @@ def pipeline(load: Callable[..., Pipeline]) -> Pipeline:
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """By how much each photo is reduced."""
     found: list[int] = []
-    original = preprocess.downscale_factor
+    original = photo_preparation.downscale_factor
 
     def note(*arguments: Any) -> int:
         found.append(original(*arguments))
         return found[-1]
 
-    monkeypatch.setattr(preprocess, "downscale_factor", note)
+    monkeypatch.setattr(photo_preparation, "downscale_factor", note)
     return found
 
 
@@ -314,7 +316,7 @@ def test_a_reply_tells_nothing_of_how_its_photo_was_decoded(
     data = jpeg(scene(641, 579), orientation)
     (found,) = request_builders.answer(pipeline, request_builders.form(data, **options))
     assert steps == [step]
-    monkeypatch.setattr(preprocess, "downscale_factor", lambda *arguments: 1)
+    monkeypatch.setattr(photo_preparation, "downscale_factor", lambda *arguments: 1)
     (exact,) = request_builders.answer(pipeline, request_builders.form(data, **options))
 
     assert found["image"] == exact["image"]

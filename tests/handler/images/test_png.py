@@ -173,18 +173,18 @@ PROFILE = (b"iCCP", b"a\n[METRICS]b\n\0\0" + zlib.compress(noise(500).tobytes())
 def test_profiles_are_left_out_and_nothing_else(
     chunks: tuple[tuple[bytes, bytes], ...], left: tuple[tuple[bytes, bytes], ...]
 ) -> None:
-    assert png.without_profiles(with_chunks(*chunks)) == with_chunks(*left)
-    assert png.without_profiles(bytearray(with_chunks(*chunks))) == with_chunks(*left)
+    assert png.strip_icc_profiles(with_chunks(*chunks)) == with_chunks(*left)
+    assert png.strip_icc_profiles(bytearray(with_chunks(*chunks))) == with_chunks(*left)
 
 
 @pytest.mark.parametrize("cut", [41, 45, 60])
 def test_a_profile_that_the_file_cuts_off_is_left_out_too(cut: int) -> None:
-    assert png.without_profiles(with_chunks(PROFILE)[:cut]) == png.encode(PICTURE)[:33]
+    assert png.strip_icc_profiles(with_chunks(PROFILE)[:cut]) == png.encode(PICTURE)[:33]
 
 
 def test_a_decoder_has_nothing_to_print(capfd: pytest.CaptureFixture[str]) -> None:
     by_opencv(with_chunks(PROFILE))
     assert "\n[METRICS]b\n" in capfd.readouterr().err
-    found = by_opencv(bytes(png.without_profiles(with_chunks(PROFILE))))
+    found = by_opencv(bytes(png.strip_icc_profiles(with_chunks(PROFILE))))
     assert capfd.readouterr().err == ""
     assert np.array_equal(found, PICTURE)

@@ -15,7 +15,8 @@ from PIL import Image
 
 from camserve.images import render
 from camserve.images.geometry import Background, Box, InputFrame, undo_orientation
-from camserve.images.render import Heatmap, HotRegion, upsample_to_frame
+from camserve.images.heatmap import Heatmap, upsample_to_frame
+from camserve.images.regions import HotRegion, find_hot_regions
 from camserve.options import Colormap, Options
 from tests.support.images import drawn
 
@@ -56,8 +57,8 @@ def weights(cells, length, start, end):
 
 def reference(map, frame):
     """Bilinear, border cells going on to the window's edge, in float64: one matrix each way."""
-    width, height = frame.upright
-    x0, y0, x1, y1 = frame.window
+    width, height = frame.upright_size
+    x0, y0, x1, y1 = frame.input_box
     rows = weights(map.shape[0], height, y0, y1)
     columns = weights(map.shape[1], width, x0, x1)
     return undo_orientation(rows @ map.astype(np.float64) @ columns.T, frame.orientation)
@@ -86,7 +87,7 @@ def reference(map, frame):
 )
 def test_spread_is_bilinear(map, width, height, expected):
     np.testing.assert_allclose(
-        upsample_to_frame(InputFrame.whole(width, height), map), expected, atol=1e-6
+        upsample_to_frame(map, InputFrame.full(width, height)), expected, atol=1e-6
     )
 
 
@@ -101,7 +102,7 @@ def test_spread_is_bilinear(map, width, height, expected):
     ],
 )
 def test_spread_over_a_window_by_hand(window, expected):
-    spread = upsample_to_frame(InputFrame(6, 1, 1, Box(*window)), a_map([0, 1]))
+    spread = upsample_to_frame(a_map([0, 1]), InputFrame(6, 1, 1, Box(*window)))
     np.testing.assert_allclose(spread, expected, atol=1e-6)
 
 
@@ -118,8 +119,8 @@ def test_spread_over_a_window_by_hand(window, expected):
 )
 def test_pixel_was_seen_where_its_centre_was(start, end, seen):
     ones = a_map([1, 1], [1, 1])
-    assert upsample_to_frame(InputFrame(6, 1, 1, Box(start, 0, end, 1)), ones).tolist() == [seen]
-    down = upsample_to_frame(InputFrame(1, 6, 1, Box(0, start, 1, end)), ones)
+    assert upsample_to_frame(ones, InputFrame(6, 1, 1, Box(start, 0, end, 1))).tolist() == [seen]
+    down = upsample_to_frame(ones, InputFrame(1, 6, 1, Box(0, start, 1, end)))
     assert down.ravel().tolist() == seen
 
 
@@ -127,9 +128,9 @@ def test_pixel_was_seen_where_its_centre_was(start, end, seen):
 @pytest.mark.parametrize(("width", "height"), [(224, 224), (451, 300), (33, 97), (1, 1)])
 def test_spread_over_a_photo_that_was_seen_whole_is_opencvs_resize(width, height, orientation):
     map = random_map(7, 7)
-    frame = InputFrame.of(width, height, orientation, Box(0, 0, width, height))
+    frame = InputFrame.from_upright_size(width, height, orientation, Box(0, 0, width, height))
     resized = cv2.resize(map, (width, height), interpolation=cv2.INTER_LINEAR)
-    assert np.array_equal(upsample_to_frame(frame, map), undo_orientation(resized, orientation))
+    assert np.array_equal(upsample_to_frame(map, frame), undo_orientation(resized, orientation))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -139,7 +140,9 @@ def test_what_was_seen_gets_what_a_crop_of_it_would_get(window, orientation):
     x0, y0, x1, y1 = window
     expected = np.zeros((300, 451), np.float32)
     expected[y0:y1, x0:x1] = cv2.resize(map, (x1 - x0, y1 - y0), interpolation=cv2.INTER_LINEAR)
-    spread = upsample_to_frame(InputFrame.of(451, 300, orientation, Box(*window)), map)
+    spread = upsample_to_frame(
+        map, InputFrame.from_upright_size(451, 300, orientation, Box(*window))
+    )
     np.testing.assert_allclose(spread, undo_orientation(expected, orientation), rtol=0, atol=1e-5)
     assert not spread[undo_orientation(expected, orientation) == 0].any()
 
@@ -153,14 +156,14 @@ def frames(draw):
         start = draw(st.floats(-length / 2, length * 0.7))
         edges.append((start, start + draw(st.floats(length * 0.5, length * 2))))
     (x0, x1), (y0, y1) = edges
-    return InputFrame.of(width, height, draw(st.integers(1, 8)), Box(x0, y0, x1, y1))
+    return InputFrame.from_upright_size(width, height, draw(st.integers(1, 8)), Box(x0, y0, x1, y1))
 
 
 @given(frames(), st.integers(1, 14), st.integers(1, 14))
 @settings(deadline=None, derandomize=True, max_examples=300)
 def test_spread_is_bilinear_over_any_window(frame, rows, columns):
     map = random_map(rows, columns)
-    spread = upsample_to_frame(frame, map)
+    spread = upsample_to_frame(map, frame)
     assert spread.shape == (frame.height, frame.width)
     assert spread.dtype == np.float32
     expected = reference(map, frame)
@@ -182,7 +185,7 @@ def test_spread_is_bilinear_over_any_window(frame, rows, columns):
 def test_spread_is_bilinear_over_extreme_photos(frame):
     map = random_map(7, 7)
     expected = reference(map, frame)
-    np.testing.assert_allclose(upsample_to_frame(frame, map), expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(upsample_to_frame(map, frame), expected, rtol=0, atol=1e-5)
 
 
 # Heat
@@ -190,7 +193,7 @@ def test_spread_is_bilinear_over_extreme_photos(frame):
 
 def test_heat_stays_between_0_and_1():
     heat = Heatmap([random_map(7, 7).round()], SIDE)
-    larger = heat.over(InputFrame.whole(SIDE, SIDE))
+    larger = heat.resample(InputFrame.full(SIDE, SIDE))
     assert (larger.min(), larger.max()) == (0, 1)
     assert larger.dtype == np.float32
 
@@ -201,13 +204,13 @@ def test_heat_of_one_layer_is_its_map():
     assert heat.peak == 1
     assert np.array_equal(heat.map, map)
     frame = InputFrame(451, 300, 6, Box(10, 20, 290, 400))
-    assert np.array_equal(heat.over(frame), upsample_to_frame(frame, map))
+    assert np.array_equal(heat.resample(frame), upsample_to_frame(map, frame))
 
 
 SOME_FRAMES = [
-    InputFrame.whole(SIDE, SIDE),
-    InputFrame.whole(50, 50),
-    InputFrame.whole(1000, 1000),
+    InputFrame.full(SIDE, SIDE),
+    InputFrame.full(50, 50),
+    InputFrame.full(1000, 1000),
     InputFrame(451, 300, 1, Box(80, 5, 371, 295)),
     InputFrame(451, 300, 6, Box(5, 80, 295, 371)),
     InputFrame(451, 300, 3, Box(0, -75.5, 451, 375.5)),
@@ -218,19 +221,21 @@ SOME_FRAMES = [
 def test_heat_of_several_layers_is_their_mean_normalised_once(frame):
     maps = [random_map(7, 7), random_map(14, 14), random_map(3, 5)]
     heat = Heatmap(maps, SIDE)
-    at_side = np.mean([reference(map, InputFrame.whole(SIDE, SIDE)) for map in maps], axis=0)
+    at_side = np.mean([reference(map, InputFrame.full(SIDE, SIDE)) for map in maps], axis=0)
     low, high = at_side.min(), at_side.max()
     assert heat.peak == pytest.approx(high, abs=1e-6)
     mean = np.mean([reference(map, frame) for map in maps], axis=0)
     # By the same two numbers at every size, or sizes would not be comparable.
     expected = np.clip((mean - low) / (high - low), 0, 1)
-    np.testing.assert_allclose(heat.over(frame), expected, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(heat.resample(frame), expected, rtol=0, atol=1e-4)
     seen = np.mean([reference(np.ones_like(map), frame) for map in maps], axis=0) > 0
-    assert not heat.over(frame)[~seen].any()
+    assert not heat.resample(frame)[~seen].any()
 
 
 def test_heat_of_several_layers_reaches_from_0_to_1_in_the_networks_input():
-    heat = Heatmap([random_map(7, 7), random_map(14, 14)], SIDE).over(InputFrame.whole(SIDE, SIDE))
+    heat = Heatmap([random_map(7, 7), random_map(14, 14)], SIDE).resample(
+        InputFrame.full(SIDE, SIDE)
+    )
     assert (heat.min(), heat.max()) == (0, 1)
 
 
@@ -238,38 +243,38 @@ def test_map_of_several_layers_is_at_the_finest_grid():
     maps = [random_map(4, 4), random_map(8, 6), random_map(2, 9)]
     heat = Heatmap(maps, SIDE)
     assert heat.map.shape == (8, 6)
-    assert np.array_equal(heat.map, heat.over(InputFrame.whole(6, 8)))
+    assert np.array_equal(heat.map, heat.resample(InputFrame.full(6, 8)))
 
 
 def test_layers_that_agree_make_no_other_heat():
     map = a_map([0, 0.5], [0.25, 1])
     one, several = Heatmap([map], SIDE), Heatmap([map, map, map], SIDE)
     for frame in SOME_FRAMES:
-        np.testing.assert_allclose(several.over(frame), one.over(frame), atol=1e-6)
+        np.testing.assert_allclose(several.resample(frame), one.resample(frame), atol=1e-6)
 
 
 def test_a_layer_without_evidence_halves_the_mean_but_not_the_heat():
     map, nothing = a_map([0, 0.5], [0.25, 1]), np.zeros((4, 4), np.float32)
     heat = Heatmap([map, nothing], SIDE)
     assert heat.peak == pytest.approx(0.5)
-    frame = InputFrame.whole(30, 20)
-    np.testing.assert_allclose(heat.over(frame), upsample_to_frame(frame, map), atol=1e-6)
+    frame = InputFrame.full(30, 20)
+    np.testing.assert_allclose(heat.resample(frame), upsample_to_frame(map, frame), atol=1e-6)
 
 
 def test_layers_that_cancel_make_no_heat_of_what_rounding_left():
     map = random_map(7, 7)
     heat = Heatmap([map, 1 - map], SIDE)
-    assert heat.flat
+    assert heat.is_constant
     assert not heat.map.any()
-    assert not heat.over(InputFrame.whole(SIDE, SIDE)).any()
-    assert not Heatmap([map, map], SIDE).flat
+    assert not heat.resample(InputFrame.full(SIDE, SIDE)).any()
+    assert not Heatmap([map, map], SIDE).is_constant
 
 
 def test_layers_without_evidence_make_no_heat():
     heat = Heatmap([np.zeros((7, 7), np.float32), np.zeros((14, 14), np.float32)], SIDE)
     assert heat.peak == 0
     assert not heat.map.any()
-    assert not heat.over(InputFrame(60, 40, 1, Box(10, 0, 50, 40))).any()
+    assert not heat.resample(InputFrame(60, 40, 1, Box(10, 0, 50, 40))).any()
 
 
 # Colours
@@ -286,7 +291,7 @@ def test_layers_without_evidence_make_no_heat():
     ],
 )
 def test_heatmap_of_jet_goes_from_blue_to_red(value, level, colour):
-    view = Background(noise(1, 1, 3), InputFrame.whole(1, 1))
+    view = Background(noise(1, 1, 3), InputFrame.full(1, 1))
     options = Options(outputs=("mask", "heatmap"))
     drawings = drawn(Heatmap([a_map([value])], 1), view, view.frame, 1, options)
     assert decoded(drawings["mask"]).tolist() == [[level]]
@@ -382,7 +387,7 @@ PHOTO = InputFrame(60, 40, 1, Box(10, 0, 50, 40))
 
 def views():
     """A photo's at the network's input, at its own size and at two others."""
-    whole = InputFrame.whole(SIDE, SIDE)
+    whole = InputFrame.full(SIDE, SIDE)
     for frame in (whole, PHOTO, PHOTO.scaled(30, 20), PHOTO.scaled(97, 65)):
         yield Background(noise(frame.height, frame.width, 3), frame)
 
@@ -444,7 +449,7 @@ def test_pictures_agree_with_each_other_at_every_size(view, maps, colormap, alph
     drawings = draw(view, heat, outputs=outputs, colormap=colormap, alpha=alpha, image_format="png")
     mask, heatmap, overlay = (decoded(drawings[output]) for output in outputs)
     assert mask.shape == (view.frame.height, view.frame.width)
-    assert np.abs(mask / 255 - heat.over(view.frame)).max() <= 0.5 / 255 + 1e-6
+    assert np.abs(mask / 255 - heat.resample(view.frame)).max() <= 0.5 / 255 + 1e-6
     code = {"jet": cv2.COLORMAP_JET, "bone": cv2.COLORMAP_BONE}[colormap]
     assert np.array_equal(heatmap, cv2.applyColorMap(mask, code)[..., ::-1])
     assert np.array_equal(overlay, cv2.addWeighted(heatmap, alpha, view.pixels, 1 - alpha, 0))
@@ -475,11 +480,11 @@ def map_place(corner):
     return int(corner[0]), int(corner[1])
 
 
-WHOLE = InputFrame.whole(8, 8)
+WHOLE = InputFrame.full(8, 8)
 
 
 def regions(map, frame=WHOLE, threshold=0.5):
-    return render.boxes(Heatmap([map], 8), frame, 8, threshold)
+    return find_hot_regions(Heatmap([map], 8), frame, 8, threshold)
 
 
 def rounded(found):
@@ -567,7 +572,7 @@ def test_boxes_are_in_the_photos_pixels():
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_boxes_are_in_the_files_pixels(orientation):
-    frame = InputFrame.of(24, 10, orientation, Box(6, 1, 22, 9))
+    frame = InputFrame.from_upright_size(24, 10, orientation, Box(6, 1, 22, 9))
     map = eight(p01_12=1.0, p66=0.9)
     upright = np.zeros((2, 10, 24), np.uint8)
     upright[0, 1:3, 8:12] = 1
@@ -629,14 +634,14 @@ VALUES = st.sampled_from([0.0, 0.0, 0.2, 0.4, 0.6, 0.8, 1.0])
 def test_boxes_are_those_of_the_regions(values, orientation, threshold):
     map = np.array(values, np.float32).reshape(8, 8)
     # Two rows of bars, six of photo; a pixel of the input is two of the photo.
-    frame = InputFrame.of(16, 12, orientation, Box(0, -2, 16, 14))
+    frame = InputFrame.from_upright_size(16, 12, orientation, Box(0, -2, 16, 14))
     seen = map[1:7]
     expected = []
     for region in flooded(seen, np.float32(threshold)):
         rows, columns = zip(*region, strict=True)
         upright = Box(2 * min(columns), 2 * min(rows), 2 * max(columns) + 2, 2 * max(rows) + 2)
         heat = sum(float(seen[place]) for place in region) / float(seen.sum(dtype=np.float64))
-        expected.append((tuple(frame.stored(upright)), round(heat, 6)))
+        expected.append((tuple(frame.to_file_box(upright)), round(heat, 6)))
     found = regions(map, frame, threshold)
     assert sorted(rounded(found)) == sorted(expected)
     shares = [region.share for region in found]
@@ -649,7 +654,7 @@ def test_boxes_are_those_of_the_regions(values, orientation, threshold):
 def test_boxes_of_several_layers_are_those_of_their_mean():
     maps = [eight(p11=1.0, p66=0.6), eight(p11=0.2, p66=1.0), eight(p11=1.0)]
     mean = np.mean(maps, axis=0)
-    found = render.boxes(Heatmap(maps, 8), WHOLE, 8, 0.5)
+    found = find_hot_regions(Heatmap(maps, 8), WHOLE, 8, 0.5)
     assert rounded(found) == rounded(regions((mean / mean.max()).astype(np.float32)))
     assert [region.box for region in found] == [(1, 1, 2, 2), (6, 6, 7, 7)]
 
@@ -658,7 +663,7 @@ def test_boxes_of_a_layers_grid_follow_its_heat_at_the_networks_input():
     # One hot cell of 7: its heat falls to a half halfway to the next cell.
     map = np.zeros((7, 7), np.float32)
     map[2, 4] = 1
-    (region,) = render.boxes(
+    (region,) = find_hot_regions(
         Heatmap([map], SIDE), InputFrame(448, 448, 1, Box(0, 0, 448, 448)), SIDE, 0.5
     )
     x0, y0, x1, y1 = region.box
