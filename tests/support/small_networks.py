@@ -60,8 +60,8 @@ def gradients_of(
     """By layer, the gradients of one class's score of each sample."""
     wanted = [list(scores.activations)] * len(samples)
     weights = one_hot(scores, classes)
-    ((places, gradients),) = backward.score_gradients(scores, samples, weights, wanted)
-    assert places == list(range(len(samples)))
+    ((indices, gradients),) = backward.score_gradients(scores, samples, weights, wanted)
+    assert indices == list(range(len(samples)))
     return gradients
 
 

@@ -1,9 +1,9 @@
 """Class scores -> maps.
 
-Forward hooks cut the network at its target layers (:class:`HookedNetwork`); one short backward
-gives every chosen score's gradient; a method turns activations and gradients into a map, which is
-normalised by itself. :func:`explain_batch` does all of it for the photos of one forward pass. This
-wing knows PyTorch, and no image format.
+Forward hooks cut the network at its target layers (:class:`HookedNetwork`). One short backward pass
+gives the gradient of every chosen score, a method makes a map of activations and gradients, and
+each map is normalised by itself. :func:`explain_batch` does all of it for the photos of one forward
+pass. This wing uses PyTorch, and knows no image format.
 """
 
 from camserve.explain.explanations import (

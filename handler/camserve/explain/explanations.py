@@ -1,11 +1,10 @@
-"""The scores of one forward pass -> every map that its photos' requests ask for."""
+"""One forward pass -> the explanations that its photos' requests ask for."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from camserve.explain import backward, maps
 from camserve.explain.hooks import ForwardOutput
+from camserve.explain.host_copy import copy_to_host
 from camserve.explain.maps import Maps
 from camserve.explain.methods import METHODS
 from camserve.explain.targets import ClassRef, Target, TopRank
@@ -22,12 +22,12 @@ from camserve.options import Method
 
 @dataclass(frozen=True)
 class ExplanationRequest:
-    """What is to be explained of one photo.
+    """What to explain of one photo.
 
     Attributes:
-        targets: the scores; none where no explanation is asked for.
-        layers: where; several are asked for to be averaged.
-        method: how.
+        targets: the scores; empty where no explanation is asked for.
+        layers: the names of the layers whose maps are made.
+        method: how the maps are made.
     """
 
     targets: tuple[Target, ...]
@@ -37,7 +37,13 @@ class ExplanationRequest:
 
 @dataclass(frozen=True)
 class LayerMap:
-    """One layer's map, on the host: ``values`` (h, w) in [0, 1]."""
+    """One layer's map, on the host.
+
+    Attributes:
+        values: (h, w) in [0, 1]; zeros where the map is constant.
+        peak: the maximum of the raw map.
+        evidence: false where the raw map is constant.
+    """
 
     values: NDArray[np.float32]
     peak: float
@@ -46,11 +52,12 @@ class LayerMap:
 
 @dataclass(frozen=True)
 class ScoreExplanation:
-    """One score's maps.
+    """The explanation of one score.
 
     Attributes:
-        class_id, against: the classes that the target came to, by index.
-        maps: one for each layer that was asked for.
+        class_id: index of the target's class.
+        against: index of the class that a contrast is against.
+        maps: one for each layer of the request.
     """
 
     class_id: int
@@ -60,13 +67,13 @@ class ScoreExplanation:
 
 @dataclass(frozen=True)
 class BatchExplanations:
-    """What the network says of N photos, on the host.
+    """Scores and explanations of N photos, on the host.
 
     Attributes:
         logits, probabilities: (N, C).
-        order: (N, C) each photo's classes, the one with the highest score first.
-        explained: for each photo, each of its targets in order.
-        finite: for each photo, whether all its scores and maps are made of finite numbers.
+        order: (N, C) class indices of each photo, the highest score first.
+        explained: for each photo the explanations of its targets, in their order.
+        finite: for each photo, whether all its scores and maps are finite.
     """
 
     logits: NDArray[np.float32]
@@ -77,151 +84,187 @@ class BatchExplanations:
 
 
 @dataclass(frozen=True)
-class _Part:
-    """The maps of one backward at one layer by one method; ``places`` of their scores."""
+class _TargetScores:
+    """The M scores to explain: of all photos, each photo's targets in their order.
 
-    places: Sequence[int]
+    Attributes:
+        samples: the photo index of each.
+        class_ids: (M,) the class index of each.
+        contrast_indices: the indices of those that are contrasts.
+        against_ids: for each contrast the index of the class that it is against.
+    """
+
+    samples: list[int]
+    class_ids: Tensor
+    contrast_indices: list[int]
+    against_ids: Tensor
+
+
+@dataclass(frozen=True)
+class _MapGroup:
+    """The maps of one backward pass, layer and method; ``indices`` are those of their scores."""
+
+    indices: list[int]
     layer: str
     maps: Maps
 
 
-def required_layers(wishes: Iterable[ExplanationRequest]) -> tuple[str, ...]:
-    """The layers that a forward pass for these wishes has to hold."""
-    return tuple(dict.fromkeys(layer for wish in wishes if wish.targets for layer in wish.layers))
+@dataclass(frozen=True)
+class _BatchTensors:
+    """All that is computed on the device for a batch."""
+
+    logits: Tensor
+    probabilities: Tensor
+    order: Tensor
+    scores: _TargetScores
+    map_groups: list[_MapGroup]
 
 
-def explain_batch(scores: ForwardOutput, wishes: Sequence[ExplanationRequest]) -> BatchExplanations:
-    """Every score that was wished for, explained, and all scores beside.
+def required_layers(requests: Iterable[ExplanationRequest]) -> tuple[str, ...]:
+    """The layers that a forward pass has to capture for these requests."""
+    layers = (layer for request in requests if request.targets for layer in request.layers)
+    return tuple(dict.fromkeys(layers))
 
-    All is computed on the device, then brought to the host together.
+
+def explain_batch(
+    output: ForwardOutput, requests: Sequence[ExplanationRequest]
+) -> BatchExplanations:
+    """Explain every score that the requests of a forward pass ask for.
+
+    All is computed on the device, then copied to the host at once.
 
     Args:
-        scores: a forward pass over N photos that held the :func:`required_layers`; its tape is used
-            up.
-        wishes: N of them.
+        output: a forward pass over N photos that captured the :func:`required_layers`; the backward
+            passes free its autograd graph.
+        requests: N of them.
     """
-    logits = scores.logits.detach().float()
-    # A stable sort: of equal scores the lower index comes first, as argmax has it.
+    logits = output.logits.detach().float()
+    # A stable sort: of equal scores the lower class index comes first, as in argmax.
     order = logits.argsort(dim=1, descending=True, stable=True)
-    pairs = [(n, target) for n, wish in enumerate(wishes) for target in wish.targets]
-    samples = [sample for sample, _ in pairs]
-    contrasts = [place for place, (_, target) in enumerate(pairs) if target.against is not None]
-    classes = _indices(
-        order,
-        samples + [samples[place] for place in contrasts],
-        [target.class_ref for _, target in pairs]
-        + [other for _, target in pairs if (other := target.against) is not None],
-    )
-    parts: list[_Part] = []
-    if pairs:
-        weights = _weights(scores.logits, classes[: len(pairs)], contrasts, classes[len(pairs) :])
-        parts = list(_maps(scores, samples, weights, wishes))
-    host = _to_host(
-        [logits, logits.softmax(dim=1), order, classes]
-        + [column for part in parts for column in part.maps.columns]
-    )
-    raw, probabilities, ranked = next(host), next(host), next(host)
-    ids = next(host).tolist()
-    found = {
-        (place, part.layer): LayerMap(values, float(peak), bool(evidence))
-        for part in parts
-        for place, values, peak, evidence in zip(
-            part.places, next(host), next(host), next(host), strict=True
-        )
-    }
-    against_of = dict(zip(contrasts, ids[len(pairs) :], strict=True))
-    explained: list[list[ScoreExplanation]] = [[] for _ in wishes]
-    for place, (sample, class_id) in enumerate(zip(samples, ids[: len(pairs)], strict=True)):
-        of_layers = tuple(found[place, layer] for layer in wishes[sample].layers)
-        explained[sample].append(ScoreExplanation(class_id, against_of.get(place), of_layers))
-    finite = [
-        _finite(of_photo, by_rank, maps)
-        for of_photo, by_rank, maps in zip(raw, ranked, explained, strict=True)
+    scores = _select_scores(order, requests)
+    map_groups = list(_compute_maps(output, scores, requests))
+    tensors = _BatchTensors(logits, logits.softmax(dim=1), order, scores, map_groups)
+    return _collect(copy_to_host(tensors, logits.device), requests)
+
+
+def _select_scores(order: Tensor, requests: Sequence[ExplanationRequest]) -> _TargetScores:
+    """The scores that the requests' targets stand for; ``order`` is (N, C)."""
+    targets = [
+        (sample, target) for sample, request in enumerate(requests) for target in request.targets
     ]
-    return BatchExplanations(raw, probabilities, ranked, explained, finite)
+    contrasts = [
+        (index, sample, target.against)
+        for index, (sample, target) in enumerate(targets)
+        if target.against is not None
+    ]
+    class_ids = _class_indices(
+        order,
+        [(sample, target.class_ref) for sample, target in targets]
+        + [(sample, against) for _, sample, against in contrasts],
+    )
+    return _TargetScores(
+        [sample for sample, _ in targets],
+        class_ids[: len(targets)],
+        [index for index, _, _ in contrasts],
+        class_ids[len(targets) :],
+    )
 
 
-def _weights(logits: Tensor, toward: Tensor, contrasts: Sequence[int], against: Tensor) -> Tensor:
-    """(M, C): by what its photo's logits (C,) add up to each of M scores.
-
-    Args:
-        toward: (M,) the class of each.
-        contrasts: the places of those that another class's score is taken from.
-        against: these classes.
-    """
-    weights = logits.new_zeros(len(toward), logits.shape[1]).scatter_(1, toward.unsqueeze(1), 1)
-    if contrasts:
-        rows = torch.tensor(contrasts, device=logits.device)
-        weights.index_put_((rows, against), weights.new_tensor(-1), accumulate=True)
-    return weights
-
-
-def _finite(
-    logits: NDArray[np.float32], order: NDArray[np.int64], explained: Sequence[ScoreExplanation]
-) -> bool:
-    """Whether a photo's logits (C,), whose classes are in ``order``, and its maps' peaks are."""
-    # In order, what is not finite stands at one of the ends.
-    found = [float(logits[order[0]]), float(logits[order[-1]])]
-    found += [map.peak for one in explained for map in one.maps]
-    return all(math.isfinite(value) for value in found)
-
-
-def _to_host(tensors: Sequence[Tensor]) -> Iterator[NDArray[Any]]:
-    """Tensors as arrays; the host waits for the device once, however many they are."""
-    if tensors[0].device.type == "cpu":
-        return (tensor.numpy() for tensor in tensors)
-    # Only into pinned memory does a copy not wait by itself.
-    copies = [torch.empty_like(tensor, device="cpu", pin_memory=True) for tensor in tensors]
-    for copy, tensor in zip(copies, tensors, strict=True):
-        copy.copy_(tensor, non_blocking=True)
-    torch.cuda.synchronize(tensors[0].device)
-    return (copy.numpy() for copy in copies)
-
-
-def _indices(order: Tensor, samples: Sequence[int], classes: Sequence[ClassRef]) -> Tensor:
-    """(M,) class indices; a rank is looked up in its sample's order."""
-    width = order.shape[1]
-    ranked = [isinstance(one, TopRank) for one in classes]
-    numbers = torch.tensor(
-        [
-            sample * width + one.rank if isinstance(one, TopRank) else one
-            for sample, one in zip(samples, classes, strict=True)
-        ],
+def _class_indices(order: Tensor, refs: Sequence[tuple[int, ClassRef]]) -> Tensor:
+    """The class index of each pair of sample and reference; a rank is looked up in ``order``."""
+    classes = order.shape[1]
+    is_rank = [isinstance(ref, TopRank) for _, ref in refs]
+    # The class index itself, or the position of a rank in the flattened order.
+    positions = torch.tensor(
+        [sample * classes + ref.rank if isinstance(ref, TopRank) else ref for sample, ref in refs],
         dtype=torch.long,
         device=order.device,
     )
-    if not any(ranked):
-        return numbers
-    found = order.take(numbers)
-    if all(ranked):
-        return found
-    return torch.where(torch.tensor(ranked, device=order.device), found, numbers)
+    if not any(is_rank):
+        return positions
+    ranked = order.take(positions)
+    if all(is_rank):
+        return ranked
+    return torch.where(torch.tensor(is_rank, device=order.device), ranked, positions)
 
 
-def _maps(
-    scores: ForwardOutput,
-    samples: Sequence[int],
-    weights: Tensor,
-    wishes: Sequence[ExplanationRequest],
-) -> Iterator[_Part]:
-    """The map of each chosen score at each of its layers."""
-    layers = [wishes[sample].layers for sample in samples]
-    for places, gradients in backward.score_gradients(scores, samples, weights, layers):
+def _compute_maps(
+    output: ForwardOutput, scores: _TargetScores, requests: Sequence[ExplanationRequest]
+) -> Iterator[_MapGroup]:
+    """The map of each score at each layer of its request."""
+    if not scores.samples:
+        return
+    samples, weights = scores.samples, _score_weights(output.logits, scores)
+    layers = [requests[sample].layers for sample in samples]
+    for indices, gradients in backward.score_gradients(output, samples, weights, layers):
         for layer, gradient in gradients.items():
-            activations = scores.activations[layer].detach()
-            for method, rows in _by_method(places, samples, layer, wishes).items():
-                of_rows = backward.select_rows(activations, [samples[places[row]] for row in rows])
-                raw = METHODS[method](of_rows.float(), backward.select_rows(gradient, rows).float())
-                yield _Part([places[row] for row in rows], layer, maps.normalise_maps(raw))
+            activations = output.activations[layer].detach()
+            for method, rows in _rows_by_method(indices, samples, layer, requests).items():
+                group = [indices[row] for row in rows]
+                group_activations = backward.select_rows(activations, [samples[i] for i in group])
+                group_gradients = backward.select_rows(gradient, rows)
+                raw = METHODS[method](group_activations.float(), group_gradients.float())
+                yield _MapGroup(group, layer, maps.normalise_maps(raw))
 
 
-def _by_method(
-    places: Sequence[int], samples: Sequence[int], layer: str, wishes: Sequence[ExplanationRequest]
+def _score_weights(logits: Tensor, scores: _TargetScores) -> Tensor:
+    """(M, C): each score as a weighted sum of its photo's logits.
+
+    The weight is 1 for the score's class, and -1 for the class that a contrast is against.
+    """
+    class_ids = scores.class_ids
+    weights = logits.new_zeros(len(class_ids), logits.shape[1])
+    weights.scatter_(1, class_ids.unsqueeze(1), 1)
+    if scores.contrast_indices:
+        rows = torch.tensor(scores.contrast_indices, device=logits.device)
+        # Accumulated, so that a class against itself has weight 0.
+        weights.index_put_((rows, scores.against_ids), weights.new_tensor(-1), accumulate=True)
+    return weights
+
+
+def _rows_by_method(
+    indices: Sequence[int],
+    samples: Sequence[int],
+    layer: str,
+    requests: Sequence[ExplanationRequest],
 ) -> dict[Method, list[int]]:
-    """The rows of ``places`` whose photo wants this layer, by the method it wants."""
+    """By method, the rows of ``indices`` whose scores' requests ask for it at this layer."""
     rows: dict[Method, list[int]] = {}
-    for row, place in enumerate(places):
-        wish = wishes[samples[place]]
-        if layer in wish.layers:
-            rows.setdefault(wish.method, []).append(row)
+    for row, index in enumerate(indices):
+        request = requests[samples[index]]
+        if layer in request.layers:
+            rows.setdefault(request.method, []).append(row)
     return rows
+
+
+def _collect(host: _BatchTensors, requests: Sequence[ExplanationRequest]) -> BatchExplanations:
+    """The batch's tensors, which are on the host now, as explanations of each photo's targets."""
+    logits, order, scores = host.logits.numpy(), host.order.numpy(), host.scores
+    maps_by_score = {
+        (index, group.layer): LayerMap(values, float(peak), bool(evidence))
+        for group in host.map_groups
+        for index, values, peak, evidence in zip(
+            group.indices, *(tensor.numpy() for tensor in group.maps.as_tuple()), strict=True
+        )
+    }
+    against_ids = dict(zip(scores.contrast_indices, scores.against_ids.tolist(), strict=True))
+    explained: list[list[ScoreExplanation]] = [[] for _ in requests]
+    for index, (sample, class_id) in enumerate(
+        zip(scores.samples, scores.class_ids.tolist(), strict=True)
+    ):
+        layer_maps = tuple(maps_by_score[index, layer] for layer in requests[sample].layers)
+        explained[sample].append(ScoreExplanation(class_id, against_ids.get(index), layer_maps))
+    finite = [_is_finite(*photo) for photo in zip(logits, order, explained, strict=True)]
+    return BatchExplanations(logits, host.probabilities.numpy(), order, explained, finite)
+
+
+def _is_finite(
+    logits: NDArray[np.float32],
+    order: NDArray[np.int64],
+    explanations: Sequence[ScoreExplanation],
+) -> bool:
+    """Whether a photo's logits (C,), whose classes are sorted in ``order``, and maps are finite."""
+    # Values that are not finite are sorted to one of the ends.
+    extremes = [float(logits[order[0]]), float(logits[order[-1]])]
+    peaks = [map.peak for explanation in explanations for map in explanation.maps]
+    return all(math.isfinite(value) for value in extremes + peaks)

@@ -1,7 +1,7 @@
 """The forward hooks of Grad-CAM, which cut a network into trunk and head at the target layer.
 
 Selvaraju et al. 2017, "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based
-Localization", arXiv 1610.02391, section 3. What a map is made of is in
+Localization", arXiv 1610.02391, section 3. How a map is made of activations and gradients is in
 :mod:`camserve.explain.methods`.
 """
 
@@ -17,16 +17,16 @@ import torch
 from torch import Tensor, nn
 
 from camserve.errors import SettingsError
-from camserve.networks.layers import get_layer
+from camserve.networks import get_layer
 
 
 @dataclass(frozen=True)
 class ForwardOutput:
-    """One forward pass, its head still on the tape.
+    """One forward pass whose head autograd has recorded.
 
     Attributes:
         logits: (N, C) class scores.
-        activations: (N, K, h, w) by layer, the outputs that the logits depend on.
+        activations: by layer, (N, K, h, w), the outputs that the logits depend on.
     """
 
     logits: Tensor
@@ -34,31 +34,39 @@ class ForwardOutput:
 
 
 @dataclass(frozen=True)
-class _Pass:
-    """The forward pass under way: whose, the layers to hold, and every output of theirs so far."""
+class _ForwardContext:
+    """A running forward pass.
+
+    Attributes:
+        hooks: whose pass it is.
+        layers: the names of the layers to capture.
+        outputs: by layer, every output so far.
+    """
 
     hooks: HookedNetwork
-    wanted: Collection[str]
+    layers: Collection[str]
     outputs: dict[str, list[Tensor]] = field(default_factory=dict)
 
 
-# None outside of a pass. A context variable, so that no pass sees another's, whatever thread or
-# exception ends it.
-_under_way: ContextVar[_Pass | None] = ContextVar("pass", default=None)
+# None outside of a forward pass. A context variable: passes in several threads do not see each
+# other's, and an exception leaves nothing behind.
+_current_forward: ContextVar[_ForwardContext | None] = ContextVar("forward", default=None)
 
 
 class HookedNetwork:
-    """The forward hooks that cut the network into trunk and head.
+    """A network with the forward hooks that cut it into trunk and head.
 
-    Of the layers that a pass wants, the first on each way through the network hands its output on
-    as a fresh leaf that requires grad. Since no parameter does, the trunk before it leaves no tape,
-    and a backward runs through the head alone. Those after it are held as they pass.
+    Of the layers that a forward pass captures, the first on each path through the network passes
+    its output on as a fresh leaf that requires grad. Since no parameter does, autograd records
+    nothing of the trunk before it, and a backward pass runs through the head alone. The outputs of
+    later layers are captured as they are.
 
     Args:
         network: a classifier in eval mode; all its parameters are frozen.
-        names: the dotted names of modules whose output is (N, K, h, w); or those modules by name,
-            where the network knows them by another.
-        example: (1, 3, H, W) input on the network's device, for the passes that prove them.
+        names: the dotted names of modules whose output is (N, K, h, w); or a mapping from a layer's
+            name to its module, where that has another name in the network.
+        example: (1, 3, H, W) input on the network's device, for the passes that validate the
+            layers.
 
     Attributes:
         network: the classifier.
@@ -66,9 +74,9 @@ class HookedNetwork:
         classes: C, the number of the network's class scores.
 
     Raises:
-        SettingsError: no module of that name (the nearest names are given), or one that carries
-            no map: called other than once, its output of another shape, the scores not depending
-            on it.
+        SettingsError: no module has such a name (the nearest names are given), or a layer cannot be
+            explained: it runs other than once, its output has another shape, or the scores do not
+            depend on it.
     """
 
     classes: int
@@ -81,8 +89,8 @@ class HookedNetwork:
     ) -> None:
         self.shapes: dict[str, tuple[int, int, int]] = {}
         self.network = network.requires_grad_(False)
-        # An output may be changed in place after the layer; then a copy of it goes on.
-        self._copied: set[str] = set()
+        # The layers whose output is changed in place later on, so that a clone is passed on.
+        self._cloned_layers: set[str] = set()
         self._hooks = ExitStack()
         with ExitStack() as undo:
             undo.callback(self.close)
@@ -90,63 +98,75 @@ class HookedNetwork:
                 layer = names[name] if isinstance(names, Mapping) else get_layer(network, name)
                 self._hooks.callback(layer.register_forward_hook(self._hook(name)).remove)
             for name in dict.fromkeys(names):
-                self._prove(name, example)
+                self._validate_layer(name, example)
             undo.pop_all()
 
     def close(self) -> None:
-        """Take the hooks off the network."""
+        """Remove the hooks from the network."""
         self._hooks.close()
 
     def forward(self, inputs: Tensor, names: Collection[str]) -> ForwardOutput:
-        """Run the network on (N, 3, H, W) and keep what explanations at these layers need."""
-        under_way = _Pass(self, names)
-        token = _under_way.set(under_way)
+        """Run the network on (N, 3, H, W) and capture the layers of these names.
+
+        Raises:
+            SettingsError: a layer did not run once, or its output has another shape.
+        """
+        context = _ForwardContext(self, names)
+        token = _current_forward.set(context)
         try:
             with torch.enable_grad():
                 logits = self.network(inputs)
         finally:
-            _under_way.reset(token)
-        held = {}
+            _current_forward.reset(token)
+        activations = {}
         for name in names:
-            outputs = under_way.outputs.get(name, [])
+            outputs = context.outputs.get(name, [])
             if len(outputs) != 1:
                 raise SettingsError(
                     f"layer {name!r} must run once in a forward pass, not {len(outputs)} times"
                 )
-            held[name] = outputs[0]
-        return ForwardOutput(logits, held)
+            activations[name] = outputs[0]
+        return ForwardOutput(logits, activations)
 
     def _hook(self, name: str) -> Callable[[nn.Module, Any, Any], Tensor | None]:
-        def hold(module: nn.Module, args: Any, output: Any) -> Tensor | None:
-            under_way = _under_way.get()
-            # Another's network may run the same module, as a fast trunk does.
-            if under_way is None or under_way.hooks is not self or name not in under_way.wanted:
+        """The forward hook of a layer: captures its output in a forward pass that asks for it."""
+
+        def capture(module: nn.Module, args: Any, output: Any) -> Tensor | None:
+            context = _current_forward.get()
+            # Another HookedNetwork may share the module, as an accelerated one does.
+            if context is None or context.hooks is not self or name not in context.layers:
                 return None
             if not isinstance(output, Tensor) or output.ndim != 4:
                 shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
                 raise SettingsError(
                     f"layer {name!r} must give activations of shape (N, K, h, w), not {shape}"
                 )
-            # Not detach(): it shares a count of changes that the trunk's own may have raised.
-            held = output if output.requires_grad else output.data.requires_grad_()
-            under_way.outputs.setdefault(name, []).append(held)
-            return held.clone() if name in self._copied else held
+            # Not detach(): its result shares the version counter of the trunk's output, which
+            # in-place operations in the trunk may have raised; _validate_layer needs one at 0.
+            leaf = output if output.requires_grad else output.data.requires_grad_()
+            context.outputs.setdefault(name, []).append(leaf)
+            return leaf.clone() if name in self._cloned_layers else leaf
 
-        return hold
+        return capture
 
-    def _prove(self, name: str, example: Tensor) -> None:
+    def _validate_layer(self, name: str, example: Tensor) -> None:
+        """Run forward and backward at one layer: sets its shape, and whether it is cloned.
+
+        Raises:
+            SettingsError: the layer cannot be explained.
+        """
         try:
-            scores = self.forward(example, [name])
-            changed = scores.activations[name]._version > 0
+            output = self.forward(example, [name])
+            changed_in_place = output.activations[name]._version > 0
         except RuntimeError as failure:
-            # What autograd says of an in-place operation on a leaf.
+            # Autograd's message for an in-place operation on a leaf that requires grad.
             if "in-place" not in str(failure):
                 raise
-            changed = True
-        if changed:
-            self._copied.add(name)
-            scores = self.forward(example, [name])
-        logits, activations = scores.logits, scores.activations[name]
+            changed_in_place = True
+        if changed_in_place:
+            self._cloned_layers.add(name)
+            output = self.forward(example, [name])
+        logits, activations = output.logits, output.activations[name]
         if not isinstance(logits, Tensor) or logits.ndim != 2:
             raise SettingsError("the network must give class scores of shape (N, C)")
         self.classes = logits.shape[1]

@@ -1,39 +1,43 @@
-"""The scores that a request's targets name."""
+"""A request's ``target`` option -> the scores to explain."""
 
 from __future__ import annotations
 
 import difflib
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from camserve.errors import RequestError, short_repr
-from camserve.networks.labels import Labels
+from camserve.networks import Labels
 from camserve.options import PREDICTED, RawTarget
 
-_TOP = re.compile("top:([0-9]{1,9})")
+_TOP: Final = re.compile("top:([0-9]{1,9})")
+_INDEX: Final = re.compile("[0-9]{1,9}")
+#: How much of an unknown label is compared with the known ones, which takes time: more than the
+#: longest label has.
+_MAX_COMPARED: Final = 100
 
 
 @dataclass(frozen=True)
 class TopRank:
-    """The class at a place in a photo's own order of classes, 0 for the one with most score."""
+    """The class at a rank in a photo's own order of scores; 0 is the highest."""
 
     rank: int
 
 
-#: A class by its index, or by its place in the photo's order.
+#: A class by its index, or by its rank among a photo's scores.
 ClassRef = int | TopRank
-#: How a score was named: as the best class or one after it, by its own name, against another's.
+#: How a request names a score: as the highest, by a lower rank, by its class, or as a contrast.
 TargetKind = Literal["predicted", "ranked", "class", "contrast"]
 
 
 @dataclass(frozen=True)
 class Target:
-    """A score to explain: a class's logit, or by how much it exceeds another's.
+    """A score to explain: the logit of a class, or its difference from the logit of another class.
 
     Attributes:
         class_ref: the class.
-        against: the other one, in "why A rather than B".
+        against: the other class of a contrast, "why A rather than B".
     """
 
     class_ref: ClassRef
@@ -41,6 +45,7 @@ class Target:
 
     @property
     def kind(self) -> TargetKind:
+        """How the request names the score."""
         if self.against is not None:
             return "contrast"
         if isinstance(self.class_ref, TopRank):
@@ -49,49 +54,50 @@ class Target:
 
 
 def resolve_targets(labels: Labels, target: RawTarget, max_targets: int) -> tuple[Target, ...]:
-    """The scores that a request's ``target`` names, in its order.
+    """The scores that a request's ``target`` option names, in its order.
 
-    Text is read as a label where there is one of that name; only then does a comma part a list
-    and a hyphen two classes, for labels have commas and hyphens in them.
+    Labels can contain commas and hyphens, so text is first looked up as a label. Only text that is
+    no label is split: at commas into a list, at a hyphen into the two classes of a contrast.
 
     Args:
         labels: of the model.
         target: the option's value.
-        max_targets: how many scores a request may have explained.
+        max_targets: how many scores one request may ask for.
 
     Raises:
-        RequestError: ``unknown_class``: out of range, no such label, or a label of several
-            classes; ``too_many_targets``: more than ``max_targets``; ``invalid_option``: none.
+        RequestError: ``unknown_class``: an index out of range, an unknown label, or a label of
+            several classes. ``too_many_targets``: more than ``max_targets``. ``invalid_option``: no
+            target at all, or a rank below 1 or above the number of classes.
     """
     return _Resolver(labels, max_targets).resolve(target)
 
 
 @dataclass(frozen=True)
 class _Resolver:
-    """Reads targets with one model's labels."""
+    """Resolves targets with one model's labels."""
 
     labels: Labels
     max_targets: int
 
     def resolve(self, target: RawTarget) -> tuple[Target, ...]:
-        parts = target if isinstance(target, tuple) else self._parted(target)
-        self._check_count(len(parts))
+        items = target if isinstance(target, tuple) else self._split_list(target)
+        self._check_count(len(items))
         targets: list[Target] = []
-        for part in parts:
-            top = _TOP.fullmatch(part) if isinstance(part, str) else None
-            if top and part not in self.labels.indices:
+        for item in items:
+            top = _TOP.fullmatch(item) if isinstance(item, str) else None
+            if top and item not in self.labels.indices:
                 self._check_top(int(top[1]))
-                targets += [Target(TopRank(place)) for place in range(int(top[1]))]
+                targets += [Target(TopRank(rank)) for rank in range(int(top[1]))]
             else:
-                targets.append(self._target(part))
+                targets.append(self._resolve_item(item))
         self._check_count(len(targets))
         return tuple(targets)
 
-    def _parted(self, target: int | str) -> tuple[int | str, ...]:
-        """The parts of a list in text; the one target where it is none."""
-        if isinstance(target, int) or "," not in target or self._named(target):
+    def _split_list(self, target: int | str) -> tuple[int | str, ...]:
+        """The items of a comma-separated list; of anything else, the target as the only item."""
+        if isinstance(target, int) or "," not in target or self._parse_target(target):
             return (target,)
-        return tuple(part.strip() for part in target.split(","))
+        return tuple(item.strip() for item in target.split(","))
 
     def _check_count(self, count: int) -> None:
         if not 1 <= count <= self.max_targets:
@@ -101,68 +107,68 @@ class _Resolver:
             )
 
     def _check_top(self, count: int) -> None:
-        most = min(self.max_targets, len(self.labels))
-        if not 1 <= count <= most:
+        max_count = min(self.max_targets, len(self.labels))
+        if not 1 <= count <= max_count:
             raise RequestError(
                 "too_many_targets"
                 if self.max_targets < count <= len(self.labels)
                 else "invalid_option",
-                f"option 'target': 'top:{count}' is not accepted; accepted: top:1 to top:{most}",
+                f"option 'target': 'top:{count}' is not accepted; accepted: top:1 to "
+                f"top:{max_count}",
             )
 
-    def _target(self, part: int | str) -> Target:
-        if isinstance(part, int):
-            return Target(self._index(part))
-        if target := self._named(part):
+    def _resolve_item(self, item: int | str) -> Target:
+        if isinstance(item, int):
+            return Target(self._check_index(item))
+        if target := self._parse_target(item):
             return target
-        # No label is that long, and the search for near ones takes its time.
-        nearest = difflib.get_close_matches(part[:100], self.labels.indices, n=3)
+        nearest = difflib.get_close_matches(item[:_MAX_COMPARED], self.labels.indices, n=3)
         hint = f"; did you mean {' or '.join(map(repr, nearest))}?" if nearest else ""
         raise RequestError(
             "unknown_class",
-            f"target {short_repr(part)} is no label{hint}; accepted: {self._accepted()}",
+            f"target {short_repr(item)} is no label{hint}; accepted: {self._accepted()}",
         )
 
-    def _named(self, text: str) -> Target | None:
-        """The score that one text names: a class, or two with a hyphen between them.
+    def _parse_target(self, text: str) -> Target | None:
+        """The score that a text without a list names: a class, or a contrast ``A-B``; else None.
 
-        A hyphen may stand within a label, so each is tried; what is wrong with a part counts only
-        where no other parting is right.
+        Labels can contain hyphens, so each hyphen is tried. An error in an operand is raised only
+        if no other hyphen separates two classes.
         """
-        found = self._class(text)
-        if found is not None:
-            return Target(found)
-        pairs: list[Target] = []
-        failure: RequestError | None = None
+        if (single := self._parse_class(text)) is not None:
+            return Target(single)
+        contrasts: list[Target] = []
+        error: RequestError | None = None
         for hyphen in re.finditer("-", text):
-            toward = self._side(text[: hyphen.start()])
-            against = self._side(text[hyphen.end() :])
-            if toward is None or against is None:
+            class_ref = self._parse_operand(text[: hyphen.start()])
+            against = self._parse_operand(text[hyphen.end() :])
+            if class_ref is None or against is None:
                 continue
-            if isinstance(toward, RequestError):
-                failure = toward
+            if isinstance(class_ref, RequestError):
+                error = class_ref
             elif isinstance(against, RequestError):
-                failure = against
+                error = against
             else:
-                pairs.append(Target(toward, against))
-        if len(pairs) > 1:
+                contrasts.append(Target(class_ref, against))
+        if len(contrasts) > 1:
             raise RequestError(
                 "unknown_class",
-                f"target {short_repr(text)} can be parted into two classes in {len(pairs)} ways; "
-                "accepted: their indices, as in '281-285'",
+                f"target {short_repr(text)} can be parted into two classes in {len(contrasts)} "
+                "ways; accepted: their indices, as in '281-285'",
             )
-        if failure and not pairs:
-            raise failure
-        return pairs[0] if pairs else None
+        if error and not contrasts:
+            raise error
+        return contrasts[0] if contrasts else None
 
-    def _side(self, text: str) -> ClassRef | RequestError | None:
+    def _parse_operand(self, text: str) -> ClassRef | RequestError | None:
+        """As :meth:`_parse_class`, for one side of a contrast; its error is returned."""
         try:
-            return self._class(text.strip())
+            return self._parse_class(text.strip())
         except RequestError as error:
             return error
 
-    def _class(self, text: str) -> ClassRef | None:
-        """The class of a label, of ``predicted``, or of an index as text; None of other text."""
+    def _parse_class(self, text: str) -> ClassRef | None:
+        """The class that a label, ``predicted`` or an index as text names; None for other text."""
         indices = self.labels.indices.get(text, [])
         if len(indices) == 1:
             return indices[0]
@@ -174,9 +180,9 @@ class _Resolver:
             )
         if text == PREDICTED:
             return TopRank(0)
-        return self._index(int(text)) if re.fullmatch("[0-9]{1,9}", text) else None
+        return self._check_index(int(text)) if _INDEX.fullmatch(text) else None
 
-    def _index(self, index: int) -> int:
+    def _check_index(self, index: int) -> int:
         if index < len(self.labels):
             return index
         raise RequestError(

@@ -20,7 +20,7 @@ from camserve.explain.explanations import ExplanationRequest, LayerMap, ScoreExp
 from camserve.explain.methods import METHODS
 from camserve.explain.targets import ClassRef, Target, TopRank
 from camserve.images.geometry import InputFrame
-from camserve.images.render import Heatmap
+from camserve.images import Heatmap
 from camserve.options import Method
 from tests.support.small_networks import BY_HAND, GRIDS, Squares, photo, settled
 
@@ -94,7 +94,7 @@ def alone(
     order = ordered(logits[None])[0].tolist()
 
     def index(one: ClassRef) -> int:
-        return order[one.location] if isinstance(one, TopRank) else one
+        return order[one.rank] if isinstance(one, TopRank) else one
 
     toward = index(target.class_ref)
     against = None if target.against is None else index(target.against)
@@ -339,7 +339,7 @@ class Difference:
     against: int
 
     def __call__(self, output: Tensor) -> Tensor:
-        return output[self.class_ref] - output[self.against]
+        return output[self.toward] - output[self.against]
 
 
 @pytest.mark.parametrize("layer", ["layer4.1", "layer3"])
@@ -383,7 +383,7 @@ def test_the_mean_over_layers_equals_pytorch_grad_cams(
     classes = [0, 3, 5]
     wishes = [ExplanationRequest((Target(index),), layers, method) for index in classes]
     heats = [
-        Heatmap([map.values for map in one.maps], side).over(InputFrame.whole(side, side))
+        Heatmap([map.values for map in one.maps], side).resample(InputFrame.full(side, side))
         for (one,) in explained(served, inputs, wishes)
     ]
 
