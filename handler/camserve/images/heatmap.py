@@ -1,4 +1,4 @@
-"""The maps of one explanation -> a heatmap at any size, over the part of a photo that it is of."""
+"""The maps of an explanation -> its heatmap, at any size and aligned with the photo."""
 
 from __future__ import annotations
 

@@ -1,31 +1,40 @@
-"""Many wishes in one pass: each explanation is the one that its photo and target have alone."""
+"""Many requests in one batch: each explanation is the one that its photo and target get alone."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
-from pytorch_grad_cam import GradCAM, HiResCAM, LayerCAM
-from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from pytorch_grad_cam import GradCAM, HiResCAM, LayerCAM  # type: ignore[import-untyped]
+from pytorch_grad_cam.utils.model_targets import (  # type: ignore[import-untyped]
+    ClassifierOutputTarget,
+)
 from torch import Tensor, nn
 
-from camserve.explain import explanations, hooks, maps
-from camserve.explain.explanations import ExplanationRequest, LayerMap, ScoreExplanation
+from camserve.explain import (
+    ExplanationRequest,
+    HookedNetwork,
+    LayerMap,
+    ScoreExplanation,
+    explain_batch,
+    maps,
+    required_layers,
+)
 from camserve.explain.methods import METHODS
 from camserve.explain.targets import ClassRef, Target, TopRank
-from camserve.images.geometry import InputFrame
-from camserve.images import Heatmap
+from camserve.images import Heatmap, InputFrame
 from camserve.options import Method
 from tests.support.small_networks import BY_HAND, GRIDS, Squares, photo, settled
 
-TOP = tuple(Target(TopRank(place)) for place in range(4))
-WISHES = [
+TOP = tuple(Target(TopRank(rank)) for rank in range(4))
+REQUESTS = [
     ExplanationRequest((Target(TopRank(0)), Target(3), Target(3)), ("layer4.1",), "gradcam"),
     ExplanationRequest((), ("layer1",), "gradcam"),
     ExplanationRequest(
@@ -49,243 +58,247 @@ LAYERS = ("layer4.1", "layer3", "layer2.0", "layer4.0")
 
 
 @dataclass(frozen=True)
-class Served:
-    """A network with its hooks, an untouched copy of it, and a photo for each wish."""
+class NetworkUnderTest:
+    """A network with its hooks, an untouched copy of it, and a photo for each request."""
 
-    layers: hooks.HookedNetwork
-    hooked: nn.Module
+    hooked: HookedNetwork
     plain: nn.Module
     inputs: Tensor
 
 
 @pytest.fixture(scope="module")
-def served() -> Served:
+def network() -> NetworkUnderTest:
     plain = settled("resnet18", 6)
-    hooked = copy.deepcopy(plain)
     torch.manual_seed(2)
     cat = photo()[..., 64:160, 64:160]
-    shifted = [cat.roll(11 * n, n % 2 + 2) for n in range(len(WISHES) - 2)]
+    shifted = [cat.roll(11 * n, n % 2 + 2) for n in range(len(REQUESTS) - 2)]
     inputs = torch.cat([*shifted, -cat, torch.randn_like(cat)])
     names = (*LAYERS, "layer1", "layer2.1", "layer4")
-    return Served(hooks.HookedNetwork(hooked, names, cat), hooked, plain, inputs)
+    hooked = HookedNetwork(copy.deepcopy(plain), names, cat)
+    return NetworkUnderTest(hooked, plain, inputs)
 
 
-def ordered(logits: Tensor) -> Tensor:
-    return logits.detach().argsort(dim=1, descending=True, stable=True)
-
-
-def explained(
-    served: Served, inputs: Tensor, wishes: Sequence[ExplanationRequest]
+def explain(
+    network: NetworkUnderTest, inputs: Tensor, requests: Sequence[ExplanationRequest]
 ) -> list[list[ScoreExplanation]]:
-    scores = served.layers.forward(inputs, explanations.required_layers(wishes))
-    return explanations.explain_batch(scores, wishes).explained
+    output = network.hooked.forward(inputs, required_layers(requests))
+    return explain_batch(output, requests).explained
 
 
-def alone(
-    network: nn.Module, photo: Tensor, target: Target, layer: str, method: Method
+def explain_alone(
+    plain: nn.Module, photo: Tensor, target: Target, layer: str, method: Method
 ) -> tuple[int, int | None, maps.Maps]:
-    """The classes of one target, and its map, with the whole network on the tape."""
+    """The classes of one target, and its map, by a backward pass through the whole network."""
     outputs: list[Tensor] = []
-    handle = network.get_submodule(layer).register_forward_hook(
+    handle = plain.get_submodule(layer).register_forward_hook(
         lambda module, args, output: outputs.append(output)
     )
-    (logits,) = network(photo)
+    (logits,) = plain(photo)
     handle.remove()
-    order = ordered(logits[None])[0].tolist()
+    order = logits.detach().argsort(descending=True, stable=True).tolist()
 
-    def index(one: ClassRef) -> int:
-        return order[one.rank] if isinstance(one, TopRank) else one
+    def index(ref: ClassRef) -> int:
+        return order[ref.rank] if isinstance(ref, TopRank) else ref
 
-    toward = index(target.class_ref)
+    class_id = index(target.class_ref)
     against = None if target.against is None else index(target.against)
-    score = logits[toward] if against is None else logits[toward] - logits[against]
+    score = logits[class_id] if against is None else logits[class_id] - logits[against]
     (gradients,) = torch.autograd.grad(score, outputs)
-    return toward, against, maps.normalise_maps(METHODS[method](outputs[0].detach(), gradients))
+    return class_id, against, maps.normalise_maps(METHODS[method](outputs[0].detach(), gradients))
 
 
-def assert_same_map(ours: LayerMap, expected: maps.Maps) -> None:
-    assert ours.values.dtype == np.float32
-    assert_allclose(ours.values, expected.values[0], rtol=0, atol=1e-4)
-    assert_allclose(ours.peak, expected.peak.item(), rtol=1e-4)
-    assert ours.evidence is expected.evidence.item()
+def assert_same_map(actual: LayerMap, expected: maps.Maps) -> None:
+    assert actual.values.dtype == np.float32
+    assert_allclose(actual.values, expected.values[0], rtol=0, atol=1e-4)
+    assert_allclose(actual.peak, expected.peak.item(), rtol=1e-4)
+    assert actual.evidence is expected.evidence.item()
 
 
-# A batch of unlike wishes
+def assert_maps_close(actual: Sequence[LayerMap], expected: Sequence[LayerMap]) -> None:
+    for a, b in zip(actual, expected, strict=True):
+        assert_allclose(a.values, b.values, rtol=0, atol=1e-4)
+
+
+# A batch of different requests
 
 
 @pytest.fixture(scope="module")
-def together(served: Served) -> list[list[ScoreExplanation]]:
-    return explained(served, served.inputs, WISHES)
+def batch(network: NetworkUnderTest) -> list[list[ScoreExplanation]]:
+    return explain(network, network.inputs, REQUESTS)
 
 
-@pytest.mark.parametrize("n", range(len(WISHES)))
-def test_an_explanation_is_the_one_that_its_photo_and_target_have_alone(
-    n: int, served: Served, together: list[list[ScoreExplanation]]
+@pytest.mark.parametrize("n", range(len(REQUESTS)))
+def test_an_explanation_equals_that_of_its_photo_and_target_alone(
+    n: int, network: NetworkUnderTest, batch: list[list[ScoreExplanation]]
 ) -> None:
-    wish = WISHES[n]
-    assert len(together[n]) == len(wish.targets)
-    for target, one in zip(wish.targets, together[n], strict=True):
-        assert len(one.maps) == len(wish.layers)
-        for layer, ours in zip(wish.layers, one.maps, strict=True):
-            toward, against, maps = alone(
-                served.plain, served.inputs[n : n + 1], target, layer, wish.method
+    request = REQUESTS[n]
+    assert len(batch[n]) == len(request.targets)
+    for target, explanation in zip(request.targets, batch[n], strict=True):
+        assert len(explanation.maps) == len(request.layers)
+        for layer, actual in zip(request.layers, explanation.maps, strict=True):
+            class_id, against, maps = explain_alone(
+                network.plain, network.inputs[n : n + 1], target, layer, request.method
             )
-            assert (one.class_id, one.against) == (toward, against)
-            assert_same_map(ours, maps)
+            assert (explanation.class_id, explanation.against) == (class_id, against)
+            assert_same_map(actual, maps)
 
 
-def test_the_explanations_differ_from_one_another(together: list[list[ScoreExplanation]]) -> None:
-    """Else the test before this one would say little."""
+def test_the_explanations_differ_from_one_another(batch: list[list[ScoreExplanation]]) -> None:
+    """Otherwise the test before this one would prove little."""
     values = [
         layer_map.values
         for n in (0, 2, 3, 4, 6, 9)
-        for one in {(one.class_id, one.against): one for one in together[n]}.values()
-        for layer_map in one.maps
+        for explanation in {(e.class_id, e.against): e for e in batch[n]}.values()
+        for layer_map in explanation.maps
         if layer_map.evidence
     ]
     assert len(values) > 10
-    pairs = [(one, other) for place, one in enumerate(values) for other in values[:place]]
-    apart = [abs(one - other).max() for one, other in pairs if one.shape == other.shape]
-    assert min(apart) > 0.01
+    differences = [abs(a - b).max() for a, b in combinations(values, 2) if a.shape == b.shape]
+    assert min(differences) > 0.01
 
 
-def test_the_same_target_twice_is_answered_twice(together: list[list[ScoreExplanation]]) -> None:
-    _, first, second = together[0]
+def test_the_same_target_twice_is_answered_twice(batch: list[list[ScoreExplanation]]) -> None:
+    _, first, second = batch[0]
     assert first.class_id == second.class_id == 3
     assert_allclose(first.maps[0].values, second.maps[0].values, rtol=0, atol=1e-6)
 
 
-def test_a_class_against_itself_has_no_evidence(together: list[list[ScoreExplanation]]) -> None:
-    one = together[5][1]
-    assert (one.class_id, one.against) == (5, 5)
-    assert [(map.peak, map.evidence, map.values.any()) for map in one.maps] == [
-        (0, False, False)
-    ] * 2
+def test_a_class_against_itself_has_no_evidence(batch: list[list[ScoreExplanation]]) -> None:
+    explanation = batch[5][1]
+    assert (explanation.class_id, explanation.against) == (5, 5)
+    assert [map.peak for map in explanation.maps] == [0, 0]
+    assert [map.evidence for map in explanation.maps] == [False, False]
+    assert not any(map.values.any() for map in explanation.maps)
 
 
 @pytest.mark.parametrize(
-    "wishes",
+    "requests",
     [
-        WISHES[::-1],
-        [replace(wish, targets=wish.targets[::-1]) for wish in WISHES],
-        [replace(wish, layers=wish.layers[::-1]) for wish in WISHES],
+        REQUESTS[::-1],
+        [replace(request, targets=request.targets[::-1]) for request in REQUESTS],
+        [replace(request, layers=request.layers[::-1]) for request in REQUESTS],
     ],
     ids=["photos", "targets", "layers"],
 )
-def test_the_order_of_what_is_wished_for_changes_nothing_else(
-    wishes: list[ExplanationRequest], served: Served, together: list[list[ScoreExplanation]]
+def test_order_of_photos_targets_and_layers_does_not_matter(
+    requests: list[ExplanationRequest],
+    network: NetworkUnderTest,
+    batch: list[list[ScoreExplanation]],
 ) -> None:
-    turned = wishes == WISHES[::-1]
-    inputs = served.inputs.flip(0) if turned else served.inputs
-    found = explained(served, inputs, wishes)
-    if turned:
-        wishes, found = wishes[::-1], found[::-1]
-    for wish, asked, ours, expected in zip(WISHES, wishes, found, together, strict=True):
-        ours = ours if asked.targets == wish.targets else ours[::-1]
-        for one, same in zip(ours, expected, strict=True):
-            assert (one.class_id, one.against) == (same.class_id, same.against)
-            maps = one.maps if asked.layers == wish.layers else one.maps[::-1]
-            for map, other in zip(maps, same.maps, strict=True):
-                assert_allclose(map.values, other.values, rtol=0, atol=1e-4)
+    reversed_photos = requests == REQUESTS[::-1]
+    inputs = network.inputs.flip(0) if reversed_photos else network.inputs
+    explained = explain(network, inputs, requests)
+    if reversed_photos:
+        requests, explained = requests[::-1], explained[::-1]
+    for original, request, actual, expected in zip(
+        REQUESTS, requests, explained, batch, strict=True
+    ):
+        actual = actual if request.targets == original.targets else actual[::-1]
+        for a, b in zip(actual, expected, strict=True):
+            assert (a.class_id, a.against) == (b.class_id, b.against)
+            assert_maps_close(a.maps if request.layers == original.layers else a.maps[::-1], b.maps)
 
 
-def test_a_photo_that_is_not_finite_leaves_its_neighbours_theirs(
-    served: Served, together: list[list[ScoreExplanation]]
+def test_a_photo_that_is_not_finite_does_not_affect_the_others(
+    network: NetworkUnderTest, batch: list[list[ScoreExplanation]]
 ) -> None:
-    inputs = served.inputs.clone()
+    inputs = network.inputs.clone()
     inputs[3, :, 20:30], inputs[4] = torch.nan, torch.inf
-    found = explained(served, inputs, WISHES)
-    assert [len(ones) for ones in found] == [len(wish.targets) for wish in WISHES]
-    for n in set(range(len(WISHES))) - {3, 4}:
-        for one, same in zip(found[n], together[n], strict=True):
-            for map, other in zip(one.maps, same.maps, strict=True):
-                assert_allclose(map.values, other.values, rtol=0, atol=1e-4)
+    explained = explain(network, inputs, REQUESTS)
+    assert [len(of_photo) for of_photo in explained] == [
+        len(request.targets) for request in REQUESTS
+    ]
+    for n in set(range(len(REQUESTS))) - {3, 4}:
+        for actual, expected in zip(explained[n], batch[n], strict=True):
+            assert_maps_close(actual.maps, expected.maps)
 
 
-# What it takes
+# Cost
 
 
 @pytest.mark.parametrize(
-    ("wishes", "backwards"),
+    ("requests", "backwards"),
     [
-        (WISHES, 4),
-        (WISHES[:2], 3),
-        ([WISHES[4], WISHES[6]], 1),
-        ([WISHES[4]] * 5, 1),
-        ([WISHES[1]] * 3, 0),
+        (REQUESTS, 4),
+        (REQUESTS[:2], 3),
+        ([REQUESTS[4], REQUESTS[6]], 1),
+        ([REQUESTS[4]] * 5, 1),
+        ([REQUESTS[1]] * 3, 0),
     ],
 )
 def test_one_forward_and_as_many_backwards_as_a_photo_has_targets(
-    wishes: list[ExplanationRequest],
+    requests: list[ExplanationRequest],
     backwards: int,
-    served: Served,
+    network: NetworkUnderTest,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ran: list[str] = []
     names = ("conv1", "layer1", "layer4.1", "fc")
     handles = [
-        served.hooked.get_submodule(name).register_forward_pre_hook(
+        network.hooked.network.get_submodule(name).register_forward_pre_hook(
             lambda module, args, name=name: ran.append(name)
         )
         for name in names
     ]
-    plain = torch.autograd.grad
+    grad = torch.autograd.grad
 
     def counted(*args: Any, **kwargs: Any) -> Any:
         ran.append("backward")
-        return plain(*args, **kwargs)
+        return grad(*args, **kwargs)
 
     monkeypatch.setattr(torch.autograd, "grad", counted)
-    explained(served, served.inputs[: len(wishes)], wishes)
+    explain(network, network.inputs[: len(requests)], requests)
     for handle in handles:
         handle.remove()
     assert ran == [*names, *["backward"] * backwards]
 
 
-def test_no_map_is_made_that_nobody_asked_for(
-    served: Served, monkeypatch: pytest.MonkeyPatch
+def test_only_requested_maps_are_computed(
+    network: NetworkUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made: list[int] = []
+    map_counts: list[int] = []
 
     def counted(method: Method) -> Callable[[Tensor, Tensor], Tensor]:
-        plain = METHODS[method]
+        function = METHODS[method]
 
-        def make(activations: Tensor, gradients: Tensor) -> Tensor:
-            made.append(len(activations))
-            return plain(activations, gradients)
+        def count(activations: Tensor, gradients: Tensor) -> Tensor:
+            map_counts.append(len(activations))
+            return function(activations, gradients)
 
-        return make
+        return count
 
     for method in METHODS:
         monkeypatch.setitem(METHODS, method, counted(method))
-    explained(served, served.inputs, WISHES)
-    assert sum(made) == sum(len(wish.targets) * len(wish.layers) for wish in WISHES)
+    explain(network, network.inputs, REQUESTS)
+    assert sum(map_counts) == sum(
+        len(request.targets) * len(request.layers) for request in REQUESTS
+    )
 
 
-def test_a_photos_further_targets_cost_no_backward_to_its_neighbours_layers(
-    served: Served, monkeypatch: pytest.MonkeyPatch
+def test_a_further_backward_pass_goes_only_to_the_layers_of_its_photos(
+    network: NetworkUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reached: list[int] = []
-    plain = torch.autograd.grad
+    layer_counts: list[int] = []
+    grad = torch.autograd.grad
 
     def counted(logits: Tensor, layers: Sequence[Tensor], weights: Tensor, **kwargs: Any) -> Any:
-        reached.append(len(layers))
-        return plain(logits, layers, weights, **kwargs)
+        layer_counts.append(len(layers))
+        return grad(logits, layers, weights, **kwargs)
 
     monkeypatch.setattr(torch.autograd, "grad", counted)
     # One target at layer2.0; three at layer4.1.
-    explained(served, served.inputs[:2], [WISHES[4], WISHES[0]])
-    assert reached == [2, 1, 1]
+    explain(network, network.inputs[:2], [REQUESTS[4], REQUESTS[0]])
+    assert layer_counts == [2, 1, 1]
 
 
-def test_a_pass_has_to_hold_the_layers_of_all_photos_that_are_explained() -> None:
-    assert explanations.required_layers(WISHES) == LAYERS
-    assert explanations.required_layers(WISHES[1:2]) == ()
-    assert explanations.required_layers([]) == ()
+def test_the_required_layers_are_those_of_all_photos_with_targets() -> None:
+    assert required_layers(REQUESTS) == LAYERS
+    assert required_layers(REQUESTS[1:2]) == ()
+    assert required_layers([]) == ()
 
 
-def test_where_nothing_is_wished_for_nothing_is_explained(served: Served) -> None:
-    assert explained(served, served.inputs[:2], [WISHES[1]] * 2) == [[], []]
+def test_without_targets_nothing_is_explained(network: NetworkUnderTest) -> None:
+    assert explain(network, network.inputs[:2], [REQUESTS[1]] * 2) == [[], []]
 
 
 # By hand
@@ -300,29 +313,31 @@ CONTRASTS = {
 }
 
 
-@pytest.mark.parametrize(("toward", "against"), CONTRASTS)
-def test_a_contrast_is_the_map_of_the_difference_of_the_scores(toward: int, against: int) -> None:
-    layers = hooks.HookedNetwork(Squares(), ["pick"], GRIDS)
-    scores = layers.forward(GRIDS, ["pick"])
-    wish = ExplanationRequest((Target(toward, against), Target(toward)), ("pick",), "gradcam")
-    ((contrast, plain),) = explanations.explain_batch(scores, [wish]).explained
+@pytest.mark.parametrize(("class_id", "against"), CONTRASTS)
+def test_a_contrast_is_the_map_of_the_difference_of_the_scores(class_id: int, against: int) -> None:
+    hooked = HookedNetwork(Squares(), ["pick"], GRIDS)
+    output = hooked.forward(GRIDS, ["pick"])
+    request = ExplanationRequest(
+        (Target(class_id, against), Target(class_id)), ("pick",), "gradcam"
+    )
+    ((contrast, plain),) = explain_batch(output, [request]).explained
 
-    expected = maps.normalise_maps(CONTRASTS[toward, against].relu()[None])
-    assert (contrast.class_id, contrast.against) == (toward, against)
+    expected = maps.normalise_maps(CONTRASTS[class_id, against].relu()[None])
+    assert (contrast.class_id, contrast.against) == (class_id, against)
     assert_same_map(contrast.maps[0], expected)
-    assert (plain.class_id, plain.against) == (toward, None)
-    assert_allclose(plain.maps[0].values, BY_HAND[toward][1], atol=1e-6)
+    assert (plain.class_id, plain.against) == (class_id, None)
+    assert_allclose(plain.maps[0].values, np.array(BY_HAND[class_id][1]), atol=1e-6)
 
 
 def test_a_rank_is_looked_up_in_its_photos_own_order() -> None:
-    layers = hooks.HookedNetwork(Squares(), ["pick"], GRIDS)
+    hooked = HookedNetwork(Squares(), ["pick"], GRIDS)
     # The classes' order is 0, 2, 1, and with the channels exchanged 2, 1, 0.
-    scores = layers.forward(torch.cat([GRIDS, GRIDS[:, [1, 0, 2]]]), ["pick"])
-    wish = ExplanationRequest(
+    output = hooked.forward(torch.cat([GRIDS, GRIDS[:, [1, 0, 2]]]), ["pick"])
+    request = ExplanationRequest(
         (Target(TopRank(1), TopRank(2)), Target(2), Target(TopRank(0), 1)), ("pick",), "gradcam"
     )
-    found = explanations.explain_batch(scores, [wish, wish]).explained
-    assert [[(one.class_id, one.against) for one in ones] for ones in found] == [
+    explained = explain_batch(output, [request, request]).explained
+    assert [[(e.class_id, e.against) for e in of_photo] for of_photo in explained] == [
         [(2, 1), (2, None), (0, 1)],
         [(1, 0), (2, None), (2, 1)],
     ]
@@ -333,35 +348,35 @@ def test_a_rank_is_looked_up_in_its_photos_own_order() -> None:
 
 @dataclass(frozen=True)
 class Difference:
-    """A target of pytorch-grad-cam's."""
+    """A target of pytorch-grad-cam: a score minus another."""
 
-    toward: int
+    class_id: int
     against: int
 
     def __call__(self, output: Tensor) -> Tensor:
-        return output[self.toward] - output[self.against]
+        return output[self.class_id] - output[self.against]
 
 
 @pytest.mark.parametrize("layer", ["layer4.1", "layer3"])
 @pytest.mark.parametrize(("method", "peer"), [("gradcam", GradCAM), ("hirescam", HiResCAM)])
 def test_contrasts_equal_pytorch_grad_cams_of_a_difference(
-    layer: str, method: Method, peer: Any, served: Served
+    layer: str, method: Method, peer: Any, network: NetworkUnderTest
 ) -> None:
     pairs = [(0, 3), (3, 0), (5, 1), (1, 2)]
-    inputs = served.inputs[: len(pairs)]
-    wishes = [ExplanationRequest((Target(*pair),), (layer,), method) for pair in pairs]
-    found = [one.maps[0] for (one,) in explained(served, inputs, wishes)]
+    inputs = network.inputs[: len(pairs)]
+    requests = [ExplanationRequest((Target(*pair),), (layer,), method) for pair in pairs]
+    layer_maps = [explanation.maps[0] for (explanation,) in explain(network, inputs, requests)]
 
     targets = [Difference(*pair) for pair in pairs]
-    module = served.plain.get_submodule(layer)
-    with peer(served.plain, [module]) as cam:
+    module = network.plain.get_submodule(layer)
+    with peer(network.plain, [module]) as cam:
         cam(inputs, targets)
         recorded = cam.activations_and_grads
         arrays = recorded.activations[0].numpy(), recorded.gradients[0].numpy()
         raw = torch.from_numpy(cam.get_cam_image(inputs, module, targets, *arrays, False)).relu()
-    assert sum(map.evidence for map in found) > 2
-    for n, ours in enumerate(found):
-        assert_same_map(ours, maps.normalise_maps(raw[n : n + 1]))
+    assert sum(map.evidence for map in layer_maps) > 2
+    for n, layer_map in enumerate(layer_maps):
+        assert_same_map(layer_map, maps.normalise_maps(raw[n : n + 1]))
 
 
 @pytest.mark.parametrize(
@@ -377,19 +392,20 @@ def test_contrasts_equal_pytorch_grad_cams_of_a_difference(
     ("method", "peer"), [("gradcam", GradCAM), ("hirescam", HiResCAM), ("layercam", LayerCAM)]
 )
 def test_the_mean_over_layers_equals_pytorch_grad_cams(
-    layers: tuple[str, ...], method: Method, peer: Callable[..., Any], served: Served
+    layers: tuple[str, ...], method: Method, peer: Callable[..., Any], network: NetworkUnderTest
 ) -> None:
-    inputs, side = served.inputs[:3], served.inputs.shape[-1]
+    inputs, side = network.inputs[:3], network.inputs.shape[-1]
     classes = [0, 3, 5]
-    wishes = [ExplanationRequest((Target(index),), layers, method) for index in classes]
-    heats = [
-        Heatmap([map.values for map in one.maps], side).resample(InputFrame.full(side, side))
-        for (one,) in explained(served, inputs, wishes)
+    requests = [ExplanationRequest((Target(index),), layers, method) for index in classes]
+    frame = InputFrame.full(side, side)
+    heatmaps = [
+        Heatmap([map.values for map in explanation.maps], side).resample(frame)
+        for (explanation,) in explain(network, inputs, requests)
     ]
 
-    modules = [served.plain.get_submodule(layer) for layer in layers]
-    with peer(served.plain, modules) as cam:
-        theirs = cam(inputs, [ClassifierOutputTarget(index) for index in classes])
-    assert theirs.shape == (3, side, side)
-    assert_allclose(heats, theirs, rtol=0, atol=1e-3)
-    assert min(heat.max() for heat in heats) == 1
+    modules = [network.plain.get_submodule(layer) for layer in layers]
+    with peer(network.plain, modules) as cam:
+        expected = cam(inputs, [ClassifierOutputTarget(index) for index in classes])
+    assert expected.shape == (3, side, side)
+    assert_allclose(heatmaps, expected, rtol=0, atol=1e-3)
+    assert min(heatmap.max() for heatmap in heatmaps) == 1

@@ -1,22 +1,24 @@
-"""Every method: by hand in float64, and on real CNNs against two other libraries."""
+"""Every method: by hand in float64, and on real CNNs compared with two other libraries."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 import pytest
-import pytorch_grad_cam
+import pytorch_grad_cam  # type: ignore[import-untyped]
 import torch
-from captum.attr import LayerGradCam
-from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from captum.attr import LayerGradCam  # type: ignore[import-untyped]
+from pytorch_grad_cam.utils.model_targets import (  # type: ignore[import-untyped]
+    ClassifierOutputTarget,
+)
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from camserve.explain import hooks
+from camserve.explain import HookedNetwork
 from camserve.explain.maps import normalise_maps
 from camserve.explain.methods import METHODS
 from camserve.options import Method
@@ -36,7 +38,7 @@ PEERS: dict[Method, Any] = {
 EIGEN: tuple[Method, ...] = ("eigencam", "eigengradcam")
 
 
-def test_every_method_that_a_request_can_name_is_there_and_has_its_peer() -> None:
+def test_every_method_of_the_options_exists_and_is_compared_with_a_peer() -> None:
     assert list(METHODS) == list(get_args(Method)) == list(PEERS)
 
 
@@ -82,12 +84,12 @@ AGAINST: dict[Method, list[list[float]]] = {
 
 
 @pytest.mark.parametrize("method", AGAINST)
-def test_what_speaks_against_a_class_is_not_in_its_map(method: Method) -> None:
+def test_evidence_against_a_class_is_not_in_its_map(method: Method) -> None:
     raw = METHODS[method](A, -G)
     assert_close(raw, torch.tensor([AGAINST[method]]).double(), rtol=1e-6, atol=0)
 
 
-# A grid whose mean is 5, and what is left above it.
+# A grid whose mean is 5, and its positive part after the mean is subtracted.
 GRID = torch.tensor([[2, 4], [6, 8]]).double()
 ABOVE = [[0.0, 0], [1, 3]]
 BELOW = [[3.0, 1], [0, 0]]
@@ -172,21 +174,21 @@ def test_raw_maps_are_one_grid_a_sample_and_never_below_zero(
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_silent_layer_gives_zeros(method: Method) -> None:
-    silent, some = torch.zeros(1, 3, 4, 4), torch.randn(1, 3, 4, 4)
+def test_zero_activations_give_zeros(method: Method) -> None:
+    zero_activations, some = torch.zeros(1, 3, 4, 4), torch.randn(1, 3, 4, 4)
     zeros = torch.zeros(1, 4, 4)
-    assert METHODS[method](silent, some).equal(zeros)
-    assert METHODS[method](silent, silent).equal(zeros)
+    assert METHODS[method](zero_activations, some).equal(zeros)
+    assert METHODS[method](zero_activations, zero_activations).equal(zeros)
 
 
 @pytest.mark.parametrize("method", [method for method in METHODS if method != "eigencam"])
-def test_a_flat_gradient_gives_zeros(method: Method) -> None:
+def test_zero_gradients_give_zeros(method: Method) -> None:
     some, flat = torch.randn(1, 3, 4, 4), torch.zeros(1, 3, 4, 4)
     assert METHODS[method](some, flat).equal(torch.zeros(1, 4, 4))
 
 
 @pytest.mark.parametrize("channels", [3, 300])
-def test_a_layer_that_is_alike_everywhere_has_no_component(channels: int) -> None:
+def test_a_spatially_constant_layer_has_no_component(channels: int) -> None:
     # 0.1 and its like are no sums of few powers of two: what rounding leaves would be a map too.
     torch.manual_seed(0)
     alike = torch.rand(2, channels, 1, 1).expand(-1, -1, 7, 7)
@@ -199,7 +201,7 @@ def test_a_layer_that_is_alike_everywhere_has_no_component(channels: int) -> Non
 @pytest.mark.parametrize("channels", [3, 30])
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf, 3e38, -3e38])
 @pytest.mark.parametrize("where", ["activations", "gradients", "both"])
-def test_a_sample_that_is_not_finite_leaves_its_neighbours_theirs(
+def test_a_sample_that_is_not_finite_does_not_affect_the_others(
     method: Method, channels: int, value: float, where: str
 ) -> None:
     torch.manual_seed(0)
@@ -220,10 +222,10 @@ Raw = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
-class Compared:
-    """Three classes of one photo at two layers: what a network did here, and what it did there.
+class Comparison:
+    """Activations and gradients (3, K, h, w) by layer, of three classes of one photo.
 
-    ``ours`` and ``theirs`` are activations and gradients, (3, K, h, w), by layer.
+    ``ours`` are from the hooks, ``theirs`` from pytorch-grad-cam.
     """
 
     network: nn.Module
@@ -245,18 +247,18 @@ NETWORKS = {
 
 
 @pytest.fixture(scope="module", params=NETWORKS)
-def compared(request: pytest.FixtureRequest, efficientnet_lite0: nn.Module) -> Compared:
+def compared(request: pytest.FixtureRequest, efficientnet_lite0: nn.Module) -> Comparison:
     lite = request.param == "efficientnet-lite0"
     network = efficientnet_lite0 if lite else settled(request.param)
     names = NETWORKS[request.param]
-    layers = hooks.HookedNetwork(copy.deepcopy(network), names, photo())
-    # The predicted class, the next, and one that the network thinks little of.
-    ranks = layers.forward(photo(), []).logits[0].argsort(descending=True)
+    hooked = HookedNetwork(copy.deepcopy(network), names, photo())
+    # The predicted class, the next, and one with a low score.
+    ranks = hooked.forward(photo(), []).logits[0].argsort(descending=True)
     classes = ranks[[0, 1, 500]].tolist()
     inputs = photo().expand(3, -1, -1, -1)
-    scores = layers.forward(inputs, names)
-    gradients = gradients_of(scores, range(3), classes)
-    ours = {name: (scores.activations[name].detach(), gradients[name]) for name in names}
+    output = hooked.forward(inputs, names)
+    gradients = gradients_of(output, range(3), classes)
+    ours = {name: (output.activations[name].detach(), gradients[name]) for name in names}
 
     # In the order in which the network runs them.
     modules = [network.get_submodule(name) for name in reversed(names)]
@@ -264,19 +266,21 @@ def compared(request: pytest.FixtureRequest, efficientnet_lite0: nn.Module) -> C
         cam(inputs, [ClassifierOutputTarget(index) for index in classes])
         recorded = cam.activations_and_grads
         pairs = list(zip(recorded.activations, recorded.gradients, strict=True))
-    return Compared(network, inputs, classes, ours, dict(zip(reversed(names), pairs, strict=True)))
+    return Comparison(
+        network, inputs, classes, ours, dict(zip(reversed(names), pairs, strict=True))
+    )
 
 
-def by_captum(method: Method, name: str, compared: Compared) -> Tensor:
+def by_captum(method: Method, name: str, compared: Comparison) -> Tensor:
     module = compared.network.get_submodule(name)
     classes = torch.tensor(compared.classes)
     raw = LayerGradCam(compared.network, module).attribute(
         compared.inputs, classes, relu_attributions=True
     )
-    return raw.squeeze(1).detach()
+    return cast(Tensor, raw.squeeze(1).detach())
 
 
-def by_pytorch_grad_cam(method: Method, name: str, compared: Compared) -> Tensor:
+def by_pytorch_grad_cam(method: Method, name: str, compared: Comparison) -> Tensor:
     # Its own result is resized to the input, and its scaling adds 1e-7 to the maximum that it
     # divides by. So take the map that it has before: `get_cam_image` of what its pass recorded.
     module = compared.network.get_submodule(name)
@@ -285,31 +289,31 @@ def by_pytorch_grad_cam(method: Method, name: str, compared: Compared) -> Tensor
         arrays = activations.numpy(), gradients.numpy()
         raw = cam.get_cam_image(compared.inputs, module, compared.targets, *arrays, False)
     if method in EIGEN:
-        raw = pointed(raw, activations if method == "eigencam" else activations * gradients)
+        raw = with_our_sign(raw, activations if method == "eigencam" else activations * gradients)
     return torch.from_numpy(raw).relu()
 
 
-def pointed(component: Any, values: Tensor) -> Any:
-    """Its principal axis has whatever sign LAPACK gives it; here that is a rule."""
+def with_our_sign(component: Any, values: Tensor) -> Any:
+    """Their principal axis has whatever sign LAPACK gives it; ours has a rule."""
     total = values.double().sum(dim=1)
-    total = (total - total.mean(dim=(1, 2), keepdim=True)).numpy()
-    signs = np.sign((component * total).sum(axis=(1, 2), keepdims=True))
+    centred = (total - total.mean(dim=(1, 2), keepdim=True)).numpy()
+    signs = np.sign((component * centred).sum(axis=(1, 2), keepdims=True))
     return component * signs.astype(component.dtype)
 
 
-Reference = Callable[[Method, str, Compared], Tensor]
+Reference = Callable[[Method, str, Comparison], Tensor]
 
 
-@pytest.mark.parametrize("place", [0, 1], ids=["last layer", "earlier layer"])
+@pytest.mark.parametrize("layer_index", [0, 1], ids=["last layer", "earlier layer"])
 @pytest.mark.parametrize(
     ("method", "reference"),
     [("gradcam", by_captum), *((method, by_pytorch_grad_cam) for method in PEERS)],
     ids=lambda of: getattr(of, "__name__", of),
 )
 def test_maps_equal_those_of_another_library(
-    method: Method, reference: Reference, place: int, compared: Compared
+    method: Method, reference: Reference, layer_index: int, compared: Comparison
 ) -> None:
-    name = list(compared.ours)[place]
+    name = list(compared.ours)[layer_index]
     maps = normalise_maps(METHODS[method](*compared.ours[name]))
     raw = reference(method, name, compared)
     low, high = raw.amin((1, 2), keepdim=True), raw.amax((1, 2), keepdim=True)

@@ -1,4 +1,4 @@
-"""Labels from their files, and what a request's target comes to among them."""
+"""Labels from their files, and the scores that a request's target names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from camserve.networks.labels import Labels
 from camserve.options import RawTarget
 
 IMAGENET = Labels(tuple(ResNet50_Weights.IMAGENET1K_V2.meta["categories"]))
-MOST = 16
+MAX_TARGETS = 16
 
 
 def single(*classes: int) -> tuple[Target, ...]:
@@ -24,12 +24,14 @@ def single(*classes: int) -> tuple[Target, ...]:
 
 
 def top(count: int) -> tuple[Target, ...]:
-    return tuple(Target(TopRank(place)) for place in range(count))
+    return tuple(Target(TopRank(rank)) for rank in range(count))
 
 
-def refused(labels: Labels, target: RawTarget, at_most: int = MOST) -> RequestError:
+def resolve_error(
+    labels: Labels, target: RawTarget, max_targets: int = MAX_TARGETS
+) -> RequestError:
     with pytest.raises(RequestError) as error:
-        resolve_targets(labels, target, at_most)
+        resolve_targets(labels, target, max_targets)
     return error.value
 
 
@@ -58,7 +60,7 @@ def test_labels_load_from_either_form(content: object, tmp_path: Path) -> None:
 def test_labels_keep_their_letters(tmp_path: Path) -> None:
     path = tmp_path / "labels.json"
     path.write_text(json.dumps(["Bär", "猫"], ensure_ascii=False), "utf-8")
-    assert resolve_targets(Labels.load(path), "猫", MOST) == single(1)
+    assert resolve_targets(Labels.load(path), "猫", MAX_TARGETS) == single(1)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +80,7 @@ def test_labels_keep_their_letters(tmp_path: Path) -> None:
         (b"\xff\xfe", "utf-8"),
     ],
 )
-def test_labels_of_another_form_are_refused(
+def test_labels_of_another_form_are_resolve_error(
     content: str | bytes, message: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "labels.json"
@@ -129,7 +131,7 @@ def test_missing_labels_are_named(tmp_path: Path) -> None:
 def test_a_target_is_one_score_or_several_in_their_order(
     target: RawTarget, targets: tuple[Target, ...]
 ) -> None:
-    assert resolve_targets(IMAGENET, target, MOST) == targets
+    assert resolve_targets(IMAGENET, target, MAX_TARGETS) == targets
 
 
 @pytest.mark.parametrize(
@@ -157,8 +159,8 @@ def test_a_target_is_one_score_or_several_in_their_order(
 def test_two_classes_with_a_hyphen_between_are_a_contrast(
     target: RawTarget, targets: list[tuple[Any, Any]]
 ) -> None:
-    expected = tuple(Target(toward, against) for toward, against in targets)
-    assert resolve_targets(IMAGENET, target, MOST) == expected
+    expected = tuple(Target(class_id, against) for class_id, against in targets)
+    assert resolve_targets(IMAGENET, target, MAX_TARGETS) == expected
 
 
 # What else they could be read as
@@ -169,8 +171,8 @@ WORDS = ("a", "b", "a, b", "a-b", "7", "predicted", "top:2", "1-0", "c,d", "[0]"
 @pytest.mark.parametrize("name", WORDS)
 def test_a_label_comes_before_whatever_else_it_could_be_read_as(name: str) -> None:
     labels = Labels(WORDS)
-    assert resolve_targets(labels, name, MOST) == single(WORDS.index(name))
-    assert resolve_targets(labels, (name, 0), MOST) == single(WORDS.index(name), 0)
+    assert resolve_targets(labels, name, MAX_TARGETS) == single(WORDS.index(name))
+    assert resolve_targets(labels, (name, 0), MAX_TARGETS) == single(WORDS.index(name), 0)
 
 
 @pytest.mark.parametrize(
@@ -195,18 +197,18 @@ def test_a_label_comes_before_whatever_else_it_could_be_read_as(name: str) -> No
 def test_a_part_is_read_as_a_label_too_before_all_else(
     target: RawTarget, targets: list[tuple[int, int | None]]
 ) -> None:
-    expected = tuple(Target(toward, against) for toward, against in targets)
-    assert resolve_targets(Labels(WORDS), target, MOST) == expected
+    expected = tuple(Target(class_id, against) for class_id, against in targets)
+    assert resolve_targets(Labels(WORDS), target, MAX_TARGETS) == expected
 
 
-def test_a_contrast_that_can_be_parted_in_two_ways_is_refused() -> None:
+def test_a_contrast_that_can_be_parted_in_two_ways_is_an_error() -> None:
     labels = Labels(("a", "b-c", "a-b", "c", "c-d"))
-    assert resolve_targets(labels, "a-b-c-d", MOST) == (Target(2, 4),)
-    error = refused(labels, "a-b-c")
+    assert resolve_targets(labels, "a-b-c-d", MAX_TARGETS) == (Target(2, 4),)
+    error = resolve_error(labels, "a-b-c")
     assert error.code == "unknown_class"
     assert "'a-b-c' can be parted into two classes in 2 ways" in error.message
     assert "indices" in error.message
-    assert resolve_targets(labels, "0-1,2-3", MOST) == (Target(0, 1), Target(2, 3))
+    assert resolve_targets(labels, "0-1,2-3", MAX_TARGETS) == (Target(0, 1), Target(2, 3))
 
 
 # Beginnings of labels that are no class by themselves, or one of several.
@@ -214,25 +216,25 @@ BEGINNINGS = ("18-wheeler", "car", "crane", "crane", "crane-fly")
 
 
 @pytest.mark.parametrize(
-    ("target", "toward", "against"),
+    ("target", "class_id", "against"),
     [("18-wheeler-car", 0, 1), ("crane-fly-car", 4, 1), ("crane-fly - 18-wheeler", 4, 0)],
 )
 def test_a_label_may_begin_as_an_index_or_as_a_label_that_is_not_unique(
-    target: str, toward: int, against: int
+    target: str, class_id: int, against: int
 ) -> None:
-    assert resolve_targets(Labels(BEGINNINGS), target, MOST) == (Target(toward, against),)
+    assert resolve_targets(Labels(BEGINNINGS), target, MAX_TARGETS) == (Target(class_id, against),)
 
 
-@pytest.mark.parametrize(("target", "toward", "against"), [("car-18-wheeler", 1, 0)])
-def test_a_label_may_end_so(target: str, toward: int, against: int) -> None:
-    assert resolve_targets(Labels(BEGINNINGS), target, MOST) == (Target(toward, against),)
+@pytest.mark.parametrize(("target", "class_id", "against"), [("car-18-wheeler", 1, 0)])
+def test_a_label_may_end_so(target: str, class_id: int, against: int) -> None:
+    assert resolve_targets(Labels(BEGINNINGS), target, MAX_TARGETS) == (Target(class_id, against),)
 
 
 @pytest.mark.parametrize(
     ("target", "near"), [("18-wheelr", "18-wheeler"), ("crane-flie", "crane-fly")]
 )
 def test_a_near_label_is_named_however_it_begins(target: str, near: str) -> None:
-    assert f"did you mean {near!r}" in refused(Labels(BEGINNINGS), target).message
+    assert f"did you mean {near!r}" in resolve_error(Labels(BEGINNINGS), target).message
 
 
 # Torchvision's labels are distinct; in other lists, as that of TorchServe's example, the bird and
@@ -244,14 +246,14 @@ CRANES = Labels((*IMAGENET.names[:134], "crane", *IMAGENET.names[135:]))
     "target", ["crane", ("tabby", "crane"), "crane,tabby", "crane-tabby", "tabby-crane"]
 )
 def test_a_label_of_two_classes_is_answered_with_both(target: RawTarget) -> None:
-    error = refused(CRANES, target)
+    error = resolve_error(CRANES, target)
     assert error.code == "unknown_class"
     assert "'crane' stands for the classes 134, 517" in error.message
 
 
 def test_a_class_of_a_label_that_it_shares_has_its_index() -> None:
-    assert resolve_targets(CRANES, (134, 517), MOST) == single(134, 517)
-    assert resolve_targets(CRANES, "134-517", MOST) == (Target(134, 517),)
+    assert resolve_targets(CRANES, (134, 517), MAX_TARGETS) == single(134, 517)
+    assert resolve_targets(CRANES, "134-517", MAX_TARGETS) == (Target(134, 517),)
 
 
 # Refused
@@ -301,7 +303,7 @@ def test_a_class_of_a_label_that_it_shares_has_its_index() -> None:
     ],
 )
 def test_another_target_is_an_unknown_class(target: RawTarget, parts: list[str]) -> None:
-    error = refused(IMAGENET, target)
+    error = resolve_error(IMAGENET, target)
     assert (error.code, error.status) == ("unknown_class", 400)
     assert [part for part in parts if part not in error.message] == []
     assert len(error.message) < 350
@@ -315,8 +317,8 @@ def test_another_target_is_an_unknown_class(target: RawTarget, parts: list[str])
         (("tabby", "top:0"), "'top:0' is not accepted; accepted: top:1 to top:16"),
     ],
 )
-def test_a_rank_that_there_is_not_is_refused(target: RawTarget, message: str) -> None:
-    error = refused(IMAGENET, target)
+def test_a_rank_that_there_is_not_is_an_error(target: RawTarget, message: str) -> None:
+    error = resolve_error(IMAGENET, target)
     assert (error.code, error.status) == ("invalid_option", 400)
     assert message in error.message
 
@@ -333,34 +335,38 @@ def test_a_rank_that_there_is_not_is_refused(target: RawTarget, message: str) ->
         ("top:17", "'top:17' is not accepted; accepted: top:1 to top:16"),
     ],
 )
-def test_too_many_scores_are_refused(target: RawTarget, message: str) -> None:
-    error = refused(IMAGENET, target)
+def test_too_many_scores_are_resolve_error(target: RawTarget, message: str) -> None:
+    error = resolve_error(IMAGENET, target)
     assert (error.code, error.status) == ("too_many_targets", 413)
     assert error.message.startswith("option 'target'")
     assert message in error.message
 
 
-@pytest.mark.parametrize(("classes", "at_most", "most"), [(3, 16, 3), (20, 4, 4), (4, 4, 4)])
-def test_no_more_classes_are_ranked_than_there_are(classes: int, at_most: int, most: int) -> None:
+@pytest.mark.parametrize(
+    ("classes", "max_targets", "max_rank"), [(3, 16, 3), (20, 4, 4), (4, 4, 4)]
+)
+def test_no_more_classes_are_ranked_than_there_are(
+    classes: int, max_targets: int, max_rank: int
+) -> None:
     labels = Labels(tuple(f"class {n}" for n in range(classes)))
-    assert resolve_targets(labels, f"top:{most}", at_most) == top(most)
-    error = refused(labels, f"top:{most + 1}", at_most)
-    assert error.code == ("too_many_targets" if most < classes else "invalid_option")
-    assert f"accepted: top:1 to top:{most}" in error.message
+    assert resolve_targets(labels, f"top:{max_rank}", max_targets) == top(max_rank)
+    error = resolve_error(labels, f"top:{max_rank + 1}", max_targets)
+    assert error.code == ("too_many_targets" if max_rank < classes else "invalid_option")
+    assert f"accepted: top:1 to top:{max_rank}" in error.message
 
 
-def test_near_labels_are_sought_for_no_more_than_a_label_can_have(
+def test_near_labels_are_compared_for_no_more_than_a_label_can_have(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    sought: list[str] = []
-    plain = difflib.get_close_matches
+    compared: list[str] = []
+    original = difflib.get_close_matches
 
-    def counted(word: str, *args: Any, **kwargs: Any) -> list[str]:
-        sought.append(word)
-        return plain(word, *args, **kwargs)
+    def record(word: str, *args: Any, **kwargs: Any) -> list[str]:
+        compared.append(word)
+        return original(word, *args, **kwargs)
 
-    monkeypatch.setattr(difflib, "get_close_matches", counted)
-    refused(IMAGENET, ("tabby " * 160,) * 16)
-    # The first that is wrong ends it, and a text that long is cut.
-    assert len(sought) == 1
-    assert len(sought[0]) == 100
+    monkeypatch.setattr(difflib, "get_close_matches", record)
+    resolve_error(IMAGENET, ("tabby " * 160,) * 16)
+    # The first error is raised, and a long text is truncated.
+    assert len(compared) == 1
+    assert len(compared[0]) == 100

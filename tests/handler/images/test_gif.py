@@ -16,11 +16,9 @@ from PIL import Image
 
 from camserve.errors import RequestError
 from camserve.images import gif
-from camserve.settings import Limits
-from tests.support.images import decode_full_size
+from tests.support.image_files import decode_default, decode_with_pillow
 
-LIMITS = Limits()
-SCREEN = (6, 9)
+CANVAS = (6, 9)
 RED, GREEN, BLUE, GOLD = (255, 0, 0), (0, 128, 0), (0, 0, 255), (200, 150, 0)
 Table = tuple[tuple[int, int, int], ...]
 GLOBAL: Table = (RED, GREEN, BLUE, GOLD)
@@ -31,7 +29,7 @@ LOOP = b"!\xff\x0bNETSCAPE2.0\x03\x01\0\0\0"
 COMMENT = b"!\xfe\x06,;!\xf9\x04\x01\0"
 PLAIN_TEXT = b"!\x01\x0c" + bytes(12) + b"\x02,;\0"
 #: Indices of colours: a row of all four, each row beginning with another.
-INDICES = np.add.outer(np.arange(SCREEN[1]), np.arange(SCREEN[0])) % 4
+INDICES = np.add.outer(np.arange(CANVAS[1]), np.arange(CANVAS[0])) % 4
 
 
 def control(transparent: int | None = None, disposal: int = 0) -> bytes:
@@ -44,13 +42,13 @@ def table_flags(table: Table) -> int:
     return 0x80 | len(table).bit_length() - 2 if table else 0
 
 
-def packed(indices: NDArray[Any], block: int = 255) -> bytes:
+def lzw_codes(indices: NDArray[Any], block: int = 255) -> bytes:
     """Indices of 8 bits as LZW codes of 9, each behind a clear code, in blocks."""
     codes = [code for index in indices.flat for code in (256, int(index))] + [257]
-    bits = sum(code << 9 * place for place, code in enumerate(codes))
+    bits = sum(code << 9 * n for n, code in enumerate(codes))
     data = bits.to_bytes((9 * len(codes) + 7) // 8, "little")
-    blocks = (data[at : at + block] for at in range(0, len(data), block))
-    return b"\x08" + b"".join(bytes((len(one),)) + one for one in blocks) + b"\0"
+    sub_blocks = (data[start : start + block] for start in range(0, len(data), block))
+    return b"\x08" + b"".join(bytes((len(sub),)) + sub for sub in sub_blocks) + b"\0"
 
 
 def image(
@@ -65,47 +63,36 @@ def image(
         indices = np.concatenate([indices[0::8], indices[4::8], indices[2::4], indices[1::2]])
     flags = table_flags(table) | interlaced << 6
     head = b"," + struct.pack("<HHHHB", *corner, width, height, flags)
-    return head + np.array(table, np.uint8).tobytes() + packed(indices, block)
+    return head + np.array(table, np.uint8).tobytes() + lzw_codes(indices, block)
 
 
 def animation(
     *blocks: bytes,
     table: Table = GLOBAL,
-    screen: tuple[int, int] = SCREEN,
+    canvas: tuple[int, int] = CANVAS,
     background: int = 0,
     end: bytes = b";",
 ) -> bytes:
-    head = b"GIF89a" + struct.pack("<HHBBB", *screen, table_flags(table), background, 0)
+    head = b"GIF89a" + struct.pack("<HHBBB", *canvas, table_flags(table), background, 0)
     return head + np.array(table, np.uint8).tobytes() + b"".join(blocks) + end
 
 
-def shown(data: bytes | bytearray) -> NDArray[Any]:
-    return decode_full_size(data, LIMITS, LIMITS.pixels).upright
-
-
-def by_pillow(data: bytes) -> NDArray[Any]:
-    """The first frame on white, as Pillow has it."""
-    first = Image.open(io.BytesIO(data)).convert("RGBA")
-    white = Image.new("RGBA", first.size, "white")
-    return np.asarray(Image.alpha_composite(white, first).convert("RGB"))
-
-
-def painted(
+def expected_pixels(
     indices: NDArray[Any],
     table: Table,
     transparent: int | None = None,
     corner: tuple[int, int] = (0, 0),
-    screen: tuple[int, int] = SCREEN,
+    canvas: tuple[int, int] = CANVAS,
 ) -> NDArray[Any]:
     """What a browser shows: the frame's colours, white where it is transparent and beside it."""
     colours = np.zeros((256, 3), np.uint8)
     colours[: len(table)] = table
     if transparent is not None:
         colours[transparent] = 255
-    page = np.full((screen[1], screen[0], 3), 255, np.uint8)
+    shown = np.full((canvas[1], canvas[0], 3), 255, np.uint8)
     left, top = corner
-    page[top : top + len(indices), left : left + len(indices[0])] = colours[indices]
-    return page
+    shown[top : top + len(indices), left : left + len(indices[0])] = colours[indices]
+    return shown
 
 
 FIRST, LATER = (None, 1), (None, 1, 2)
@@ -116,7 +103,7 @@ CORNERS = ((0, 0), (2, 3))
 @pytest.mark.parametrize("disposal", range(4))
 @pytest.mark.parametrize("last", LATER, ids="last-transparent-{}".format)
 @pytest.mark.parametrize("first", FIRST, ids="first-transparent-{}".format)
-def test_first_frame_is_transparent_as_it_says_itself(
+def test_the_first_frames_own_transparency_applies(
     first: int | None, last: int | None, disposal: int
 ) -> None:
     for (table, local), corner, interlaced in itertools.product(TABLES, CORNERS, (False, True)):
@@ -130,11 +117,11 @@ def test_first_frame_is_transparent_as_it_says_itself(
             later,
             table=table,
         )
-        got = shown(data)
-        assert np.array_equal(got, painted(indices, local or table or GREYS, first, corner))
+        got = decode_default(data).upright
+        assert np.array_equal(got, expected_pixels(indices, local or table or GREYS, first, corner))
         # Pillow fills what the frame leaves free with its first colour where none is transparent.
         filled = np.s_[:] if first is not None else np.s_[corner[1] :, corner[0] :]
-        assert np.array_equal(got[filled], by_pillow(data)[filled])
+        assert np.array_equal(got[filled], decode_with_pillow(data)[filled])
 
 
 @pytest.mark.parametrize(
@@ -164,28 +151,28 @@ def test_first_frame_is_transparent_as_it_says_itself(
         pytest.param(b"GIF87a" + animation(image(INDICES))[6:], None, id="gif87a"),
     ],
 )
-def test_extensions_count_that_stand_before_the_first_frame(
-    data: bytes, transparent: int | None
-) -> None:
-    got = shown(data)
-    assert np.array_equal(got, painted(INDICES, GLOBAL, transparent))
-    assert np.array_equal(got, by_pillow(data))
-    assert np.array_equal(got, shown(bytearray(data)))
+def test_only_extensions_before_the_first_frame_apply(data: bytes, transparent: int | None) -> None:
+    got = decode_default(data).upright
+    assert np.array_equal(got, expected_pixels(INDICES, GLOBAL, transparent))
+    assert np.array_equal(got, decode_with_pillow(data))
+    assert np.array_equal(got, decode_default(bytearray(data)).upright)
 
 
 @pytest.mark.parametrize("transparent", [None, 1, 200])
 def test_an_index_beyond_the_table_is_black(transparent: int | None) -> None:
     indices = INDICES * 50
     data = animation(control(transparent), image(indices))
-    assert np.array_equal(shown(data), painted(indices, GLOBAL, transparent))
-    assert np.array_equal(shown(data), by_pillow(data))
+    assert np.array_equal(
+        decode_default(data).upright, expected_pixels(indices, GLOBAL, transparent)
+    )
+    assert np.array_equal(decode_default(data).upright, decode_with_pillow(data))
 
 
 @pytest.mark.parametrize("transparent", [None, 1])
-def test_a_first_frame_larger_than_the_screen_makes_it_larger(transparent: int | None) -> None:
-    data = animation(control(transparent), image(INDICES, (1, 2)), screen=(3, 4))
-    expected = painted(INDICES, GLOBAL, transparent, (1, 2), screen=(7, 11))
-    assert np.array_equal(shown(data), expected)
+def test_a_first_frame_larger_than_the_canvas_enlarges_it(transparent: int | None) -> None:
+    data = animation(control(transparent), image(INDICES, (1, 2)), canvas=(3, 4))
+    expected = expected_pixels(INDICES, GLOBAL, transparent, (1, 2), canvas=(7, 11))
+    assert np.array_equal(decode_default(data).upright, expected)
 
 
 @pytest.mark.parametrize("options", [{}, {"disposal": 2}, {"interlace": 0}, {"optimize": True}])
@@ -193,12 +180,14 @@ def test_a_first_frame_larger_than_the_screen_makes_it_larger(transparent: int |
 def test_animations_that_pillow_writes(first: str, last: str, options: dict[str, Any]) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (2, 20, 30, 4), np.uint8)
     frames = [
-        Image.fromarray(some).convert(mode)
-        for some, mode in zip(pixels, (first, last), strict=True)
+        Image.fromarray(frame_pixels).convert(mode)
+        for frame_pixels, mode in zip(pixels, (first, last), strict=True)
     ]
     file = io.BytesIO()
     frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], **options)
-    assert np.array_equal(shown(file.getvalue()), by_pillow(file.getvalue()))
+    assert np.array_equal(
+        decode_default(file.getvalue()).upright, decode_with_pillow(file.getvalue())
+    )
 
 
 @pytest.mark.parametrize(
@@ -214,9 +203,9 @@ def test_animations_that_pillow_writes(first: str, last: str, options: dict[str,
     ],
 )
 def test_a_gif_without_a_whole_first_frame_is_refused(data: bytes) -> None:
-    with pytest.raises(RequestError) as refusal:
-        shown(data)
-    assert refusal.value.code == "invalid_image"
+    with pytest.raises(RequestError) as error:
+        decode_default(data)
+    assert error.value.code == "invalid_image"
 
 
 @pytest.mark.parametrize(
@@ -231,10 +220,10 @@ def test_a_gif_without_a_whole_first_frame_is_refused(data: bytes) -> None:
 )
 def test_the_first_frame_is_cut_out_quickly_whatever_the_file(blocks: bytes) -> None:
     data = animation(blocks)
-    took = []
+    seconds = []
     for _ in range(3):
         start = time.thread_time()
         with suppress(ValueError):
             gif.first_frame(data)
-        took.append(time.thread_time() - start)
-    assert min(took) < 0.15
+        seconds.append(time.thread_time() - start)
+    assert min(seconds) < 0.15

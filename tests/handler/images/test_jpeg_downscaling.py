@@ -1,12 +1,11 @@
-"""Large JPEGs decoded at a part of their size: when, and that nobody can tell."""
+"""Large JPEGs decoded at 1/2, 1/4 or 1/8 of their size: when, and that replies do not change."""
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -16,7 +15,7 @@ from PIL import Image
 
 from camserve import photo_preparation
 from camserve.errors import RequestError
-from camserve.images import background, decode, header
+from camserve.images import Pixels, background, decode, header
 from camserve.images.geometry import ORIENTATIONS
 from camserve.images.header import ImageHeader, read_header
 from camserve.images.preprocess import downscale_factor, resize_and_crop
@@ -26,9 +25,8 @@ from camserve.settings import Limits, Preprocess
 from camserve_cli.sample_photos import sample_photo
 from tests.support import request_builders
 from tests.support.contract import decoded
+from tests.support.image_files import orientation_exif, save_image
 
-Pixels = NDArray[np.uint8]
-ORIENTATION = 0x0112
 PRESET = Preprocess()  # the shorter side to 232, 224 cut out: 696 pixels are kept at least
 STRETCH = Preprocess(fit="stretch")  # 672
 PAD = Preprocess(fit="pad")  # 672
@@ -84,7 +82,7 @@ FINE = Preprocess(resize=512, crop=448)  # 1536
         (PRESET, 8000, 1392, 8000, 1),
     ],
 )
-def test_a_jpeg_is_reduced_as_far_as_leaves_three_times_what_is_needed(
+def test_a_jpeg_is_downscaled_to_no_less_than_three_times_what_is_needed(
     preprocess: Preprocess, width: int, height: int, size: Size, expected: int
 ) -> None:
     for orientation in ORIENTATIONS:
@@ -93,12 +91,12 @@ def test_a_jpeg_is_reduced_as_far_as_leaves_three_times_what_is_needed(
 
 
 @pytest.mark.parametrize("format", ["PNG", "WEBP", "GIF", "BMP", "TIFF"])
-def test_no_other_format_is_reduced(format: str) -> None:
+def test_no_other_format_is_downscaled(format: str) -> None:
     assert downscale_factor(ImageHeader(format, 8000, 8000, 1, False, False), PRESET, "model") == 1
 
 
 @pytest.mark.parametrize("preprocess", [PRESET, STRETCH, PAD, FINE, Preprocess(resize=1, crop=1)])
-def test_what_network_and_pictures_need_is_left_and_no_more(preprocess: Preprocess) -> None:
+def test_the_largest_sufficient_denominator_is_used(preprocess: Preprocess) -> None:
     rng = np.random.default_rng(0)
     needed = 3 * (preprocess.resize if preprocess.fit == "crop" else preprocess.crop)
     for width, height, size in rng.integers(1, 14000, (3000, 3)).tolist():
@@ -113,8 +111,9 @@ def test_what_network_and_pictures_need_is_left_and_no_more(preprocess: Preproce
 
 @cache
 def scene(width: int, height: int) -> Pixels:
-    """A photo of that size, (height, width, 3) RGB, with as fine a detail as cameras have."""
+    """A photo of that size, (height, width, 3) RGB, with as fine a detail as a camera's."""
     coffee = cv2.imread(str(sample_photo("coffee.png")), cv2.IMREAD_COLOR_RGB)
+    assert coffee is not None
     # No mirrored half is like the other, nor the upper like the lower.
     large = cv2.resize(coffee, (width, height), interpolation=cv2.INTER_CUBIC)
     grain = np.random.default_rng(0).normal(0, 4, (height, width, 1))
@@ -122,12 +121,9 @@ def scene(width: int, height: int) -> Pixels:
 
 
 def jpeg(pixels: Pixels, orientation: int = 1, mode: str = "RGB", **options: Any) -> bytes:
-    exif = Image.Exif()
-    exif[ORIENTATION] = orientation
-    file = io.BytesIO()
     image = Image.fromarray(pixels).convert(mode)
-    image.save(file, "JPEG", **{"quality": 90, "exif": exif, **options})
-    return file.getvalue()
+    exif = orientation_exif(orientation)
+    return save_image(image, "JPEG", **{"quality": 90, "exif": exif, **options})
 
 
 SMALL = Preprocess(resize=48, crop=44)  # 144 are kept: 288, 576 and 1152 for steps 2, 4 and 8
@@ -162,55 +158,55 @@ def file(name: str) -> bytes:
     return jpeg(scene(*size), **options)
 
 
-def made(
-    data: bytes, preprocess: Preprocess, size: Size, reduced: int
+def prepare(
+    data: bytes, preprocess: Preprocess, size: Size, denominator: int
 ) -> photo_preparation.PreparedPhoto:
-    """A photo made ready; decoded at the part of its size that is said."""
+    """A photo prepared for the network, decoded at 1/``denominator`` of its size."""
     header = read_header(data, Limits(), 10**8)
-    photo = decode.decode_photo(data, header, reduced)
+    photo = decode.decode_photo(data, header, denominator)
     crop, frame = resize_and_crop(photo, preprocess)
     shown = background.output_frame(frame, preprocess, size)
     view = background.output_background(photo, crop, shown, size)
     return photo_preparation.PreparedPhoto(crop, frame, view, None, None, 0)  # type: ignore[arg-type]
 
 
-def differences(found: Pixels, exact: Pixels) -> NDArray[np.int64]:
-    assert found.shape == exact.shape
-    assert found.dtype == np.uint8
-    return np.abs(found.astype(np.int64) - exact)
+def differences(downscaled: Pixels, exact: Pixels) -> NDArray[np.int64]:
+    assert downscaled.shape == exact.shape
+    assert downscaled.dtype == np.uint8
+    return cast(NDArray[np.int64], np.abs(downscaled.astype(np.int64) - exact))
 
 
 @pytest.mark.parametrize("fit", FITS)
 @pytest.mark.parametrize("name", FILES)
-def test_what_the_network_sees_is_nearly_the_same(name: str, fit: str) -> None:
-    reduced = downscale_factor(read_header(file(name), Limits(), 10**8), FITS[fit], "model")
-    assert reduced > 1
-    found = made(file(name), FITS[fit], "model", reduced)
-    exact = made(file(name), FITS[fit], "model", 1)
-    apart = differences(found.network_input, exact.network_input)
+def test_the_network_input_is_nearly_the_same(name: str, fit: str) -> None:
+    denominator = downscale_factor(read_header(file(name), Limits(), 10**8), FITS[fit], "model")
+    assert denominator > 1
+    downscaled = prepare(file(name), FITS[fit], "model", denominator)
+    exact = prepare(file(name), FITS[fit], "model", 1)
+    difference = differences(downscaled.network_input, exact.network_input)
     # Two filters, one after the other, are not quite the one that both are to be: where an edge is
     # sharp, some levels. A shift by a fourth of the network's pixels would be a mean of 1 and more.
-    assert apart.mean() < 0.8
-    assert np.quantile(apart, 0.99) <= 6
-    assert apart.max() <= 24
-    assert found.frame == exact.frame
+    assert difference.mean() < 0.8
+    assert np.quantile(difference, 0.99) <= 6
+    assert difference.max() <= 24
+    assert downscaled.frame == exact.frame
 
 
 @pytest.mark.parametrize("orientation", sorted(ORIENTATIONS))
-@pytest.mark.parametrize("reduced", [2, 4, 8])
-def test_the_crop_lies_where_it_lay(reduced: int, orientation: int) -> None:
-    """A ramp tells of a shift what a scene does not: so many levels, everywhere."""
-    # One pixel over a whole number of blocks: of the last reduced pixel, there is 1 of 8.
+@pytest.mark.parametrize("denominator", [2, 4, 8])
+def test_the_crop_is_not_shifted(denominator: int, orientation: int) -> None:
+    """On a ramp, a shift is a difference of so many levels everywhere."""
+    # One pixel over a whole number of blocks: the last decoded pixel covers 1 of 8.
     width, height = 1153 + 8 * 6, 1153
     y, x = np.mgrid[:height, :width]
     ramp = np.stack([x * 255 / (width - 1), y * 255 / (height - 1), 0 * x], -1)
     data = jpeg(np.rint(ramp).astype(np.uint8), orientation, quality=98, subsampling=0)
-    exact, found = (
-        made(data, SMALL, "model", step).network_input.astype(float) for step in (1, reduced)
+    exact, downscaled = (
+        prepare(data, SMALL, "model", step).network_input.astype(float) for step in (1, denominator)
     )
     # A pixel of the network's has 255 / 48 = 5.3 levels. The ramps are even, so their means say
     # where the crop lies: to a twentieth of a pixel.
-    shift = (found - exact)[..., :2].mean((0, 1)) / (255 / 48)
+    shift = (downscaled - exact)[..., :2].mean((0, 1)) / (255 / 48)
     assert np.abs(shift).max() < 0.05
 
 
@@ -218,52 +214,57 @@ def test_the_crop_lies_where_it_lay(reduced: int, orientation: int) -> None:
 @pytest.mark.parametrize("name", ["a pixel over", "tall", "grey", "turned, 3", "turned, 6", "by 8"])
 def test_pictures_have_the_size_asked_for_and_show_the_same(name: str, size: Size) -> None:
     header = read_header(file(name), Limits(), 10**8)
-    reduced = downscale_factor(header, SMALL, size)
-    assert (reduced > 1) is (size != "original")
-    found = made(file(name), SMALL, size, reduced)
-    exact = made(file(name), SMALL, size, 1)
-    assert found.background.frame == exact.background.frame
-    height, width = found.background.pixels.shape[:2]
-    assert (width, height) == (found.background.frame.width, found.background.frame.height)
+    denominator = downscale_factor(header, SMALL, size)
+    assert (denominator > 1) is (size != "original")
+    downscaled = prepare(file(name), SMALL, size, denominator)
+    exact = prepare(file(name), SMALL, size, 1)
+    assert downscaled.background.frame == exact.background.frame
+    height, width = downscaled.background.pixels.shape[:2]
+    assert (width, height) == (
+        downscaled.background.frame.width,
+        downscaled.background.frame.height,
+    )
     assert max(width, height) == (max(header.width, header.height) if size == "original" else size)
-    apart = differences(found.background.pixels, exact.background.pixels)
-    # A picture may have the reduced photo's own pixels, where the exact one was averaged over
-    # others: grain and edges show that. That it lies where it lay is the next test's.
-    assert apart.mean() < 5
-    assert np.quantile(apart, 0.99) <= 32
+    difference = differences(downscaled.background.pixels, exact.background.pixels)
+    # A picture may show the downscaled pixels themselves, where the exact one is averaged over
+    # others: grain and edges differ. That nothing is shifted is the next test's.
+    assert difference.mean() < 5
+    assert np.quantile(difference, 0.99) <= 32
 
 
 @pytest.mark.parametrize("orientation", sorted(ORIENTATIONS))
-def test_pictures_lie_where_they_lay(orientation: int) -> None:
+def test_pictures_are_not_shifted(orientation: int) -> None:
     width, height = 1153 + 8 * 6, 1153
     y, x = np.mgrid[:height, :width]
     ramp = np.stack([x * 255 / (width - 1), y * 255 / (height - 1), 0 * x], -1)
     data = jpeg(np.rint(ramp).astype(np.uint8), orientation, quality=98, subsampling=0)
-    exact, found = (made(data, SMALL, 150, step).background.pixels.astype(float) for step in (1, 8))
+    exact, downscaled = (
+        prepare(data, SMALL, 150, step).background.pixels.astype(float) for step in (1, 8)
+    )
     # 255 / 150 levels a pixel.
-    shift = np.abs((found - exact)[..., :2].mean((0, 1)) / (255 / 150))
+    shift = np.abs((downscaled - exact)[..., :2].mean((0, 1)) / (255 / 150))
     assert shift.max() < 0.1
 
 
-@pytest.mark.parametrize("reduced", [1, 2, 4, 8])
+@pytest.mark.parametrize("denominator", [1, 2, 4, 8])
 @pytest.mark.parametrize("orientation", sorted(ORIENTATIONS))
-def test_a_reduced_photo_remembers_its_size(reduced: int, orientation: int) -> None:
+def test_a_downscaled_photo_has_its_full_size(denominator: int, orientation: int) -> None:
     width, height = 645, 487
     data = file(f"turned, {orientation}")
-    photo = decode.decode_photo(data, header.read_header(data, Limits(), 10**8), reduced)
-    turned = orientation >= 5
-    assert photo.full_size == ((height, width) if turned else (width, height))
+    photo = decode.decode_photo(data, header.read_header(data, Limits(), 10**8), denominator)
+    transposed = orientation >= 5
+    assert photo.full_size == ((height, width) if transposed else (width, height))
     # Of what is left over at the edges, a pixel too.
-    wide, high = -(-width // reduced), -(-height // reduced)
-    assert photo.upright.shape == ((wide, high, 3) if turned else (high, wide, 3))
+    wide, high = -(-width // denominator), -(-height // denominator)
+    assert photo.upright.shape == ((wide, high, 3) if transposed else (high, wide, 3))
 
 
 @pytest.mark.parametrize("end", [200, 5000, -2000, -2])
 def test_a_file_that_is_cut_off_is_refused_at_any_size(end: int) -> None:
     header = read_header(file("by 8"), Limits(), 10**8)
-    for reduced in (1, 2, 8):
+    for denominator in (1, 2, 8):
         with pytest.raises(RequestError) as caught:
-            decode.decode_photo(file("by 8")[:end], header, reduced)
+            decode.decode_photo(file("by 8")[:end], header, denominator)
         assert caught.value.code == "invalid_image"
 
 
@@ -276,17 +277,16 @@ def pipeline(load: Callable[..., Pipeline]) -> Pipeline:
 
 
 @pytest.fixture
-def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """By how much each photo is reduced."""
-    found: list[int] = []
-    original = photo_preparation.downscale_factor
+def denominators(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The denominator that each photo is decoded with."""
+    factors: list[int] = []
 
     def note(*arguments: Any) -> int:
-        found.append(original(*arguments))
-        return found[-1]
+        factors.append(downscale_factor(*arguments))
+        return factors[-1]
 
     monkeypatch.setattr(photo_preparation, "downscale_factor", note)
-    return found
+    return factors
 
 
 @pytest.mark.parametrize(
@@ -305,30 +305,34 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     ],
 )
 @pytest.mark.parametrize("orientation", [1, 6])
-def test_a_reply_tells_nothing_of_how_its_photo_was_decoded(
+def test_a_reply_does_not_depend_on_the_downscaling(
     orientation: int,
     options: dict[str, str],
     step: int,
     pipeline: Pipeline,
-    steps: list[int],
+    denominators: list[int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     data = jpeg(scene(641, 579), orientation)
-    (found,) = request_builders.answer(pipeline, request_builders.form(data, **options))
-    assert steps == [step]
+    (downscaled,) = request_builders.answer(pipeline, request_builders.form(data, **options))
+    assert denominators == [step]
     monkeypatch.setattr(photo_preparation, "downscale_factor", lambda *arguments: 1)
     (exact,) = request_builders.answer(pipeline, request_builders.form(data, **options))
 
-    assert found["image"] == exact["image"]
-    assert (found["image"]["width"], found["image"]["height"]) == (641, 579)
-    assert found["image"]["orientation"] == orientation
-    scores = [[one["score"] for one in reply["predictions"]] for reply in (found, exact)]
+    assert downscaled["image"] == exact["image"]
+    assert (downscaled["image"]["width"], downscaled["image"]["height"]) == (641, 579)
+    assert downscaled["image"]["orientation"] == orientation
+    scores = [
+        [prediction["score"] for prediction in reply["predictions"]]
+        for reply in (downscaled, exact)
+    ]
     assert scores[0] == pytest.approx(scores[1], abs=2e-3)
-    for one, other in zip(found["explanations"], exact["explanations"], strict=True):
-        assert one.keys() == other.keys()
-        for name in one.keys() & {"heatmap", "overlay", "mask"}:
-            assert (one[name]["width"], one[name]["height"]) == (
-                other[name]["width"], other[name]["height"],
-            )  # fmt: skip
-            assert decoded(one[name]).shape == decoded(other[name]).shape
-    assert json.dumps(found)
+    for explanation, expected in zip(
+        downscaled["explanations"], exact["explanations"], strict=True
+    ):
+        assert explanation.keys() == expected.keys()
+        for name in explanation.keys() & {"heatmap", "overlay", "mask"}:
+            picture, other = explanation[name], expected[name]
+            assert (picture["width"], picture["height"]) == (other["width"], other["height"])
+            assert decoded(picture).shape == decoded(other).shape
+    assert json.dumps(downscaled)

@@ -11,20 +11,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from PIL import Image
 
-from camserve.images import png
-
-Pixels = NDArray[np.uint8]
-
-
-def noise(*shape: int, seed: int = 0) -> Pixels:
-    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+from camserve.images import Pixels, png
+from tests.support.image_files import decode_with_opencv, noise, png_chunk
 
 
-def by_pillow(data: bytes) -> Pixels:
-    # Reads every chunk's checksum.
+def decode_strictly_with_pillow(data: bytes) -> Pixels:
+    # Checks the checksum of every chunk.
     Image.open(io.BytesIO(data)).verify()
     image = Image.open(io.BytesIO(data))
     assert image.format == "PNG"
@@ -32,19 +26,14 @@ def by_pillow(data: bytes) -> Pixels:
     return np.asarray(image)
 
 
-def by_opencv(data: bytes) -> Pixels:
-    found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    return found if found.ndim == 2 else found[..., ::-1]
-
-
 def assert_round_trip(picture: Pixels) -> None:
     before = picture.copy()
     data = png.encode(picture)
     assert type(data) is bytes
-    for found in (by_pillow(data), by_opencv(data)):
-        assert found.dtype == np.uint8
-        assert found.shape == picture.shape
-        assert np.array_equal(found, picture)
+    for decoded in (decode_strictly_with_pillow(data), decode_with_opencv(data)):
+        assert decoded.dtype == np.uint8
+        assert decoded.shape == picture.shape
+        assert np.array_equal(decoded, picture)
     assert np.array_equal(picture, before)
 
 
@@ -68,7 +57,7 @@ def test_every_pixel_of_any_picture_comes_back(
 
 @pytest.mark.parametrize("value", [0, 1, 127, 128, 255])
 @pytest.mark.parametrize("channels", [(), (3,)])
-def test_so_does_one_colour(value: int, channels: tuple[int, ...]) -> None:
+def test_a_constant_picture_comes_back(value: int, channels: tuple[int, ...]) -> None:
     assert_round_trip(np.full((50, 31, *channels), value, np.uint8))
 
 
@@ -76,29 +65,29 @@ def test_differences_of_rows_wrap_around() -> None:
     assert_round_trip(np.array([[0, 255, 1], [255, 0, 254], [0, 255, 255], [1, 1, 1]], np.uint8))
 
 
-WHOLE = noise(40, 60, 3)
+FULL = noise(40, 60, 3)
 VIEWS = {
-    "a part": WHOLE[3:30, 5:50],
-    "every second": WHOLE[::2, ::3],
-    "mirrored": WHOLE[:, ::-1],
-    "upside down": WHOLE[::-1],
-    "transposed": WHOLE.transpose(1, 0, 2),
-    "BGR as RGB": WHOLE[..., ::-1],
-    "columns first": np.asfortranarray(WHOLE),
-    "one channel": WHOLE[..., 1],
-    "grey, transposed": WHOLE[..., 0].T,
-    "spread": np.broadcast_to(WHOLE[:1], WHOLE.shape),
+    "a part": FULL[3:30, 5:50],
+    "every second": FULL[::2, ::3],
+    "mirrored": FULL[:, ::-1],
+    "upside down": FULL[::-1],
+    "transposed": FULL.transpose(1, 0, 2),
+    "BGR as RGB": FULL[..., ::-1],
+    "columns first": np.asfortranarray(FULL),
+    "one channel": FULL[..., 1],
+    "grey, transposed": FULL[..., 0].T,
+    "spread": np.broadcast_to(FULL[:1], FULL.shape),
     "of four channels": noise(9, 7, 4)[..., :3],
 }
 
 
 @pytest.mark.parametrize("name", VIEWS)
-def test_a_picture_may_lie_in_memory_as_it_will(name: str) -> None:
+def test_a_picture_may_have_any_memory_layout(name: str) -> None:
     assert not VIEWS[name].flags.c_contiguous
     assert_round_trip(VIEWS[name])
 
 
-def test_a_picture_that_must_not_be_written_to_is_read() -> None:
+def test_a_read_only_picture_is_encoded() -> None:
     picture = noise(5, 6, 3)
     picture.flags.writeable = False
     assert_round_trip(picture)
@@ -107,15 +96,15 @@ def test_a_picture_that_must_not_be_written_to_is_read() -> None:
 def chunks(data: bytes) -> list[tuple[bytes, bytes]]:
     """Each chunk's type and content; its checksum is right."""
     assert data[:8] == b"\x89PNG\r\n\x1a\n"
-    found, at = [], 8
-    while at < len(data):
-        length, kind = struct.unpack_from(">I4s", data, at)
-        content = data[at + 8 : at + 8 + length]
-        assert struct.unpack_from(">I", data, at + 8 + length) == (zlib.crc32(kind + content),)
-        found.append((kind, content))
-        at += 12 + length
-    assert at == len(data)
-    return found
+    parsed, offset = [], 8
+    while offset < len(data):
+        length, kind = struct.unpack_from(">I4s", data, offset)
+        content = data[offset + 8 : offset + 8 + length]
+        assert struct.unpack_from(">I", data, offset + 8 + length) == (zlib.crc32(kind + content),)
+        parsed.append((kind, content))
+        offset += 12 + length
+    assert offset == len(data)
+    return parsed
 
 
 @pytest.mark.parametrize(("channels", "colour"), [((), 0), ((3,), 2)])
@@ -145,14 +134,7 @@ def test_a_heatmaps_file_is_small() -> None:
 def with_chunks(*chunks: tuple[bytes, bytes]) -> bytes:
     """A file with these (kind, content) behind its header."""
     data = png.encode(PICTURE)
-    made = b"".join(
-        struct.pack(">I", len(content))
-        + kind
-        + content
-        + struct.pack(">I", zlib.crc32(kind + content))
-        for kind, content in chunks
-    )
-    return data[:33] + made + data[33:]
+    return data[:33] + b"".join(png_chunk(*chunk) for chunk in chunks) + data[33:]
 
 
 PICTURE = noise(5, 7, 3, seed=3)
@@ -162,7 +144,7 @@ PROFILE = (b"iCCP", b"a\n[METRICS]b\n\0\0" + zlib.compress(noise(500).tobytes())
 
 
 @pytest.mark.parametrize(
-    ("chunks", "left"),
+    ("chunks", "remaining"),
     [
         ((), ()),
         ((TEXT,), (TEXT,)),
@@ -170,21 +152,21 @@ PROFILE = (b"iCCP", b"a\n[METRICS]b\n\0\0" + zlib.compress(noise(500).tobytes())
         ((TEXT, PROFILE, PROFILE, TEXT), (TEXT, TEXT)),
     ],
 )
-def test_profiles_are_left_out_and_nothing_else(
-    chunks: tuple[tuple[bytes, bytes], ...], left: tuple[tuple[bytes, bytes], ...]
+def test_profiles_are_removed_and_nothing_else(
+    chunks: tuple[tuple[bytes, bytes], ...], remaining: tuple[tuple[bytes, bytes], ...]
 ) -> None:
-    assert png.strip_icc_profiles(with_chunks(*chunks)) == with_chunks(*left)
-    assert png.strip_icc_profiles(bytearray(with_chunks(*chunks))) == with_chunks(*left)
+    assert png.strip_icc_profiles(with_chunks(*chunks)) == with_chunks(*remaining)
+    assert png.strip_icc_profiles(bytearray(with_chunks(*chunks))) == with_chunks(*remaining)
 
 
 @pytest.mark.parametrize("cut", [41, 45, 60])
-def test_a_profile_that_the_file_cuts_off_is_left_out_too(cut: int) -> None:
+def test_a_truncated_profile_is_removed(cut: int) -> None:
     assert png.strip_icc_profiles(with_chunks(PROFILE)[:cut]) == png.encode(PICTURE)[:33]
 
 
-def test_a_decoder_has_nothing_to_print(capfd: pytest.CaptureFixture[str]) -> None:
-    by_opencv(with_chunks(PROFILE))
+def test_the_decoder_prints_no_warning(capfd: pytest.CaptureFixture[str]) -> None:
+    decode_with_opencv(with_chunks(PROFILE))
     assert "\n[METRICS]b\n" in capfd.readouterr().err
-    found = by_opencv(bytes(png.strip_icc_profiles(with_chunks(PROFILE))))
+    decoded = decode_with_opencv(bytes(png.strip_icc_profiles(with_chunks(PROFILE))))
     assert capfd.readouterr().err == ""
-    assert np.array_equal(found, PICTURE)
+    assert np.array_equal(decoded, PICTURE)
