@@ -15,6 +15,7 @@ import pytest
 from camserve.errors import HTTP_STATUS
 from camserve.options import Options
 from camserve.settings import Limits, Preprocess, Settings
+from camserve.validation import FrozenModel
 from camserve_cli.sample_photos import sample_photo
 from tests.support.scripts import CAMSERVE, IMAGENET, ROOT, run
 from tests.support.server_client import Client
@@ -114,7 +115,7 @@ def test_the_settings_in_the_readme_are_the_codes() -> None:
         # After `handler.limits.side`, `.aspect_ratio` is of the same section.
         section = section if name.startswith(".") else name.rpartition(".")[0]
         documented.append(f"{section}.{name.rpartition('.')[2]}")
-    sections = {"preprocess": Preprocess, "limits": Limits}
+    sections: dict[str, type[FrozenModel]] = {"preprocess": Preprocess, "limits": Limits}
     top = Settings.model_fields.keys() - {*sections, *WRITTEN, "defaults"}
     keys = ["handler.defaults.*", *(f"handler.{name}" for name in top)]
     for section, model in sections.items():

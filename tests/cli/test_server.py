@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import zipfile
 from pathlib import Path
@@ -250,7 +251,7 @@ def test_no_java_is_found_where_none_is(tmp_path: Path, monkeypatch: pytest.Monk
     old.chmod(0o755)
     monkeypatch.setenv("JAVA_HOME", str(tmp_path / "old"))
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(java.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert java.java_home() is None
     old.write_text("#!/bin/sh\necho 'openjdk version \"21.0.1\"' >&2\n")
     assert java.java_home() == tmp_path / "old"

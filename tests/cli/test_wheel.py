@@ -150,10 +150,11 @@ def somebody_elses_torchserve(folder: Path, archive: Path) -> Iterator[str]:
             time.sleep(0.2)
         yield settings["inference_address"]
     finally:
-        family = [*psutil.Process(process.pid).children(recursive=True), process]
-        for one in family:
+        children = psutil.Process(process.pid).children(recursive=True)
+        for one in children:
             one.terminate()
-        psutil.wait_procs(family[:-1], timeout=30)
+        process.terminate()
+        psutil.wait_procs(children, timeout=30)
         process.wait(timeout=30)
 
 

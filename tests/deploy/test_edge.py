@@ -9,7 +9,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -249,10 +249,9 @@ def test_a_prediction_with_its_explanation_over_http(edge: Edge, http2: bool) ->
 def test_options_come_through_as_they_were_sent(
     edge: Edge, server: Client, method: str, path: str, headers: dict[str, str]
 ) -> None:
-    request = {"method": method, "content": PHOTO, "headers": headers}
-    direct = server.http.request(url=path, **request)
+    direct = server.http.request(method, path, content=PHOTO, headers=headers)
     with edge.client() as http:
-        through = http.request(url=path, **request)
+        through = http.request(method, path, content=PHOTO, headers=headers)
     assert (through.status_code, through.json()) == (direct.status_code, direct.json())
 
 
@@ -325,7 +324,7 @@ def test_other_grpc_methods_are_not_there(edge: Edge) -> None:
     metadata = [("protocol", "gRPC"), ("authorization", f"Bearer {token}")]
     with edge.channel() as channel:
         manage = management_pb2_grpc.ManagementAPIsServiceStub(channel)
-        calls = [
+        calls: list[Callable[[], Any]] = [
             lambda: manage.ListModels(
                 management_pb2.ListModelsRequest(), metadata=metadata, timeout=60
             ),

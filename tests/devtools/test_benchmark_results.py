@@ -56,9 +56,9 @@ def test_memory_growth_leaves_the_warm_up_out() -> None:
     # One MB a second, 100 requests a second.
     samples = [(float(second), 100.0 + second) for second in range(11)]
     memory = memory_under_load(samples, 1000)
-    assert (memory.begin, memory.end) == (pytest.approx(101.5), pytest.approx(109.5))
+    assert (memory.begin, memory.end) == pytest.approx((101.5, 109.5))
     assert memory.slope == pytest.approx(10)
-    assert memory.samples[1] == (pytest.approx(100), 101)
+    assert memory.samples[1] == pytest.approx((100, 101))
     # Growth in the first tenth is warming up.
     flat = memory_under_load([(0, 50), (0.5, 80), *((float(s), 100.0) for s in range(1, 11))], 1000)
     assert (flat.begin, flat.end, flat.slope) == (100, 100, 0)

@@ -71,11 +71,11 @@ class _CapturingStub:
 
 _CAPTURING_CLIENT = Client(
     http=httpx.Client(base_url="http://server", transport=httpx.MockTransport(_capture)),
-    grpc=_CapturingStub(INFERENCE),  # type: ignore[arg-type]
+    grpc=_CapturingStub(INFERENCE),
     run_dir=Path(),
     ports={},
     token="",
-    open_inference=_CapturingStub(OPEN_INFERENCE),  # type: ignore[arg-type]
+    open_inference=_CapturingStub(OPEN_INFERENCE),
 )
 
 

@@ -54,7 +54,7 @@ def transport_cases() -> Cases:
         # TorchServe has no PUT for /invocations.
         if not name.startswith("invocations"):
             cases[f"{name}; PUT"] = captured(transport, some, "PUT")
-    for name, request in {
+    defaults: Cases = {
         "raw body": http(PREDICT, content=PHOTO, headers={"Content-Type": "image/png"}),
         "explanations": http(EXPLAIN, content=PHOTO),
         "v1 explain": v1(PHOTO64, verb="explain"),
@@ -62,7 +62,8 @@ def transport_cases() -> Cases:
         "Predictions": predictions(data=PHOTO),
         "StreamPredictions": predictions("StreamPredictions", data=PHOTO),
         "Open Inference": infer(*inputs_of([PHOTO])),
-    }.items():
+    }
+    for name, request in defaults.items():
         cases[f"{name}; defaults"] = request
     cases["multipart, body"] = http(PREDICT, files={"body": PHOTO}, data={"outputs": "map"})
     cases["raw body, octet-stream"] = http(

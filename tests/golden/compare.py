@@ -237,7 +237,7 @@ def _decoded(text: str) -> tuple[str, NDArray[np.uint8]]:
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if types else None
     if pixels is None:
         raise ValueError(f"{len(data)} bytes that cannot be decoded")
-    return types[0], pixels
+    return types[0], np.asarray(pixels, np.uint8)
 
 
 def _short(value: Any) -> str:

@@ -32,7 +32,7 @@ from tests.support.contract import inputs_of, tensor
 
 def error_cases() -> Cases:
     """Every error that a caller can cause, over the protocols whose error bodies differ."""
-    raw = {
+    raw: Cases = {
         "missing_image; no body": http(PREDICT),
         "missing_image; GET": http(PREDICT, "GET"),
         "missing_image; form": http(PREDICT, data={"x": "1"}),
@@ -95,7 +95,7 @@ def error_cases() -> Cases:
         "too_many_targets": json_photo(target=[0] * 17),
         "reply_too_large": json_photo(size=8192, target=["red", "blue"]),
     }
-    kserve = {
+    kserve: Cases = {
         "v1, invalid_request; nothing": v1(),
         "v1, invalid_request; no list": json_body(f"{V1}:predict", {"instances": PHOTO64}),
         "v1, invalid_request; key": v1(PHOTO64, x=1),
@@ -122,7 +122,7 @@ def error_cases() -> Cases:
             *inputs_of([PHOTO64], explain=False), verb="explain", id="7"
         ),
     }
-    grpc = {
+    grpc: Cases = {
         "Predictions, missing_image": predictions(x=b"1"),
         "Predictions, unsupported_format": predictions(data=b"no photo"),
         "Predictions, unknown_class": predictions(data=PHOTO, target=b"pink"),

@@ -34,7 +34,8 @@ def discs(width: int = 96, height: int = 64) -> NDArray[np.uint8]:
     canvas = np.full((64, 96, 3), _GREY, np.uint8)
     for colour, centre, radius in _DISCS:
         cv2.circle(canvas, centre, radius, colour, -1)
-    return cv2.resize(canvas, (width, height), interpolation=cv2.INTER_NEAREST)
+    resized = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_NEAREST)
+    return np.asarray(resized, np.uint8)
 
 
 def encoded(pixels: NDArray[np.uint8], format: str = "PNG", **more: Any) -> bytes:

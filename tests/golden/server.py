@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.golden.records import Api
 from tests.golden.replay import ReplayClient
 from tests.support import color_resnet
 from tests.support.scripts import free_ports, script
@@ -43,7 +44,7 @@ def golden_server(folder: Path, *settings: str) -> Iterator[ReplayClient]:
     # The recorded description has one worker, whatever the number of cores.
     script("serve.sh", "start", "--store", folder, "--workers", "1", **environment)
     try:
-        tokens = {
+        tokens: dict[Api, str] = {
             "inference": script("serve.sh", "token", **environment).strip(),
             "management": script("serve.sh", "token", "management", **environment).strip(),
         }

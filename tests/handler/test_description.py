@@ -19,6 +19,7 @@ from packaging.version import Version
 from camserve.explain.methods import METHODS
 from camserve.options import Method, Options, Output
 from camserve.pipeline import Pipeline
+from camserve.protocols.schema import ModelBody
 from tests.support.color_resnet import COLOURS, LABELS, photo, png
 from tests.support.contract import assert_alike
 from tests.support.request_builders import answer, codes, jsoned
@@ -61,7 +62,7 @@ def test_model_is_what_replies_call_it_and_what_it_is(
     make_archive: Callable[..., tuple[dict[str, Any], Path]],
 ) -> None:
     config, directory = make_archive(preprocess={"resize": SIDE, "crop": SIDE})
-    model = {"name": "colours", "version": "2.1"}
+    model: ModelBody = {"name": "colours", "version": "2.1"}
     pipeline = Pipeline.load(config, directory, model, torch.device("cpu"))
     weights = (directory / config["handler"]["weights"]).read_bytes()
     assert described(pipeline)["model"] == {

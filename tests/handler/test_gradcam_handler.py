@@ -69,7 +69,9 @@ def serve(
         }
         (directory / "MAR-INF").mkdir()
         (directory / "MAR-INF" / "MANIFEST.json").write_text(json.dumps({"model": manifest}))
-        metrics = MetricsCacheYamlImpl(str(Path(ts.__file__).parent / "configs" / "metrics.yaml"))
+        metrics = MetricsCacheYamlImpl(
+            str(Path(str(ts.__file__)).parent / "configs" / "metrics.yaml")
+        )
         metrics.initialize_cache()
         service = ts.model_loader.TsModelLoader().load(
             "colours", str(directory), "gradcam_handler.py", None, 8, None, True, metrics
@@ -286,7 +288,7 @@ def test_an_input_of_that_name_is_no_call_for_the_description(service: Any) -> N
 
 # gRPC and HTTP
 
-GRPC_ROWS = [
+GRPC_ROWS: list[tuple[dict[str, Any], dict[str, Any]]] = [
     (FIELDS, GRPC),
     ({}, {}),
     ({"data": b"no photo"}, GRPC),
@@ -296,7 +298,7 @@ GRPC_ROWS = [
     (INPUTS, OPEN_INFERENCE),
     ({"body": {"id": "7"}}, OPEN_INFERENCE),
 ]
-HTTP_ROWS = [
+HTTP_ROWS: list[tuple[dict[str, Any], dict[str, Any]]] = [
     (INSTANCES, KSERVE),
     (INPUTS, KSERVE_EXPLAIN),
     (FIELDS, PREDICTIONS),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from typing import get_args
+from typing import Any, get_args
 
 import cv2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from camserve.errors import RequestError
 from camserve.options import Colormap, ImageFormat, Method, Options, Output
@@ -20,8 +20,8 @@ SETTINGS = Settings(layers=("layer3.5", "layer2"))
 METHODS, OUTPUTS = get_args(Method), get_args(Output)
 
 
-def nested(depth):
-    value = []
+def nested(depth: int) -> list[Any]:
+    value: list[Any] = []
     for _ in range(depth):
         value = [value]
     return value
@@ -76,7 +76,7 @@ def nested(depth):
         pytest.param("threshold", "0.999", 0.999, id="threshold-high-text"),
     ],
 )
-def test_option_is_accepted_typed_and_as_text(option, given, value):
+def test_option_is_accepted_typed_and_as_text(option: str, given: Any, value: Any) -> None:
     assert getattr(SETTINGS.options({option: given}), option) == value
 
 
@@ -147,7 +147,9 @@ def test_option_is_accepted_typed_and_as_text(option, given, value):
         pytest.param("alpha", "half", "from 0 to 1", id="alpha-word"),
     ],
 )
-def test_refused_option_is_named_with_what_is_accepted(option, given, accepted):
+def test_refused_option_is_named_with_what_is_accepted(
+    option: str, given: Any, accepted: str
+) -> None:
     with pytest.raises(RequestError) as refusal:
         SETTINGS.options({option: given})
     assert refusal.value.code == "invalid_option"
@@ -158,13 +160,13 @@ def test_refused_option_is_named_with_what_is_accepted(option, given, accepted):
 @pytest.mark.parametrize(
     ("option", "nearest"), [("alfa", "alpha"), ("top-k", "top_k"), ("output", "outputs")]
 )
-def test_unknown_option_suggests_the_nearest(option, nearest):
+def test_unknown_option_suggests_the_nearest(option: str, nearest: str) -> None:
     with pytest.raises(RequestError, match=f"did you mean '{nearest}'") as refusal:
         SETTINGS.options({option: 1})
     assert refusal.value.code == "unknown_option"
 
 
-def test_unknown_option_lists_all_options():
+def test_unknown_option_lists_all_options() -> None:
     with pytest.raises(RequestError) as refusal:
         SETTINGS.options({"zzz": 1})
     assert refusal.value.message == (
@@ -185,24 +187,24 @@ def test_unknown_option_lists_all_options():
         pytest.param({"layer": "x" * 1000}, id="layer-longest"),
     ],
 )
-def test_message_stays_short_for_a_huge_value(given):
+def test_message_stays_short_for_a_huge_value(given: Any) -> None:
     with pytest.raises(RequestError) as refusal:
         SETTINGS.options(given)
     assert len(refusal.value.message) < 500
 
 
-def test_options_not_given_are_the_operators():
+def test_options_not_given_are_the_operators() -> None:
     operator = Settings.from_yaml({"handler": {"defaults": {"alpha": 0.8, "top_k": 2}}})
     options = operator.options({"top_k": 3})
     assert (options.alpha, options.top_k) == (0.8, 3)
 
 
-def test_options_name_the_archives_layer():
+def test_options_name_the_archives_layer() -> None:
     assert Settings(layer="_bn1").options({}).layer == ("_bn1",)
     assert Settings(layer="_bn1", layers=("x", "_bn1")).options({}).layer == ("_bn1",)
 
 
-def test_options_name_the_operators_choice_of_layers():
+def test_options_name_the_operators_choice_of_layers() -> None:
     settings = Settings(layers=("layer3",), defaults=Options(layer=("layer3", "layer4.2")))
     assert settings.options({}).layer == ("layer3", "layer4.2")
     assert settings.options({"layer": "layer4.2"}).layer == ("layer4.2",)
@@ -216,18 +218,18 @@ def test_options_name_the_operators_choice_of_layers():
         pytest.param(SETTINGS.options({}), "alpha", id="options"),
     ],
 )
-def test_values_are_immutable(values, name):
+def test_values_are_immutable(values: BaseModel, name: str) -> None:
     with pytest.raises(ValidationError, match="frozen"):
         setattr(values, name, getattr(values, name))
 
 
-def test_a_request_leaves_the_defaults_alone():
+def test_a_request_leaves_the_defaults_alone() -> None:
     before = SETTINGS.model_copy(deep=True)
     SETTINGS.options({"alpha": 0.9, "outputs": ["overlay"]})
     assert before == SETTINGS
 
 
-def test_colormaps_are_opencvs():
+def test_colormaps_are_opencvs() -> None:
     opencvs = {name for name in dir(cv2) if name.startswith("COLORMAP_")}
     assert {f"COLORMAP_{name.upper()}" for name in get_args(Colormap)} == opencvs
 
@@ -243,7 +245,8 @@ json_values = st.recursive(
 
 @settings(deadline=None, derandomize=True, max_examples=150)
 @given(st.dictionaries(st.sampled_from(sorted(Options.model_fields)) | texts, json_values))
-def test_any_json_object_gives_options_or_a_request_error(given):
+def test_any_json_object_gives_options_or_a_request_error(given: Any) -> None:
+    outcome: Options | RequestError
     try:
         outcome = SETTINGS.options(given)
     except RequestError as error:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from camserve import reply_builder
 from camserve.errors import SettingsError
+from camserve.images import render_outputs
 from camserve.pipeline import Pipeline
 from camserve.protocols.parsing import IncomingRequest
 from tests.support import contract, request_builders
@@ -224,7 +225,7 @@ def test_an_unexpected_exception_fails_its_own_request(
     alone: dict[str, dict[str, Any]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    draw = reply_builder.render_outputs
+    draw = render_outputs
 
     def fail_for_hot(*args: Any) -> Any:
         if args[-1].colormap == "hot":
@@ -252,7 +253,7 @@ def score_of(value: float) -> Callable[..., Tensor]:
 
 def gradient(module: nn.Module, args: Any, output: Tensor) -> None:
     row = torch.tensor([[1], [math.nan], [1]])
-    output.register_hook(lambda gradient: gradient * row)
+    output.register_hook(lambda gradient: gradient * row)  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.parametrize(

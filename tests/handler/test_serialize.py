@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 import base64
+from typing import Any
 
 import numpy as np
 import pytest
 
 from camserve.images.geometry import Box, InputFrame
 from camserve.images.render import EncodedImage, HotRegion
+from camserve.protocols.schema import ModelBody, PredictionBody
 from camserve.serialize import ExplanationFields, photo_reply
 
-MODEL = {"name": "resnet50", "version": "1.0"}
+MODEL: ModelBody = {"name": "resnet50", "version": "1.0"}
 FRAME = InputFrame(451, 300, 1, Box(80.3505747, 5.1724138, 370.6494253, 294.8275862))
-TABBY = {"class_id": 281, "label": "tabby", "probability": 0.625, "score": 9.125}
-TIGER = {"class_id": 282, "label": "tiger cat", "probability": 0.25, "score": 8.5}
+TABBY: PredictionBody = {"class_id": 281, "label": "tabby", "probability": 0.625, "score": 9.125}
+TIGER: PredictionBody = {"class_id": 282, "label": "tiger cat", "probability": 0.25, "score": 8.5}
 
 
-def explanation(drawings, against=None, layers=("layer4.2",), evidence=True, peak=0.4375):
+def explanation(
+    drawings: dict[Any, Any],
+    against: PredictionBody | None = None,
+    layers: tuple[str, ...] = ("layer4.2",),
+    evidence: bool = True,
+    peak: float = 0.4375,
+) -> ExplanationFields:
     return ExplanationFields(TABBY, against, "gradcam", layers, evidence, peak, drawings)
 
 
-def explained(*args, **kwargs):
+def explained(*args: Any, **kwargs: Any) -> dict[str, Any]:
     """The one explanation of a reply."""
     (body,) = photo_reply(MODEL, FRAME, [TABBY], [explanation(*args, **kwargs)])["explanations"]
-    return body
+    return dict(body)
 
 
-def test_reply_is_the_contracts_document():
+def test_reply_is_the_contracts_document() -> None:
     drawings = {
         "heatmap": EncodedImage(b"\x89PNG heatmap", "image/png", 224, 224),
         "overlay": EncodedImage(b"\x89PNG overlay", "image/png", 451, 300),
@@ -70,18 +78,18 @@ def test_reply_is_the_contracts_document():
     assert list(reply) == ["model", "image", "predictions", "explanations"]
 
 
-def test_reply_without_an_explanation_has_an_empty_list():
+def test_reply_without_an_explanation_has_an_empty_list() -> None:
     assert photo_reply(MODEL, FRAME, [TABBY], [])["explanations"] == []
 
 
 @pytest.mark.parametrize("name", ["heatmap", "overlay", "mask"])
-def test_base64_gives_the_pictures_bytes(name):
+def test_base64_gives_the_pictures_bytes(name: str) -> None:
     data = bytes(range(256))
     text = explained({name: EncodedImage(data, "image/webp", 1, 1)})[name]["b64"]
     assert base64.b64decode(text, validate=True) == data
 
 
-def test_map_is_its_shape_and_its_values_row_by_row():
+def test_map_is_its_shape_and_its_values_row_by_row() -> None:
     map = np.array([[0, 0.25, 0.5], [0.75, 1, 0]], np.float32)
     assert explained({"map": map})["map"] == {
         "shape": [2, 3],
@@ -89,7 +97,7 @@ def test_map_is_its_shape_and_its_values_row_by_row():
     }
 
 
-def test_boxes_are_in_thousandths_of_a_pixel_with_their_share():
+def test_boxes_are_in_thousandths_of_a_pixel_with_their_share() -> None:
     regions = (
         HotRegion(Box(80.35057, 5.17241, 100, 20.00049), 0.75),
         HotRegion(Box(-0.0, 0, 1, 1), 0.1),
@@ -102,27 +110,27 @@ def test_boxes_are_in_thousandths_of_a_pixel_with_their_share():
     assert str(boxes[1]["box"][0]) == "0.0"
 
 
-def test_no_box_is_an_empty_list():
+def test_no_box_is_an_empty_list() -> None:
     assert explained({"boxes": ()})["boxes"] == []
 
 
-def test_one_layer_is_a_name_and_several_are_a_list():
+def test_one_layer_is_a_name_and_several_are_a_list() -> None:
     assert explained({})["layer"] == "layer4.2"
     assert explained({}, layers=("layer4.2", "layer3.5"))["layer"] == ["layer4.2", "layer3.5"]
 
 
-def test_against_is_there_only_where_there_is_one():
+def test_against_is_there_only_where_there_is_one() -> None:
     assert "against" not in explained({})
     assert explained({}, against=TIGER)["against"] == TIGER
 
 
-def test_outputs_stand_in_the_order_asked_for_and_no_others():
+def test_outputs_stand_in_the_order_asked_for_and_no_others() -> None:
     drawings = {"map": np.zeros((1, 1), np.float32), "boxes": ()}
     assert list(explained(drawings))[-2:] == ["map", "boxes"]
     assert not {"heatmap", "overlay", "mask"} & explained(drawings).keys()
 
 
-def test_orientation_and_what_was_seen_are_the_files():
+def test_orientation_and_what_was_seen_are_the_files() -> None:
     # Stored on its side (6: transposed, then mirrored), 300 x 451 upright.
     frame = InputFrame(451, 300, 6, Box(10, 20, 250, 260))
     image = photo_reply(MODEL, frame, [TABBY], [])["image"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -15,17 +16,17 @@ CONFIG = Path(__file__).parents[2] / "handler" / "model-config.yaml"
 NAN = float("nan")
 
 
-def test_packaged_config_means_the_defaults():
+def test_packaged_config_means_the_defaults() -> None:
     assert Settings.from_yaml(yaml.safe_load(CONFIG.read_text())) == Settings()
 
 
-def test_packaged_config_spells_every_default_out():
+def test_packaged_config_spells_every_default_out() -> None:
     # handler.layer stands for defaults.layer.
     defaults = Settings().model_dump(mode="json", exclude={"defaults": {"layer"}})
     assert yaml.safe_load(CONFIG.read_text())["handler"] == defaults
 
 
-def test_no_reply_is_larger_than_the_server_lets_a_worker_send():
+def test_no_reply_is_larger_than_the_server_lets_a_worker_send() -> None:
     properties = (CONFIG.parents[1] / "config.properties").read_text()
     (most,) = re.findall(r"^max_response_size=(\d+)$", properties, re.MULTILINE)
     assert Settings().limits.reply_bytes < int(most)
@@ -61,7 +62,9 @@ def test_no_reply_is_larger_than_the_server_lets_a_worker_send():
         ),
     ],
 )
-def test_unknown_key_is_named_with_its_place_and_the_nearest(config, message):
+def test_unknown_key_is_named_with_its_place_and_the_nearest(
+    config: dict[str, Any], message: str
+) -> None:
     with pytest.raises(SettingsError, match="accepted: ") as refusal:
         Settings.from_yaml(config)
     assert message in str(refusal.value)
@@ -232,8 +235,8 @@ def test_unknown_key_is_named_with_its_place_and_the_nearest(config, message):
     ],
 )
 def test_wrong_setting_is_named_with_its_full_key_value_and_what_is_accepted(
-    section, key, value, accepted
-):
+    section: dict[str, Any], key: str, value: Any, accepted: str
+) -> None:
     with pytest.raises(SettingsError) as refusal:
         Settings.from_yaml({"handler": section})
     message = str(refusal.value)
@@ -243,12 +246,12 @@ def test_wrong_setting_is_named_with_its_full_key_value_and_what_is_accepted(
 
 
 @pytest.mark.parametrize("handler", [None, [], "resnet50"])
-def test_handler_must_be_a_section(handler):
+def test_handler_must_be_a_section(handler: Any) -> None:
     with pytest.raises(SettingsError, match="'handler' must be a section"):
         Settings.from_yaml({"handler": handler})
 
 
-def test_settings_keep_what_was_given():
+def test_settings_keep_what_was_given() -> None:
     section = {
         "layer": "_bn1",
         "layers": ["_conv_head"],
@@ -264,12 +267,12 @@ def test_settings_keep_what_was_given():
 
 
 @pytest.mark.parametrize("fit", ["stretch", "pad"])
-def test_only_a_crop_must_fit_the_resized_photo(fit):
+def test_only_a_crop_must_fit_the_resized_photo(fit: Any) -> None:
     section = {"preprocess": {"fit": fit, "crop": 300}}
     assert Settings.from_yaml({"handler": section}).preprocess.crop == 300
 
 
-def test_a_layer_that_is_named_twice_is_served_once():
+def test_a_layer_that_is_named_twice_is_served_once() -> None:
     assert Settings(layer="a", layers=("b", "a", "b")).served == ("a", "b")
 
 

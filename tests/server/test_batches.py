@@ -16,6 +16,11 @@ from tests.support.server_client import Client, peak_in_photo
 from tests.support.transport_matrix import WAYS, Answered, together
 
 
+def post(server: Client, path: str, photo: bytes, form: dict[str, str]) -> Any:
+    """The reply to a multipart form."""
+    return server.http.post(path, files={"data": photo}, data=form).json()
+
+
 def test_each_requested_colour_peaks_on_its_own_disc_in_a_mixed_batch(server: Client) -> None:
     random = np.random.default_rng(7)
     before = server.batches(COLOURS)
@@ -35,16 +40,10 @@ def test_each_requested_colour_peaks_on_its_own_disc_in_a_mixed_batch(server: Cl
         if n % 2:
             form = {"target": target, "colormap": "bone", "outputs": "heatmap"}
             path = f"/{'explanations' if n % 4 == 1 else 'predictions'}/{COLOURS}"
-            calls.append(
-                lambda path=path, photo=photo, form=form: server.http.post(
-                    path, files={"data": photo}, data=form
-                ).json()
-            )
+            calls.append(partial(post, server, path, photo, form))
         else:
             inputs = {"target": target.encode(), "colormap": b"bone"}
-            calls.append(
-                lambda photo=photo, inputs=inputs: server.predict(COLOURS, data=photo, **inputs)
-            )
+            calls.append(partial(server.predict, COLOURS, data=photo, **inputs))
     replies = together(calls)
     for reply, (target, (x, y)) in zip(replies, places, strict=True):
         (explanation,) = reply["explanations"]

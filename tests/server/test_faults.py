@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import grpc
 import httpx
@@ -32,7 +33,11 @@ logger = logging.getLogger(__name__)
 BATCH, QUEUE = 8, 16
 #: A worker is killed when it took longer over a batch, in seconds.
 RESPONSE_TIMEOUT = 4
-SETTINGS = {"responseTimeout": RESPONSE_TIMEOUT, "maxBatchDelay": 20, "batchSize": BATCH}
+SETTINGS: dict[str, Any] = {
+    "responseTimeout": RESPONSE_TIMEOUT,
+    "maxBatchDelay": 20,
+    "batchSize": BATCH,
+}
 #: TorchServe's wait, a Python with torch, the network, its warm-up: 4 to 6 s on two idle cores.
 BACK = 45.0
 
@@ -47,7 +52,7 @@ def faulty(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fa
     archive = folder / "store" / f"{COLOURS}.mar"
     archive.parent.mkdir()
     misbehaving_archive(store / f"{COLOURS}.mar", archive, **SETTINGS)
-    config = {"job_queue_size": QUEUE, "enable_model_api": "true"}
+    config: dict[str, Any] = {"job_queue_size": QUEUE, "enable_model_api": "true"}
     with two_cores() as cores, serving(folder, {COLOURS: archive}, **config) as server:
         assert len(server.ready_workers()) == cores
         yield server

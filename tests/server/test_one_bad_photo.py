@@ -30,8 +30,8 @@ def careful(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[F
     folder = tmp_path_factory.mktemp("careful")
     archive = folder / "store" / f"{COLOURS}.mar"
     archive.parent.mkdir()
-    settings = {"batchSize": BATCH, "maxBatchDelay": 1000}
-    misbehaving_archive(store / f"{COLOURS}.mar", archive, **settings)
+    original = store / f"{COLOURS}.mar"
+    misbehaving_archive(original, archive, batchSize=BATCH, maxBatchDelay=1000)
     with serving(folder, {COLOURS: archive}, workers="1") as server:
         yield server
 

@@ -33,17 +33,17 @@ CASES = [
 
 
 def written(pixels: NDArray[np.uint8], format: str, orientation: int) -> bytes:
-    options: dict[str, Any] = {
+    options: dict[str, dict[str, Any]] = {
         "JPEG": {"quality": 95},
         "PNG": {},
         "WEBP": {"lossless": True},
         # In several strips.
         "TIFF": {"compression": "tiff_lzw", "strip_size": 8192},
-    }[format]
+    }
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, format, exif=exif, **options)
+    Image.fromarray(pixels).save(file, format, exif=exif, **options[format])
     return file.getvalue()
 
 

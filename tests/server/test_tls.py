@@ -61,11 +61,11 @@ def secured(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     options = ("--store", store, "--models", COLOURS, "--tls", folder)
     said = script("serve.sh", "start", *options, **environment)
     try:
-        tokens = [
+        token, management = (
             script("serve.sh", "token", kind, **environment).strip()
             for kind in ("inference", "management")
-        ]
-        yield Secured(environment, said, *tokens, made.authority)
+        )
+        yield Secured(environment, said, token, management, made.authority)
     finally:
         script("serve.sh", "stop", **environment)
 
@@ -186,10 +186,13 @@ def test_grpc_without_what_verifies_it_gets_nothing(secured: Secured, how: str) 
 
 def clients(secured: Secured, authority: bytes | None) -> dict[str, Any]:
     """The project's four clients, the HTTP ones by the name that the certificate has."""
-    common = {"model": COLOURS, "token": secured.token, "retries": 0, "timeout": 60}
+    common: dict[str, Any] = {"model": COLOURS, "token": secured.token, "retries": 0, "timeout": 60}
     trust = PinnedHostContext.of(str(secured.authority), HOST) if authority else True
-    over_http = {"address": f"https://{secured.address('INFERENCE_PORT')}", "verify": trust}
-    over_grpc = {
+    over_http: dict[str, Any] = {
+        "address": f"https://{secured.address('INFERENCE_PORT')}",
+        "verify": trust,
+    }
+    over_grpc: dict[str, Any] = {
         "address": secured.address("GRPC_INFERENCE_PORT"),
         "credentials": grpc.ssl_channel_credentials(authority),
         "server_name": HOST,

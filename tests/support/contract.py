@@ -34,7 +34,8 @@ def strictly(kind: Any) -> Any:
     """
     if is_typeddict(kind):
         fields = get_type_hints(kind, include_extras=True)
-        copy: Any = TypedDict(kind.__name__, {n: strictly(field) for n, field in fields.items()})
+        make: Any = TypedDict
+        copy = make(kind.__name__, {n: strictly(field) for n, field in fields.items()})
         copy.__pydantic_config__ = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
         return copy
     origin, inner = get_origin(kind), get_args(kind)
@@ -129,7 +130,7 @@ def decoded(picture: Mapping[str, Any]) -> NDArray[np.uint8]:
     # KServe v2 claims nothing.
     claims = {name: value for name, value in picture.items() if name != "b64"}
     assert claims.items() <= {"media_type": kind, "width": width, "height": height}.items()
-    return pixels
+    return np.asarray(pixels, np.uint8)
 
 
 def assert_alike(got: Any, expected: Any, place: str = "reply") -> None:

@@ -40,7 +40,7 @@ def build() -> ResNet:
     return _Misbehaving(Bottleneck, [3, 4, 6, 3], num_classes=6)
 
 
-class _Misbehaving(ResNet):
+class _Misbehaving(ResNet):  # type: ignore[misc]  # torchvision has no types
     def forward(self, photos: Tensor) -> Tensor:
         """(N, 3, H, W) normalised -> (N, 6)."""
         return super().forward(misbehave(photos))

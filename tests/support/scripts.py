@@ -23,7 +23,7 @@ CAMSERVE = Path(sys.executable).parent / "camserve"
 
 
 def run(
-    *command: str | Path, cwd: Path = ROOT, **environment: str
+    *command: str | Path, cwd: str | Path = ROOT, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a command as a person would, from the project's root, and keep what it says."""
     return subprocess.run(

@@ -21,8 +21,9 @@ from camserve_cli.sample_photos import sample_photo
 @cache
 def photo() -> Tensor:
     """The head of a cat, (1, 3, 224, 224), as EfficientNet-Lite0 wants it."""
-    pixels = cv2.imread(str(sample_photo("chelsea.png")), cv2.IMREAD_COLOR_RGB)[:, 75:375]
-    pixels = cv2.resize(pixels, (224, 224), interpolation=cv2.INTER_AREA)
+    photo = cv2.imread(str(sample_photo("chelsea.png")), cv2.IMREAD_COLOR_RGB)
+    assert photo is not None
+    pixels = cv2.resize(photo[:, 75:375], (224, 224), interpolation=cv2.INTER_AREA)
     return (torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255 - 0.498) / 0.502
 
 

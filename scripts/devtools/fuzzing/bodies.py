@@ -8,7 +8,7 @@ from random import Random
 from typing import Any, Final
 
 import inference_pb2
-import open_inference_grpc_pb2 as oip  # type: ignore[import-untyped]
+import open_inference_grpc_pb2 as oip
 
 JSON: Final = "application/json"
 _FORM: Final = "application/x-www-form-urlencoded"

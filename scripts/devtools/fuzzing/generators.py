@@ -11,7 +11,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 import inference_pb2
-import open_inference_grpc_pb2 as oip  # type: ignore[import-untyped]
+import open_inference_grpc_pb2 as oip
 
 from devtools.fuzzing import bodies, photos
 from devtools.fuzzing.calls import Call, Protocol

@@ -9,8 +9,8 @@ from functools import cache
 from typing import Any, Final
 
 import inference_pb2
-import jsonschema  # type: ignore[import-untyped]
-import open_inference_grpc_pb2 as oip  # type: ignore[import-untyped]
+import jsonschema
+import open_inference_grpc_pb2 as oip
 
 from camserve.errors import HTTP_STATUS
 from devtools.fuzzing import generators, photos
