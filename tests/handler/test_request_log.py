@@ -135,7 +135,7 @@ def test_a_failure_is_an_error_in_the_log_with_its_place(
     assert (entry.status, entry.outcome, entry.level) == (500, "failed", logging.ERROR)
     found = line_of(entry)
     assert (found["level"], found["code"]) == ("ERROR", "internal_error")
-    assert "test_journal.py" in found["failure"]
+    assert "test_request_log.py" in found["failure"]
     # And nothing that the exception says, which may quote a photo.
     assert found["failure"].splitlines()[-1] == "ZeroDivisionError"
 
