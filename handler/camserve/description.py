@@ -1,4 +1,4 @@
-"""What a loaded archive can do, for callers who ask before they call."""
+"""The self-description of a loaded model: what it is and what a request may ask for."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from typing import Any, get_args
 import torch
 
 from camserve import __version__
-from camserve.explain.methods import METHODS
-from camserve.images.header import FORMATS
+from camserve.explain import METHODS
+from camserve.images import FORMATS
 from camserve.model import LoadedModel
-from camserve.networks import openvino_backend
+from camserve.networks import openvino_unavailable_reason
 from camserve.options import Options, Output
-from camserve.protocols.schema import ModelBody
+from camserve.protocols import ModelBody
 
-#: The packages whose versions an answer depends on.
+#: The packages whose versions a reply depends on.
 _PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "pillow")
-_COMPILER = () if openvino_backend.unavailable_reason() else ("openvino",)
+_COMPILER = () if openvino_unavailable_reason() else ("openvino",)
 
 
 def describe(model: ModelBody, loaded: LoadedModel) -> dict[str, Any]:
-    """The self-description, as it stands in JSON.
+    """The model's self-description, as JSON.
 
-    ``precision`` and ``compiled`` say how the trunk runs, ``not_faster_because`` what kept it from
-    running faster. ``options`` is a JSON Schema of a request's options, with the defaults of the
-    operator in it.
+    ``precision`` and ``compiled`` say how the trunk runs, ``acceleration_notes`` why it does not
+    run faster. ``options`` is a JSON Schema of a request's options, with the operator's defaults.
     """
-    settings, network, fast, shapes = loaded.settings, loaded.network, loaded.fast, loaded.shapes
+    settings, network, shapes = loaded.settings, loaded.network, loaded.shapes
+    acceleration = loaded.acceleration
     schema = Options.model_json_schema()
     properties = schema["properties"]
     for name, default in settings.options({}).model_dump(mode="json").items():
@@ -42,9 +42,11 @@ def describe(model: ModelBody, loaded: LoadedModel) -> dict[str, Any]:
             "arch": settings.arch,
             "weights_sha256": network.sha256,
             "device": str(network.device),
-            "precision": fast.precision,
-            "compiled": fast.compiled,
-            "not_faster_because": fast.reason,
+            "precision": acceleration.precision,
+            "compiled": acceleration.compiled,
+            "acceleration_notes": acceleration.fallback_reason,
+            # The old name of acceleration_notes, for one release.
+            "not_faster_because": acceleration.fallback_reason,
             "threads": torch.get_num_threads(),
         },
         "classes": list(network.labels.names),

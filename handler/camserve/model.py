@@ -1,4 +1,4 @@
-"""An unpacked archive -> a network with its hooks, made fast and warm."""
+"""Loads an unpacked archive: its settings, and its network, accelerated, hooked and warmed up."""
 
 from __future__ import annotations
 
@@ -11,13 +11,9 @@ from typing import Any
 import torch
 
 from camserve.errors import RequestError, SettingsError
-from camserve.explain.hooks import HookedNetwork
-from camserve.explain.targets import resolve_targets
-from camserve.networks import acceleration
-from camserve.networks.acceleration import AccelerationResult
-from camserve.networks.checks import check_network
-from camserve.networks.classifier import Network
-from camserve.runtime import cores, memory
+from camserve.explain import HookedNetwork, resolve_targets
+from camserve.networks import AccelerationResult, Network, accelerate, check_network
+from camserve.runtime import release_memory, worker_threads
 from camserve.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -25,87 +21,97 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """What answers a model's requests.
+    """A model that is ready to answer requests.
 
     Attributes:
         settings: of the operator.
         network: the classifier.
-        forward_paths: through the network, the fastest first, each with the hooks of the layers
-            that it can explain.
-        fast: how the first of them runs.
-        batch_size: how many photos share a forward pass at most.
-        threads: that a worker computes, and decodes and draws pictures in.
+        forward_paths: the same network in several forms, the fastest first, each with hooks on the
+            layers that it can explain.
+        acceleration: how the first of them runs.
+        batch_size: the largest number of photos in a forward pass.
+        threads: of a worker, to run the network in and to decode and draw pictures.
     """
 
     settings: Settings
     network: Network
     forward_paths: tuple[HookedNetwork, ...]
-    fast: AccelerationResult
+    acceleration: AccelerationResult
     batch_size: int
     threads: int
 
     @classmethod
     def load(cls, config: Mapping[str, Any], directory: Path, device: torch.device) -> LoadedModel:
-        """Load an unpacked archive, make its network fast and register the hooks.
+        """Load an unpacked archive, accelerate its network and register the hooks.
 
-        Every kernel that a batch of up to ``batchSize`` photos needs is built when it returns.
+        When it returns, every kernel that a batch of up to ``batchSize`` photos needs is built.
+        It sets the number of threads that PyTorch uses in this process.
 
         Args:
             config: the parsed model-config.yaml.
             directory: of the archive's files.
-            device: where the network runs.
+            device: to run the network on.
 
         Raises:
             SettingsError: a setting, a file or a layer does not fit; the message names it.
         """
         settings = Settings.from_yaml(config)
         batch_size, workers = config.get("batchSize", 1), config.get("maxWorkers", 1)
-        threads = cores.worker_threads(settings.threads, workers)
+        threads = worker_threads(settings.threads, workers)
         torch.set_num_threads(threads)
         network = Network.load(settings, directory, device)
-        memory.release_memory()
+        release_memory()
         example, other = (network.example(settings.preprocess.crop, seed) for seed in (0, 1))
-        # A network that would be explained wrongly stops the load; one that cannot be made fast
-        # does not.
+        # A network that would be explained wrongly stops the load. A network that cannot be
+        # accelerated does not.
         check_network(network.module, settings.served, example, other, batch_size, settings.layout)
-        fast = acceleration.accelerate(
+        acceleration = accelerate(
             network.module,
             settings.layer,
             example,
-            batch_size,
-            threads,
-            settings.precision,
-            settings.compile,
+            batch_size=batch_size,
+            threads=threads,
+            precision=settings.precision,
+            compile=settings.compile,
         )
-        ways = []
-        if fast.cut is not None:
-            place = {settings.layer: fast.cut.layer}
-            ways.append(HookedNetwork(fast.cut, place, example))
-        if fast.cut is None or len(settings.served) > 1:
-            ways.append(HookedNetwork(network.module, settings.served, example))
+        accelerated = acceleration.network
+        forward_paths = []
+        if accelerated is not None:
+            layers = {settings.layer: accelerated.layer}
+            forward_paths.append(HookedNetwork(accelerated, layers, example))
+        if accelerated is None or len(settings.served) > 1:
+            forward_paths.append(HookedNetwork(network.module, settings.served, example))
         else:
-            # What the fast trunk was made of is needed no more.
-            network = replace(network, module=fast.cut)
-        settings = _fitted(settings, network, ways[0].classes)
-        for way in ways:
-            _warm_up(way, example, batch_size, network.memory_format)
-        memory.release_memory()
+            # Frees the original network, which no layer needs.
+            network = replace(network, module=accelerated)
+        settings = _check_classes(settings, network, forward_paths[0].classes)
+        for path in forward_paths:
+            _warm_up(path, example, batch_size, network.memory_format)
+        release_memory()
+        reason = acceleration.fallback_reason
         logger.info(
             "%s on %s, %d classes, layers %s, %s, %s%s, %d threads",
             settings.arch, device, len(network.labels), ", ".join(settings.served),
-            fast.precision, "compiled" if fast.compiled else "eager",
-            f" ({fast.reason})" if fast.reason else "", threads,
+            acceleration.precision, "compiled" if acceleration.compiled else "eager",
+            f" ({reason})" if reason else "", threads,
         )  # fmt: skip
-        return cls(settings, network, tuple(ways), fast, batch_size, threads)
+        return cls(settings, network, tuple(forward_paths), acceleration, batch_size, threads)
 
     @property
     def shapes(self) -> dict[str, tuple[int, int, int]]:
         """(K, h, w) of each served layer's output, by name."""
-        return {name: shape for way in self.forward_paths for name, shape in way.shapes.items()}
+        return {name: shape for path in self.forward_paths for name, shape in path.shapes.items()}
 
 
-def _fitted(settings: Settings, network: Network, classes: int) -> Settings:
-    """The operator's settings held to the network's classes; a default ``top_k`` is cut to them."""
+def _check_classes(settings: Settings, network: Network, classes: int) -> Settings:
+    """Check labels and the default target against the number of class scores.
+
+    Returns:
+        The settings, with the default ``top_k`` limited to that number.
+
+    Raises:
+        SettingsError: there is not a label for each class, or the default target names none.
+    """
     labels = network.labels
     if classes != len(labels):
         raise SettingsError(
@@ -122,10 +128,10 @@ def _fitted(settings: Settings, network: Network, classes: int) -> Settings:
 
 
 def _warm_up(
-    way: HookedNetwork, example: torch.Tensor, batch_size: int, memory_format: torch.memory_format
+    path: HookedNetwork, example: torch.Tensor, batch_size: int, memory_format: torch.memory_format
 ) -> None:
-    """Have every kernel built: one is made for each shape that comes along."""
+    """Run every batch size forward and backward: kernels are built for each input shape."""
     for size in range(1, batch_size + 1):
         batch = example.expand(size, -1, -1, -1)
-        scores = way.forward(batch.contiguous(memory_format=memory_format), [*way.shapes][:1])
-        torch.autograd.grad(scores.logits.sum(), list(scores.activations.values()))
+        output = path.forward(batch.contiguous(memory_format=memory_format), [*path.shapes][:1])
+        torch.autograd.grad(output.logits.sum(), list(output.activations.values()))

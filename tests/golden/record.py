@@ -28,8 +28,8 @@ from tests.golden.server import golden_server
 #: The keys of a model's description whose values depend on versions, machine or time, or are text
 #: for people.
 VOLATILE = (
-    "workers", "jobQueueStatus", "versions", "threads", "compiled", "not_faster_because",
-    "description", "title",
+    "workers", "jobQueueStatus", "versions", "threads", "compiled", "acceleration_notes",
+    "not_faster_because", "description", "title",
 )  # fmt: skip
 #: Two scores, or the shares of two boxes, that are closer may swap places on another machine.
 MIN_GAP = 1e-3

@@ -12,7 +12,7 @@ import torch
 import yaml
 from torch import nn
 
-from camserve.networks.classifier import build
+from camserve.networks import build
 from camserve.pipeline import Pipeline
 from camserve_cli.packaging import pretrained
 from tests.support import color_resnet

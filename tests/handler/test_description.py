@@ -70,9 +70,11 @@ def test_model_is_what_replies_call_it_and_what_it_is(
         "arch": "resnet50",
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
         "device": "cpu",
-        "precision": pipeline.loaded.fast.precision,
+        "precision": pipeline.loaded.acceleration.precision,
         "compiled": True,
-        "not_faster_because": pipeline.loaded.fast.reason,
+        "acceleration_notes": pipeline.loaded.acceleration.fallback_reason,
+        # Its old name.
+        "not_faster_because": pipeline.loaded.acceleration.fallback_reason,
         "threads": 1,
     }
 

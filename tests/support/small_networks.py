@@ -13,7 +13,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from camserve.explain import backward, hooks
-from camserve.networks.classifier import Network, build
+from camserve.networks import Network, build
 from camserve.pipeline import Pipeline
 from camserve_cli.sample_photos import sample_photo
 

@@ -30,7 +30,7 @@ from typing import Annotated, Any
 import typer
 
 from camserve.errors import short_repr
-from camserve.networks.labels import Labels
+from camserve.networks import Labels
 from camserve_cli.packaging import pretrained
 from camserve_cli.packaging.archive import Archive, local_source_files
 from camserve_cli.packaging.model_config import PackageError, build_config

@@ -8,9 +8,7 @@ import torch
 import yaml
 
 from camserve.errors import SettingsError, describe_exception, short_repr, unknown_name_message
-from camserve.networks.checks import run
-from camserve.networks.classifier import build, set_eval
-from camserve.networks.layers import last_spatial_layer
+from camserve.networks import build, last_spatial_layer, run_network, set_eval
 from camserve.settings import Settings
 from camserve_cli.errors import CommandError
 from camserve_cli.paths import MODEL_CONFIG
@@ -84,7 +82,7 @@ def _default_layer(settings: Settings, classes: int) -> str:
     set_eval(network)
     side = settings.preprocess.crop
     example = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
-    run(network, example)
+    run_network(network, example)
     try:
         return last_spatial_layer(network, example)
     except SettingsError:

@@ -12,7 +12,7 @@ import torch
 import typer
 from torchvision.models import ResNet50_Weights
 
-from camserve.networks.classifier import check_is_classifier
+from camserve.networks import check_is_classifier
 from camserve.settings import Preprocess
 from camserve_cli.packaging import pretrained
 from camserve_cli.packaging.model_config import PackageError

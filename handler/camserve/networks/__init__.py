@@ -1,15 +1,19 @@
-"""The classifier: built, checked, cut at the target layer, and made fast, on CPU and GPU.
+"""The classifier: built, checked, split at the target layer and accelerated, on CPU and GPU.
 
-:class:`Network` loads architecture, weights and labels; :func:`check_network` refuses what an
-explanation could not be trusted for; :func:`accelerate` compiles the trunk, which is everything
-up to the target layer (elsewhere called the backbone), and verifies that its scores stay the same.
+:class:`Network` loads architecture, weights and labels. :func:`check_network` refuses a network
+whose explanations would be wrong. :func:`accelerate` splits a network at its target layer, compiles
+the trunk (everything up to that layer, elsewhere called the backbone) and verifies that its outputs
+stay the same.
 """
 
 from camserve.networks.acceleration import AccelerationResult, accelerate
+from camserve.networks.architectures import build, check_is_classifier, set_eval
 from camserve.networks.checks import check_network
-from camserve.networks.classifier import Network, build, check_is_classifier, set_eval
+from camserve.networks.classifier import Network
+from camserve.networks.forward import run_network
 from camserve.networks.labels import Labels
 from camserve.networks.layers import get_layer, last_spatial_layer
+from camserve.networks.openvino_backend import unavailable_reason as openvino_unavailable_reason
 
 __all__ = [
     "AccelerationResult",
@@ -21,5 +25,7 @@ __all__ = [
     "check_network",
     "get_layer",
     "last_spatial_layer",
+    "openvino_unavailable_reason",
+    "run_network",
     "set_eval",
 ]

@@ -1,223 +1,221 @@
-"""How the trunk of a network is made fast.
+"""Accelerates the trunk of a network and verifies that its outputs stay the same.
 
-A network falls into the trunk, the target layer's output and the head. The trunk, which leaves no
-tape, is fused and, on a processor, compiled; the head stays as it was, in float32, for the backward
-pass.
+A network is split at the target layer into a trunk, which others call the backbone, and a head.
+The trunk, which autograd does not record, is fused and, on a CPU, compiled by OpenVINO. The head
+stays in float32, for the backward pass.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Final
 
 import torch
 from torch import Tensor, fx, nn
 
-from camserve.networks import fusion, hardware, openvino_backend
+from camserve.networks import hardware, openvino_backend
+from camserve.networks.fusion import fuse
 from camserve.networks.head import optimize_head
+from camserve.networks.mixed_precision import has_bf16, split_before_bf16
 from camserve.networks.openvino_backend import OpenVINOModule
 from camserve.networks.partition import PartitionedNetwork, split_at_layer
-from camserve.runtime import memory
+from camserve.networks.verification import BF16_TOLERANCE, FP32_TOLERANCE, ReferenceOutputs
+from camserve.runtime import release_memory
 from camserve.settings import Compile, Precision
 
-# By how much of their norm the activations may differ from those of the network as it came. In
-# float32 it tells that a network does not mean what its trace says; in bfloat16, that it multiplies
-# rounding errors: a trained ResNet differs by one or two in a hundred.
-_TRACED: Final = 1e-3
-_ROUNDED: Final = 0.1
+
+@dataclass(frozen=True)
+class ExecutionMode:
+    """How a trunk is run.
+
+    Attributes:
+        bfloat16: in bfloat16 where that is safe; otherwise in float32.
+        compiled: by OpenVINO; otherwise as PyTorch calls, one kernel after the other.
+    """
+
+    bfloat16: bool
+    compiled: bool
+
+    @property
+    def precision(self) -> str:
+        """``bfloat16`` or ``float32``."""
+        return "bfloat16" if self.bfloat16 else "float32"
 
 
 @dataclass(frozen=True)
 class AccelerationResult:
-    """How the trunk runs.
+    """The mode that a trunk runs in, and why no faster mode was chosen.
 
     Attributes:
-        cut: the network with its fast trunk; None where it runs as it came.
-        precision: of the trunk, where it bears it.
-        compiled: OpenVINO has compiled it.
-        reason: why it does not run faster than it does; empty where nothing was in the way.
+        network: the network with its accelerated trunk; None where the original runs.
+        precision: ``bfloat16`` or ``float32``.
+        compiled: whether OpenVINO has compiled the trunk.
+        fallback_reason: why the faster modes were excluded or rejected, joined by semicolons; empty
+            where the fastest was chosen.
     """
 
-    cut: PartitionedNetwork | None
+    network: PartitionedNetwork | None
     precision: str
     compiled: bool
-    reason: str = ""
+    fallback_reason: str = ""
 
 
 def accelerate(
     network: nn.Module,
     layer: str,
     example: Tensor,
+    *,
     batch_size: int,
     threads: int,
     precision: Precision,
     compile: Compile,
 ) -> AccelerationResult:
-    """Cut a network at a layer and make its trunk as fast as the device can.
+    """Split a network at a layer and run its trunk in the fastest mode that keeps its outputs.
 
-    The fast trunk has been held to the network as it came, on the example. Whatever keeps a network
-    from it leaves the network as it was.
+    Modes are tried from the fastest on. Each is built and compared with the original network on the
+    example. No failure is raised: where every mode fails, the original network is used.
 
     Args:
         network: a classifier in eval mode; it is not changed.
-        layer: the dotted name of one of its modules.
-        example: (1, 3, H, W) input, on the network's device.
-        batch_size: the most samples of a pass.
-        threads: that a processor computes them in.
-        precision: ``auto`` is bfloat16 where the device multiplies it faster than float32.
-        compile: ``auto`` is OpenVINO, where the device is a processor.
+        layer: the dotted name of the target layer.
+        example: (1, 3, H, W) input on the network's device.
+        batch_size: the largest N of a forward pass.
+        threads: that a CPU computes a forward pass in.
+        precision: ``auto`` is bfloat16 where the device is faster in it than in float32.
+        compile: ``auto`` is OpenVINO where the device is a CPU.
     """
-    device = example.device
-    reasons = []
-    compiles = compile == "auto" and device.type == "cpu"
-    if compile == "off":
-        reasons.append("compile is off")
-    elif compiles and openvino_backend.unavailable_reason():
-        compiles = False
-        reasons.append(openvino_backend.unavailable_reason())
-    rounds = precision == "bfloat16"
-    if precision == "auto" and compile == "auto":
-        rounds = hardware.has_fast_bfloat16(device)
-        if not rounds:
-            reasons.append("the processor multiplies bfloat16 no faster than float32")
-    # The fastest first.
-    ways = [
-        _Way(rounds=True, compiles=True), _Way(rounds=False, compiles=True),
-        _Way(rounds=True, compiles=False),
-    ]  # fmt: skip
-    ways = [way for way in ways if way.rounds <= rounds and way.compiles <= compiles]
-    if ways:
+    modes, reasons = _candidate_modes(example.device, precision, compile)
+    if modes:
+        builder = _TrunkBuilder(network, layer, example, batch_size, threads)
         try:
-            scissors = _Scissors(network, layer, example, batch_size, threads, precision == "auto")
+            reference = _verify_trace(builder)
         except Exception as failure:
-            # Tracing and trying a network of any kind raises nearly anything.
-            reasons.append(f"it cannot be cut at {layer!r}: {_brief(failure)}")
-            ways = []
-    for way in ways:
+            # Tracing and running a network of any kind may raise any exception.
+            reasons.append(f"cannot split the network at layer {layer!r}: {_first_line(failure)}")
+            modes = []
+    for mode in modes:
         try:
-            cut = scissors.cut(way)
+            accelerated = _build_verified(builder, mode, reference, precision == "auto")
         except Exception as failure:
-            reasons.append(_brief(failure))
-            # Both at once would be the most memory that a worker ever takes.
-            memory.release_memory()
+            reasons.append(_first_line(failure))
+            # Otherwise this trunk and the next would be in memory together, and set the peak of
+            # what a worker uses.
+            release_memory()
         else:
-            return AccelerationResult(cut, way.precision, way.compiles, "; ".join(reasons))
+            return AccelerationResult(
+                accelerated, mode.precision, mode.compiled, "; ".join(reasons)
+            )
     return AccelerationResult(None, "float32", False, "; ".join(reasons))
 
 
+def _candidate_modes(
+    device: torch.device, precision: Precision, compile: Compile
+) -> tuple[list[ExecutionMode], list[str]]:
+    """The modes that settings and hardware allow, the fastest first; why others are excluded."""
+    reasons = []
+    compiled = compile == "auto" and device.type == "cpu"
+    if compile == "off":
+        reasons.append("compile is off")
+    elif compiled and (unavailable := openvino_backend.unavailable_reason()):
+        compiled = False
+        reasons.append(unavailable)
+    bfloat16 = precision == "bfloat16"
+    if precision == "auto" and compile == "auto":
+        bfloat16 = hardware.has_fast_bfloat16(device)
+        if not bfloat16:
+            reasons.append("this device computes bfloat16 no faster than float32")
+    modes = [
+        ExecutionMode(bfloat16=True, compiled=True),
+        ExecutionMode(bfloat16=False, compiled=True),
+        ExecutionMode(bfloat16=True, compiled=False),
+    ]
+    allowed = [
+        mode
+        for mode in modes
+        if (bfloat16 or not mode.bfloat16) and (compiled or not mode.compiled)
+    ]
+    return allowed, reasons
+
+
 @dataclass(frozen=True)
-class _Way:
-    """How a trunk may run: in bfloat16 or in float32, compiled or kernel by kernel."""
+class _TrunkBuilder:
+    """Builds a network with its trunk in some mode; the arguments are :func:`accelerate`'s."""
 
-    rounds: bool
-    compiles: bool
+    network: nn.Module
+    layer: str
+    example: Tensor
+    batch_size: int
+    threads: int
 
-    @property
-    def precision(self) -> str:
-        return "bfloat16" if self.rounds else "float32"
+    def build(self, mode: ExecutionMode) -> PartitionedNetwork:
+        """The network, split, its trunk in that mode.
+
+        Raises:
+            Exception: the network cannot be traced or split, or the trunk not run in that mode.
+        """
+        graph, head = split_at_layer(self.network, self.layer)
+        dtype = torch.bfloat16 if mode.bfloat16 and not mode.compiled else torch.float32
+        fused = fuse(graph, self.example, dtype)
+        trunk: nn.Module = fused
+        if mode.compiled:
+            trunk = self._compile(fused, mode.bfloat16)
+        elif mode.bfloat16 and not has_bf16(fused):
+            raise ValueError("none of the trunk's convolutions is safe in bfloat16")
+        return PartitionedNetwork(trunk, optimize_head(head)).eval()
+
+    def _compile(self, trunk: fx.GraphModule, bfloat16: bool) -> nn.Module:
+        parts: list[tuple[fx.GraphModule | None, bool]] = [(trunk, False)]
+        if bfloat16:
+            float32_part, bfloat16_part = split_before_bf16(trunk)
+            parts = [(float32_part, False), (bfloat16_part, True)]
+        compiled = nn.Sequential()
+        for part, in_bfloat16 in parts:
+            if part is not None:
+                example = compiled(self.example)
+                compiled.append(
+                    OpenVINOModule(part, example, self.batch_size, self.threads, in_bfloat16)
+                )
+        return compiled
 
 
-class _Scissors:
-    """Cuts a network, and holds the parts to the network as it came.
+def _verify_trace(builder: _TrunkBuilder) -> ReferenceOutputs:
+    """Verify that the network computes what its trace says.
 
-    Args:
-        network, layer, example, batch_size, threads: as of :func:`accelerate`.
-        gently: what is rounded is held to the network as it came, too.
+    Returns:
+        The original network's outputs.
 
     Raises:
-        Exception: it cannot be cut, or is not in float32 what it was.
+        Exception: it does not, or the network cannot be traced or split at the layer.
     """
-
-    def __init__(
-        self,
-        network: nn.Module,
-        layer: str,
-        example: Tensor,
-        batch_size: int,
-        threads: int,
-        gently: bool,
-    ) -> None:
-        self._network, self._layer, self._example = network, layer, example
-        self._batch_size, self._threads, self._gently = batch_size, threads, gently
-        traced = self._fused(torch.float32)
-        # Two samples that differ, so that what a network does to each of a batch shows.
-        self._inputs = torch.cat([example, example.flip(3)])
-        self._expected = _run(network, network.get_submodule(layer), self._inputs)
-        self._hold(traced, _TRACED, "its trace")
-
-    def cut(self, way: _Way) -> PartitionedNetwork:
-        """The network in two parts, of which the first runs that way.
-
-        Raises:
-            Exception: it cannot, or does not bear it.
-        """
-        cut = self._compiled(way) if way.compiles else self._fused(torch.bfloat16)
-        if not (way.compiles or fusion.rounds(cut.trunk)):
-            raise ValueError("none of its convolutions bears bfloat16")
-        if way.rounds:
-            self._hold(cut, _ROUNDED if self._gently else math.inf, "in bfloat16 it")
-        else:
-            self._hold(cut, _TRACED, "compiled, it")
-        return cut
-
-    def _compiled(self, way: _Way) -> PartitionedNetwork:
-        trunk, head = self._parts(torch.float32)
-        if way.rounds:
-            first, rest = fusion.split_before_rounding(trunk)
-            parts = [(first, False), (rest, True)]
-        else:
-            parts = [(trunk, False)]
-        compiled = nn.Sequential()
-        for part, rounded in parts:
-            if part is not None:
-                values = compiled(self._example)
-                compiled.append(
-                    OpenVINOModule(part, values, self._batch_size, self._threads, rounded)
-                )
-        return PartitionedNetwork(compiled, head).eval()
-
-    def _fused(self, numbers: torch.dtype) -> PartitionedNetwork:
-        return PartitionedNetwork(*self._parts(numbers)).eval()
-
-    def _parts(self, numbers: torch.dtype) -> tuple[fx.GraphModule, fx.GraphModule]:
-        trunk, head = split_at_layer(self._network, self._layer)
-        return fusion.fuse(trunk, self._example, numbers), optimize_head(head)
-
-    def _hold(self, cut: PartitionedNetwork, alike: float, what: str) -> None:
-        """Hold what it makes of the example to what the network as it came makes of it.
-
-        Raises:
-            ValueError: they differ by more than ``alike`` of their norm.
-        """
-        found = _run(cut, cut.layer, self._inputs)
-        for one, other in zip(found, self._expected, strict=True):
-            if one.shape != other.shape:
-                raise ValueError(f"{what} gives {tuple(one.shape)}, not {tuple(other.shape)}")
-            apart = float((one - other).norm() / other.norm().clamp_min(1e-12))
-            if not apart <= alike:
-                raise ValueError(f"{what} differs from the network as it came by {apart:.1%}")
+    # Built before the original runs, as it says why a network cannot be split.
+    traced = builder.build(ExecutionMode(bfloat16=False, compiled=False))
+    reference = ReferenceOutputs(builder.network, builder.layer, builder.example)
+    reference.verify_close(traced, FP32_TOLERANCE, "tracing")
+    return reference
 
 
-def _run(network: nn.Module, layer: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """The layer's output, and the network's."""
-    outputs: list[Tensor] = []
+def _build_verified(
+    builder: _TrunkBuilder, mode: ExecutionMode, reference: ReferenceOutputs, check_bf16_error: bool
+) -> PartitionedNetwork:
+    """Build a network and compare its outputs.
 
-    def keep(module: nn.Module, args: Any, output: Tensor) -> None:
-        # A copy: an activation may change it in place.
-        outputs.append(output.clone())
+    A function of its own, so that a rejected trunk is freed when it returns.
 
-    hook = layer.register_forward_hook(keep)
-    try:
-        with torch.no_grad():
-            # A copy: a network may change it in place.
-            logits = network(inputs.clone())
-    finally:
-        hook.remove()
-    (activations,) = outputs
-    return activations, logits
+    Args:
+        check_bf16_error: compare the values in bfloat16, too; otherwise only the shapes are.
+
+    Raises:
+        Exception: the trunk does not run in that mode, or its outputs differ.
+    """
+    candidate = builder.build(mode)
+    if mode.bfloat16:
+        tolerance = BF16_TOLERANCE if check_bf16_error else math.inf
+        reference.verify_close(candidate, tolerance, "bfloat16")
+    else:
+        reference.verify_close(candidate, FP32_TOLERANCE, "compiling")
+    return candidate
 
 
-def _brief(failure: Exception) -> str:
+def _first_line(failure: Exception) -> str:
     lines = str(failure).strip().splitlines() or [type(failure).__name__]
     return lines[0][:200]

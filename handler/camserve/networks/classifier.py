@@ -1,14 +1,12 @@
-"""The classifier: architecture, weights and the normalisation of its input."""
+"""Loads a classifier from an archive's files, and normalises its input."""
 
 from __future__ import annotations
 
-import difflib
 import hashlib
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -17,24 +15,24 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torchvision import models
 
 from camserve.errors import SettingsError, describe_exception
+from camserve.networks.architectures import build, set_eval
 from camserve.networks.labels import Labels
 from camserve.settings import Settings
 
 
 @dataclass(frozen=True)
 class Network:
-    """A classifier ready to serve.
+    """A classifier that is ready to serve.
 
     Attributes:
         module: in eval mode, on ``device``; (N, 3, H, W) normalised input -> (N, C) logits.
-        labels: of its C classes.
-        sha256: of its weights' file.
-        mean, std: (3,), for values in [0, 1].
-        device: where it runs.
-        memory_format: how its photos and weights lie in memory.
+        labels: the names of its C classes.
+        sha256: of the weights' file, in hexadecimal.
+        mean, std: (3,), R, G and B, for values in [0, 1].
+        device: of the module and its input.
+        memory_format: of the module's weights and its input.
     """
 
     module: nn.Module
@@ -48,6 +46,11 @@ class Network:
     @classmethod
     def load(cls, settings: Settings, directory: Path, device: torch.device) -> Network:
         """Build the network from an archive's files.
+
+        Args:
+            settings: name the architecture, the files, and the preprocessing.
+            directory: of the unpacked archive.
+            device: to run the network on.
 
         Raises:
             SettingsError: the architecture is unknown, or weights or labels do not fit it.
@@ -64,15 +67,15 @@ class Network:
                     f"weights {settings.weights} are not those that were packed: their SHA-256 is "
                     f"{sha256}, and handler.weights_sha256 says {settings.weights_sha256}"
                 )
-            # A format that holds numbers and no code.
-            state = load_file(weights)
+            # safetensors, unlike a pickle, cannot contain code.
+            state_dict = load_file(weights)
         except (OSError, SafetensorError) as failure:
             raise SettingsError(f"{misfit}: {failure}") from None
         try:
-            module.load_state_dict(state)
+            module.load_state_dict(state_dict)
         except Exception as failure:
-            # A module may load in its own way, and raise anything.
-            reason = _misfit(module, state) or describe_exception(failure)
+            # A module may override load_state_dict and raise any exception.
+            reason = _state_dict_differences(module, state_dict) or describe_exception(failure)
             raise SettingsError(f"{misfit}: {reason}") from None
         set_eval(module)
         mean = torch.tensor(settings.preprocess.mean, device=device)
@@ -81,41 +84,47 @@ class Network:
         return network._in_fastest_format(settings.preprocess.crop)
 
     def _in_fastest_format(self, side: int) -> Network:
-        """The network with photos and weights channels last in memory, where it runs that way.
+        """The network in channels-last memory format where it runs in it.
 
-        A network that calls ``view`` on its activations wants them channels first, and weights of
-        five axes cannot lie otherwise.
+        It does not where it calls ``view`` on its activations, or has weights of five axes.
         """
         try:
             self.module.to(memory_format=torch.channels_last)
             with torch.no_grad():
                 self.module(self.example(side))
         except Exception:
-            # Whatever else is wrong with it shows again, and is told, once it is as it came.
+            # An error of any other kind is raised again, and reported, by check_network.
             self.module.to(memory_format=torch.contiguous_format)
             return replace(self, memory_format=torch.contiguous_format)
         return self
 
     def normalise(self, crops: NDArray[np.uint8]) -> Tensor:
-        """(N, H, W, 3) RGB, 0 to 255 -> (N, 3, H, W) as the weights want it, on the device."""
+        """Scale pixels to [0, 1] and normalise them per channel.
+
+        Args:
+            crops: (N, H, W, 3) RGB, 0 to 255.
+
+        Returns:
+            (N, 3, H, W), float32, on the network's device and in its memory format.
+        """
         pixels = torch.from_numpy(crops).to(self.device)
-        # Row by row, the constants repeated: with one value for each of a pixel's three channels,
-        # PyTorch would take three numbers at a time.
+        # The constants are repeated for a row of pixels: broadcast from three channels, PyTorch
+        # would vectorize over three numbers at a time.
         mean, std = self.mean.repeat(pixels.shape[2]), self.std.repeat(pixels.shape[2])
         rows = pixels.flatten(2).float().div_(255).sub_(mean).div_(std)
         values = rows.view(pixels.shape).permute(0, 3, 1, 2)
         return values.contiguous(memory_format=self.memory_format)
 
     def example(self, side: int, seed: int = 0) -> Tensor:
-        """(1, 3, side, side) input on the device, as much like a photo as seeded noise can be.
+        """A normalised input (1, 3, side, side) of seeded noise, on the network's device.
 
-        It has detail of every size, larger ones stronger: what a network makes of it is of the kind
-        that it makes of photos, which white noise or a plain colour is not.
+        The noise has detail of all sizes, like a photo, with larger detail stronger. So the
+        network's activations are typical, which those for white noise or a plain colour are not.
         """
-        noise = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(seed)
         octaves = [
             F.interpolate(
-                torch.rand(1, 3, cells, cells, generator=noise), (side, side), mode="bilinear"
+                torch.rand(1, 3, cells, cells, generator=generator), (side, side), mode="bilinear"
             )
             for cells in (2, 4, 8, 16, 32, 64)
         ]
@@ -125,92 +134,24 @@ class Network:
         return self.normalise(pixels.permute(0, 2, 3, 1).numpy())
 
 
-def build(arch: str, kwargs: Mapping[str, Any], classes: int) -> nn.Module:
-    """A network of that architecture with whatever weights its constructor gives it.
-
-    Args:
-        arch: the name of a torchvision classifier, built with ``classes`` classes, or
-            ``module:callable``, called with ``kwargs`` alone.
-
-    Raises:
-        SettingsError: there is no such architecture, or it cannot be built.
-    """
-    module_name, colon, attribute = arch.partition(":")
-    try:
-        if not colon:
-            check_is_classifier(arch)
-            network = models.get_model(arch, weights=None, **{"num_classes": classes, **kwargs})
-        else:
-            constructor: Any = importlib.import_module(module_name)
-            for part in attribute.split("."):
-                constructor = getattr(constructor, part)
-            network = constructor(**kwargs)
-    except SettingsError:
-        raise
-    except (Exception, SystemExit) as failure:
-        # Whatever somebody's module or constructor raises; a script may end Python.
-        raise SettingsError(
-            f"arch {arch!r} cannot be built: {describe_exception(failure)}"
-        ) from None
-    if not isinstance(network, nn.Module):
-        raise SettingsError(f"arch {arch!r} gives {type(network).__name__}, not a torch module")
-    return network
-
-
-def set_eval(network: nn.Module) -> None:
-    """Put a network into eval mode, also one whose own ``train`` or ``eval`` is something else."""
-    try:
-        network.eval()
-    except Exception:
-        # As a train(self, loader) makes of it.
-        for module in network.modules():
-            module.training = False
-
-
-def check_is_classifier(arch: str) -> None:
-    """Refuse a name that torchvision has no image classifier of, before anything is built.
-
-    Its detection and segmentation networks would download a backbone while they are built.
-
-    Raises:
-        SettingsError: the nearest names are listed.
-    """
-    classifiers = models.list_models(module=models)
-    # torchvision itself does not mind capitals.
-    if arch.lower() in classifiers:
-        return
-    if arch.lower() in models.list_models():
-        kind = models.get_model_builder(arch).__module__.split(".")[2]
-        raise SettingsError(
-            f"arch {arch!r} cannot be served: it is of torchvision's {kind} networks; accepted: an "
-            "image classifier, as resnet50, or module:callable"
-        )
-    nearest = difflib.get_close_matches(arch.lower(), classifiers, n=3)
-    hint = f"the nearest names: {', '.join(nearest)}" if nearest else "as resnet50"
-    raise SettingsError(
-        f"arch {arch!r} cannot be built: torchvision has no classifier of that name; accepted: one "
-        f"of its names ({hint}), or module:callable"
-    )
-
-
-def _misfit(module: nn.Module, state: Mapping[str, Tensor]) -> str:
-    """How a state dict differs from the one that a network wants, the first few names of each way.
+def _state_dict_differences(module: nn.Module, state_dict: Mapping[str, Tensor]) -> str:
+    """How a state dict differs from a module's, with the first few names of each kind.
 
     Empty where it does not: then something else kept it from being loaded.
     """
-    wanted = module.state_dict()
+    expected = module.state_dict()
     shapes = [
-        f'"{name}" is {tuple(state[name].shape)} rather than {tuple(value.shape)}'
-        for name, value in wanted.items()
-        if name in state and state[name].shape != value.shape
+        f'"{name}" is {tuple(state_dict[name].shape)} rather than {tuple(value.shape)}'
+        for name, value in expected.items()
+        if name in state_dict and state_dict[name].shape != value.shape
     ]
     differences = {
         "size mismatch for": shapes,
-        "Missing key": [f'"{name}"' for name in wanted if name not in state],
-        "Unexpected key": [f'"{name}"' for name in state if name not in wanted],
+        "Missing key": [f'"{name}"' for name in expected if name not in state_dict],
+        "Unexpected key": [f'"{name}"' for name in state_dict if name not in expected],
     }
     return "; ".join(
-        f"{what} {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
-        for what, names in differences.items()
+        f"{kind} {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
+        for kind, names in differences.items()
         if names
     )

@@ -1,4 +1,4 @@
-"""A convolution with what follows it, as one module."""
+"""A convolution fused with its batch norm, a residual sum and an activation."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+#: Elementwise, (N, K, h, w) -> (N, K, h, w); it may change its argument in place.
 Activation = Callable[[Tensor], Tensor]
 
 
@@ -25,7 +26,7 @@ def _hardswish(outputs: Tensor) -> Tensor:
     return F.hardswish(outputs, inplace=True)
 
 
-#: By what stands in a trace: a module's class, a function, or a method's name.
+#: By how a trace names them: a module's class, a function, or a method's name.
 ACTIVATIONS: Final[dict[Any, Activation]] = {
     nn.ReLU: F.relu_, F.relu: F.relu_, F.relu_: F.relu_, torch.relu: F.relu_, torch.relu_: F.relu_,
     "relu": F.relu_, "relu_": F.relu_,
@@ -37,7 +38,14 @@ ACTIVATIONS: Final[dict[Any, Activation]] = {
 
 @dataclass(frozen=True)
 class ConvParameters:
-    """A convolution as its operator takes it, with float32 weights."""
+    """The arguments of ``F.conv2d``, with float32 weights.
+
+    Attributes:
+        weight: (K, C / groups, h, w).
+        bias: (K,), or None.
+        stride, padding, dilation: along rows and columns.
+        groups: as of ``F.conv2d``.
+    """
 
     weight: Tensor
     bias: Tensor | None
@@ -46,8 +54,8 @@ class ConvParameters:
     dilation: list[int]
     groups: int
 
-    def normalised(self, norm: nn.BatchNorm2d) -> ConvParameters:
-        """Followed by a batch norm in eval mode, which is folded in."""
+    def fold_batch_norm(self, norm: nn.BatchNorm2d) -> ConvParameters:
+        """The convolution that computes this one followed by a batch norm in eval mode."""
         mean, variance = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
         scale = torch.rsqrt(variance + norm.eps)
         scale = scale if norm.weight is None else scale * norm.weight
@@ -58,46 +66,47 @@ class ConvParameters:
 
 
 class FusedConv2d(nn.Module):
-    """A convolution, perhaps added to another value, then perhaps an activation.
+    """A convolution, then an optional residual sum, then an optional activation.
 
     Args:
-        convolution: with its norm.
-        activation: at the end.
-        precision: that it is to compute in.
-        bears_rounding: rounding what it multiplies leaves the network's answers as they are.
+        convolution: with its batch norm folded in.
+        activation: None for none.
+        dtype: float32 or bfloat16, to compute in.
+        bf16_safe: computing in bfloat16 keeps the network's answers.
 
     Attributes:
-        precision: of weights, input and output; float32 where it bears no other.
+        dtype: of weights, input and output; float32 where it is not ``bf16_safe``.
         weight: (K, C / groups, h, w).
+        bf16_safe: the argument.
     """
 
     def __init__(
         self,
         convolution: ConvParameters,
         activation: Activation | None,
-        precision: torch.dtype,
-        bears_rounding: bool,
+        dtype: torch.dtype,
+        bf16_safe: bool,
     ) -> None:
         super().__init__()
-        self.bears_rounding = bears_rounding
-        self.precision = precision if bears_rounding else torch.float32
-        self._how = (
+        self.bf16_safe = bf16_safe
+        self.dtype = dtype if bf16_safe else torch.float32
+        self._conv_args = (
             convolution.stride, convolution.padding, convolution.dilation, convolution.groups
         )  # fmt: skip
         self._activation = activation
-        # In float32, as the sums are: a bias may be far larger than what it is added to.
+        # Bias and sums stay in float32: a bias may be far larger than the value it is added to.
         bias = convolution.bias
         self._bias = None if bias is None else bias.detach().view(-1, 1, 1)
         weight = convolution.weight.detach()
-        self.weight = weight.to(self.precision, memory_format=torch.channels_last)
+        self.weight = weight.to(self.dtype, memory_format=torch.channels_last)
 
-    def forward(self, inputs: Tensor, other: Tensor | None = None) -> Tensor:
-        """(N, C, H, W) -> (N, K, h, w)."""
-        outputs = F.conv2d(inputs.to(self.precision), self.weight, None, *self._how).float()
+    def forward(self, inputs: Tensor, residual: Tensor | None = None) -> Tensor:
+        """(N, C, H, W) -> (N, K, h, w); a residual has the output's shape."""
+        outputs = F.conv2d(inputs.to(self.dtype), self.weight, None, *self._conv_args).float()
         if self._bias is not None:
             outputs += self._bias
-        if other is not None:
-            outputs += other
+        if residual is not None:
+            outputs += residual
         if self._activation is not None:
             outputs = self._activation(outputs)
-        return outputs.to(self.precision)
+        return outputs.to(self.dtype)

@@ -1,4 +1,4 @@
-"""The head rewritten so that its backward pass is cheap."""
+"""Rewrites the head so that its backward pass is cheap."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from typing import Any, Final, cast
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, autograd, fx, nn
 
-_ONE: Final = (1, (1, 1), [1, 1])
+# The values of ``output_size`` that mean one row and one column.
+_SIZE_1X1: Final = (1, (1, 1), [1, 1])
 
 
-def spatial_mean(values: Tensor) -> Tensor:
+def global_average_pool(values: Tensor) -> Tensor:
     """(N, K, h, w) -> (N, K, 1, 1).
 
-    The gradient of a sum is one number for all its places, which PyTorch spreads without writing
-    it; that of its own mean it divides, and so writes, place by place.
+    The gradient of a sum has one value per channel, which PyTorch expands to (N, K, h, w) without
+    writing it to memory. The gradient of ``adaptive_avg_pool2d`` is written out cell by cell.
     """
     return values.sum(dim=(2, 3), keepdim=True) / (values.shape[2] * values.shape[3])
 
 
-class _OfFewClasses(autograd.Function):
-    """A linear map to class scores, of which few have a gradient."""
+class _SparseGradLinearFunction(autograd.Function):
+    """``F.linear`` for an output gradient that is zero for most classes."""
 
     @staticmethod
     def forward(ctx: Any, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -31,17 +32,20 @@ class _OfFewClasses(autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (weight,), (gradient,) = ctx.saved_tensors, gradients
         if gradient.device.type != "cpu":
-            # It would have to wait for the device to say which they are.
+            # Selecting the classes would have to wait for the device.
             return gradient @ weight, None, None
         classes = gradient.any(0).nonzero().flatten()
         return gradient.index_select(1, classes) @ weight.index_select(0, classes), None, None
 
 
-class Classifier(nn.Module):
-    """An ``nn.Linear`` that gives class scores, whose parameters get no gradient.
+class SparseGradLinear(nn.Module):
+    """An ``nn.Linear`` for class scores, of which few get a gradient; its parameters get none.
 
-    One score is explained of each sample, or a few: their gradient is made of those classes' rows
-    of the weights, rather than of all, most of them times zero.
+    Few scores of each sample are explained, so the input gradient needs only those classes' rows
+    of the weight. The full product would multiply most rows by zero.
+
+    Args:
+        linear: shares its weight (C, F) and bias (C,).
     """
 
     def __init__(self, linear: nn.Linear) -> None:
@@ -50,41 +54,44 @@ class Classifier(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, F) -> (N, C)."""
-        return cast(Tensor, _OfFewClasses.apply(features, self.weight, self.bias))
+        return cast(Tensor, _SparseGradLinearFunction.apply(features, self.weight, self.bias))
 
 
 def optimize_head(head: fx.GraphModule) -> fx.GraphModule:
-    """A head that computes the same, for gradients with respect to its activations alone.
+    """Rewrite a head so that gradients with respect to its input are cheap.
 
-    Its global average pooling is a :func:`spatial_mean`, the linear layer that gives its scores a
-    :class:`Classifier`.
+    Global average pooling becomes :func:`global_average_pool`, the linear layer that gives the
+    scores a :class:`SparseGradLinear`. The scores stay the same.
 
     Args:
-        head: traced, (N, K, h, w) -> (N, C). It is used up.
+        head: traced, (N, K, h, w) -> (N, C). It is changed in place.
+
+    Returns:
+        The head.
     """
     for node in list(head.graph.nodes):
-        if _averages_all(head, node):
+        if _is_global_average_pool(head, node):
             (grid,) = node.all_input_nodes
             with head.graph.inserting_before(node):
-                mean = head.graph.call_function(spatial_mean, (grid,))
-            node.replace_all_uses_with(mean)
+                pooled = head.graph.call_function(global_average_pool, (grid,))
+            node.replace_all_uses_with(pooled)
             head.graph.erase_node(node)
     (scores,) = head.graph.output_node().all_input_nodes
     if scores.op == "call_module":
         last = head.get_submodule(str(scores.target))
-        # A layer of another class may compute something else.
+        # A subclass of nn.Linear may compute something else.
         if type(last) is nn.Linear:
-            head.set_submodule(str(scores.target), Classifier(last))
+            head.set_submodule(str(scores.target), SparseGradLinear(last))
     head.graph.lint()
     head.delete_all_unused_submodules()
     head.recompile()
     return head
 
 
-def _averages_all(head: fx.GraphModule, node: fx.Node) -> bool:
-    """Whether a node is the mean over all of a grid, kept as a grid of one place."""
+def _is_global_average_pool(head: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node pools (N, K, h, w) to (N, K, 1, 1) by the mean."""
     if node.op == "call_module":
         module = head.get_submodule(str(node.target))
-        return isinstance(module, nn.AdaptiveAvgPool2d) and module.output_size in _ONE
-    named = {**dict(zip(("input", "output_size"), node.args, strict=False)), **node.kwargs}
-    return node.target is F.adaptive_avg_pool2d and named.get("output_size") in _ONE
+        return isinstance(module, nn.AdaptiveAvgPool2d) and module.output_size in _SIZE_1X1
+    arguments = {**dict(zip(("input", "output_size"), node.args, strict=False)), **node.kwargs}
+    return node.target is F.adaptive_avg_pool2d and arguments.get("output_size") in _SIZE_1X1

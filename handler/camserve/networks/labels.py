@@ -1,4 +1,4 @@
-"""The classes' names."""
+"""The names of the classes."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from camserve.errors import SettingsError
 
 
 class Labels:
-    """The classes' names, by index.
+    """The names of the classes, by index.
 
     Args:
-        names: one for each class; a name may stand for several, as "crane" does, bird and machine,
-            in some lists of ImageNet's.
+        names: of all classes. Several classes may have the same name, as "crane" in some lists of
+            ImageNet's classes, which is both the bird and the machine.
 
     Attributes:
-        names: as given.
-        indices: of the classes that each name stands for, in ascending order.
+        names: the argument.
+        indices: for each name the indices of its classes, in ascending order.
     """
 
     def __init__(self, names: tuple[str, ...]) -> None:
@@ -39,14 +39,14 @@ class Labels:
         """Read a JSON list of names, or TorchServe's index_to_name.json.
 
         Raises:
-            SettingsError: the file is missing or of another form.
+            SettingsError: the file is missing, empty, or has another format.
         """
         try:
             content = json.loads(path.read_text("utf-8"))
         except (OSError, ValueError, RecursionError) as failure:
             raise SettingsError(f"labels {path.name}: {failure}") from None
         if isinstance(content, dict):
-            content = _by_index(content, path.name)
+            content = _sorted_by_index(content, path.name)
         if not isinstance(content, list) or not all(isinstance(name, str) for name in content):
             raise SettingsError(
                 f'labels {path.name}: accepted are a JSON list of names, or {{"0": "name", ..}}'
@@ -56,12 +56,12 @@ class Labels:
         return cls(tuple(content))
 
 
-def _by_index(content: Mapping[str, Any], name: str) -> list[Any]:
-    """TorchServe's form: index -> label, or index -> [.., label] as its ImageNet file has it."""
+def _sorted_by_index(content: Mapping[str, Any], file_name: str) -> list[Any]:
+    """Labels from TorchServe's format: index -> label, or index -> [.., label] as for ImageNet."""
     labels = []
     for index in map(str, range(len(content))):
         if index not in content:
-            raise SettingsError(f"labels {name}: the keys must be 0 to {len(content) - 1}")
+            raise SettingsError(f"labels {file_name}: the keys must be 0 to {len(content) - 1}")
         label = content[index]
         labels.append(label[-1] if isinstance(label, list) and label else label)
     return labels

@@ -1,9 +1,9 @@
-"""The modules of a network as layers to explain: by name, the usual one, and what their output is.
+"""The layers of a network that can be explained: by name, the default, and whether one is a grid.
 
 A map needs a grid over the photo: an output (N, K, h, w) whose last two axes are the photo's rows
-and columns. A shape alone does not tell: attention over 197 tokens by 64 features has four axes,
-and so has a Swin's (N, h, w, K). So it is tried: a change of the photo's upper or lower half must
-move along the rows, one of its left or right half along the columns.
+and columns. The shape alone does not decide: attention over 197 tokens by 64 features has four
+axes, and so has a Swin's (N, h, w, K). So :func:`check_grid` measures it: a change in the photo's
+upper or lower half must shift along the rows, a change in its left or right half along the columns.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from torch import Tensor, nn
 from camserve.errors import SettingsError
 from camserve.settings import Layout
 
-#: How far, as a share of an axis' length, the centre of what changes must move along the rows and
-#: along the columns: at all, and of the farthest that it moves along any axis. Of torchvision's
-#: classifiers with seeded weights the least is 0.04 (MaxViT, which mixes all places) and 0.7; along
-#: 64 features it moves by 0.03 by chance.
+#: The least shift of a change's centroid along rows and columns, as a share of the axis' length,
+#: and as a share of the largest shift along any axis. Of torchvision's classifiers with seeded
+#: weights the smallest are 0.04 (MaxViT, which mixes all positions) and 0.7. Along 64 features it
+#: shifts by 0.03 by chance.
 _MIN_SHIFT: Final = 0.01
 _MIN_RATIO: Final = 0.3
-#: Movements that are all smaller tell nothing. A RepVGG that was never trained has 0.014.
-_TELLING_SHIFT: Final = 0.03
+#: Where all shifts are smaller, they decide nothing. An untrained RepVGG has 0.014.
+_MIN_DECISIVE_SHIFT: Final = 0.03
 
 _ACCEPTED: Final = (
     "accepted: a layer that gives activations of shape (N, K, h, w), a grid over the photo"
@@ -50,81 +50,85 @@ def get_layer(network: nn.Module, name: str) -> nn.Module:
 
 
 def last_spatial_layer(network: nn.Module, example: Tensor) -> str:
-    """The name of the last module whose output is a grid: the usual layer to explain.
+    """The name of the last module whose output is a grid, which is the default layer to explain.
 
-    Of several modules that give that same output the outermost is taken; plain containers, pooling
-    and what runs more than once are left aside: ``layer4.2`` in ResNet50, ``features.29`` in VGG16.
+    Of several modules with that same output it is the outermost. Plain containers, pooling layers
+    and modules that are called more than once are skipped. ``layer4.2`` in ResNet50,
+    ``features.29`` in VGG16.
 
     Args:
+        network: in eval mode.
         example: (1, 3, H, W).
 
     Raises:
-        SettingsError: no module gives a (N, K, h, w) with h and w above 1, or what follows the last
-            one works on tokens, as a vision transformer's blocks do.
+        SettingsError: no module gives a (N, K, h, w) with h and w above 1, or the modules after the
+            last one work on tokens, as a vision transformer's blocks do.
     """
     pooling = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.AvgPool2d, nn.MaxPool2d)
-    outputs: list[tuple[str, tuple[int, ...]]] = []
+    calls: list[tuple[str, tuple[int, ...]]] = []
 
-    def note(name: str) -> Callable[[nn.Module, Any, Any], None]:
+    def record(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
-            outputs.append((name, tuple(output.shape) if isinstance(output, Tensor) else ()))
+            calls.append((name, tuple(output.shape) if isinstance(output, Tensor) else ()))
 
         return hook
 
     with torch.no_grad(), ExitStack() as hooks:
         for name, module in network.named_modules():
             if name and type(module) is not nn.Sequential and not isinstance(module, pooling):
-                hooks.callback(module.register_forward_hook(note(name)).remove)
+                hooks.callback(module.register_forward_hook(record(name)).remove)
         network(example)
-    ran = [name for name, _ in outputs]
-    once = [(name, shape) for name, shape in outputs if ran.count(name) == 1]
-    # Outer modules end after inner ones, so of several with the same output it is the outermost.
-    grids = [n for n, (_, shape) in enumerate(once) if len(shape) == 4 and min(shape[2:]) > 1]
+    called = [name for name, _ in calls]
+    shapes = [(name, shape) for name, shape in calls if called.count(name) == 1]
+    # Outer modules return after inner ones, so the last of several with one output is outermost.
+    grids = [n for n, (_, shape) in enumerate(shapes) if len(shape) == 4 and min(shape[2:]) > 1]
     if not grids:
         raise SettingsError("no module of the network gives a grid of activations to explain")
     tokens = [
-        (name, shape) for name, shape in once[grids[-1] :] if len(shape) == 3 and shape[1] > 1
+        (name, shape) for name, shape in shapes[grids[-1] :] if len(shape) == 3 and shape[1] > 1
     ]
     if tokens:
         name, shape = tokens[-1]
-        # Of a network that is all tokens, its grid is the patches of its very first layer.
-        last = f"; the last one is {once[grids[-1]][0]!r}" if len(grids) > len(tokens) else ""
+        # In a network of tokens alone, the only grid is the patch embedding at its beginning.
+        last = f"; the last one is {shapes[grids[-1]][0]!r}" if len(grids) > len(tokens) else ""
         raise SettingsError(
             f"the network's last layers give tokens ({name!r}: {shape}), as a vision transformer's "
             f"do, and tokens are not explained; {_ACCEPTED}, named by --layer (handler.layer){last}"
         )
-    return once[grids[-1]][0]
+    return shapes[grids[-1]][0]
 
 
 def check_grid(name: str, outputs: Tensor, aspect: float = 1.0, layout: Layout = "auto") -> None:
-    """Hold a layer's output to be a grid over the photo.
+    """Check that a layer's output is a grid over the photo, of more than one cell.
 
     Args:
-        name: the layer's.
-        outputs: (5, ..): of one photo; and of the same with its upper, lower, left and right half
-            changed.
+        name: of the layer.
+        outputs: (5, ..), the layer's output for the inputs of :func:`replace_halves`.
         aspect: the photo's height over its width.
-        layout: ``grid`` where its shape alone is to tell.
+        layout: ``grid`` to check the shape alone.
 
     Raises:
-        SettingsError: it is none, or one of a single cell.
+        SettingsError: it is not.
     """
     shape = (1, *outputs.shape[1:])
-    wrong = _why_no_shape(outputs)
+    problem = _shape_problem(outputs)
     hint = ""
-    if not wrong and layout == "auto":
-        wrong = _why_no_grid(outputs.float(), aspect)
+    if not problem and layout == "auto":
+        problem = _shift_problem(outputs.float(), aspect)
         hint = ". Where it is one all the same, --set handler.layout=grid says so"
-    if wrong:
+    if problem:
         raise SettingsError(
             f"layer {name!r} must give activations of shape (N, K, h, w), a grid over the photo, "
-            f"not {shape}: {wrong}{hint}"
+            f"not {shape}: {problem}{hint}"
         )
 
 
-def halves_changed(photo: Tensor, other: Tensor) -> Tensor:
-    """(5, 3, H, W): a photo (1, 3, H, W), and it with each half from another one: as
-    :func:`check_grid` has them.
+def replace_halves(photo: Tensor, other: Tensor) -> Tensor:
+    """The inputs for :func:`check_grid`, from two photos (1, 3, H, W).
+
+    Returns:
+        (5, 3, H, W): ``photo``, and copies with its upper, lower, left and right half replaced by
+        ``other``'s.
     """
     height, width = photo.shape[2:]
     rows = torch.arange(height, device=photo.device).view(-1, 1) < height // 2
@@ -133,8 +137,8 @@ def halves_changed(photo: Tensor, other: Tensor) -> Tensor:
     return torch.cat([photo, *halves])
 
 
-def _why_no_shape(outputs: Tensor) -> str:
-    """What of its shape speaks against a grid; empty where nothing does."""
+def _shape_problem(outputs: Tensor) -> str:
+    """Why outputs of this shape are no grid, or an empty text."""
     if outputs.ndim == 3 and outputs.shape[1] > 1:
         return "these are tokens, as a vision transformer's, and tokens are not explained"
     if outputs.ndim != 4:
@@ -144,58 +148,64 @@ def _why_no_shape(outputs: Tensor) -> str:
     return ""
 
 
-def _why_no_grid(outputs: Tensor, aspect: float) -> str:
-    """What of (5, K, h, w), as :func:`check_grid` has them, speaks against a grid; empty where
-    nothing does.
-    """
+def _shift_problem(outputs: Tensor, aspect: float) -> str:
+    """Why outputs (5, K, h, w) of :func:`replace_halves`' inputs are no grid, or an empty text."""
     unchanged, upper, lower, left, right = outputs
-    down = _shift(upper - unchanged, lower - unchanged)
-    across = _shift(left - unchanged, right - unchanged)
-    if _lie_along(2, down, across, outputs):
+    down = _shifts(upper - unchanged, lower - unchanged)
+    across = _shifts(left - unchanged, right - unchanged)
+    if _follow_axes(2, down, across, outputs):
         return ""
-    if _lie_along(1, down, across, outputs):
+    if _follow_axes(1, down, across, outputs):
         return "its axes are channels last, (N, h, w, K), and those are not explained"
     height, width = outputs.shape[2:]
-    tells = max(map(abs, [*down, *across])) >= _TELLING_SHIFT and height * width > 4
-    if not tells and 0.5 < height / width / aspect < 2:
-        # What is the same everywhere, as in a network of zeros or one that was never trained, tells
-        # nothing, and of two rows and columns chance tells too much: then the shape decides.
+    decisive = max(map(abs, [*down, *across])) >= _MIN_DECISIVE_SHIFT and height * width > 4
+    if not decisive and 0.5 < height / width / aspect < 2:
+        # The shape decides where the output is the same everywhere, as of an untrained network, or
+        # has two rows and columns, which shift by chance.
         return ""
     return "a change in a part of the photo does not move along its last two axes"
 
 
-def _lie_along(rows: int, down: Sequence[float], across: Sequence[float], outputs: Tensor) -> bool:
+def _follow_axes(
+    rows: int, down: Sequence[float], across: Sequence[float], outputs: Tensor
+) -> bool:
     """Whether the photo's rows and columns are axes ``rows`` and ``rows + 1`` of ``outputs``.
 
     Args:
-        down, across: how far changes move along each axis but the first, as :func:`_shift` has it,
-            where they move down or across in the photo.
+        rows: an axis.
+        down, across: the shifts along each axis but the first for a change that moves down or
+            across in the photo, as of :func:`_shifts`.
+        outputs: (5, ..).
     """
     columns = rows + 1
-    # Along an axis of length 1 nothing moves.
-    right = [
+    # Nothing shifts along an axis of length 1.
+    expected = [
         shifts[axis - 1]
         for axis, shifts in ((rows, down), (columns, across))
         if outputs.shape[axis] > 1
     ]
-    # What the two photos show is not the same everywhere, so some moves along the other one too.
+    # Both photos vary from place to place, so changes also shift a little along the other axis.
     crossed = abs(down[columns - 1]) + abs(across[rows - 1])
-    farthest = max(map(abs, [*down, *across]))
-    least = min(right, default=0.0)
-    return least > max(_MIN_SHIFT, _MIN_RATIO * farthest) and sum(right) > crossed
+    largest = max(map(abs, [*down, *across]))
+    smallest = min(expected, default=0.0)
+    return smallest > max(_MIN_SHIFT, _MIN_RATIO * largest) and sum(expected) > crossed
 
 
-def _shift(first: Tensor, second: Tensor) -> list[float]:
-    """How far the centre of two changes (K, h, w) lies apart along each axis, of its length."""
-    centres = [
-        [float(_centre(change.square(), axis)) for axis in range(change.ndim)]
+def _shifts(first: Tensor, second: Tensor) -> list[float]:
+    """The distance of two changes' centroids along each axis, as a share of its length.
+
+    Args:
+        first, second: (K, h, w), changes of a layer's output.
+    """
+    centroids = [
+        [float(_centroid(change.square(), axis)) for axis in range(change.ndim)]
         for change in (first, second)
     ]
-    return [after - before for before, after in zip(*centres, strict=True)]
+    return [after - before for before, after in zip(*centroids, strict=True)]
 
 
-def _centre(weights: Tensor, axis: int) -> Tensor:
-    """The mean place of non-negative weights along an axis, from 0 at its beginning to 1."""
-    along = weights.sum([other for other in range(weights.ndim) if other != axis])
-    places = torch.linspace(0, 1, len(along), device=along.device)
-    return (along * places).sum() / along.sum().clamp_min(torch.finfo(along.dtype).tiny)
+def _centroid(weights: Tensor, axis: int) -> Tensor:
+    """The mean position of non-negative weights along an axis, from 0 at its beginning to 1."""
+    profile = weights.sum([other for other in range(weights.ndim) if other != axis])
+    positions = torch.linspace(0, 1, len(profile), device=profile.device)
+    return (profile * positions).sum() / profile.sum().clamp_min(torch.finfo(profile.dtype).tiny)

@@ -1,4 +1,4 @@
-"""A trunk compiled by OpenVINO: the whole of it as one graph for the processor at hand.
+"""Runs a fused trunk as one graph that OpenVINO has compiled for this CPU.
 
 https://docs.openvino.ai/2026/openvino-workflow/running-inference/inference-devices-and-modes/cpu-device.html
 """
@@ -17,84 +17,89 @@ from typing import Any, Final, cast
 import torch
 from torch import Tensor, fx, nn
 
-from camserve.networks.fusion import kernels
+from camserve.networks.fusion import fused_convolutions
 
-# The one would tell its makers of each import; the other is a backend of torch.compile, which
-# TorchServe's base handler loads where it can, and which nothing here needs.
-for _unwanted in ("openvino_telemetry", "openvino.torch"):
-    sys.modules.setdefault(_unwanted, cast(Any, None))
+#: Modules that OpenVINO would import: the telemetry that reports each import to its vendor, and a
+#: backend for torch.compile, which TorchServe's base handler loads where it is there and which
+#: nothing here uses.
+_BLOCKED_IMPORTS: Final = ("openvino_telemetry", "openvino.torch")
+for _module in _BLOCKED_IMPORTS:
+    # None makes an import raise ImportError.
+    sys.modules.setdefault(_module, cast(Any, None))
 try:
     import openvino
     from openvino.preprocess import PrePostProcessor
 except ImportError as failure:
-    _missing = f"OpenVINO is not here: {failure}"
+    _unavailable = f"OpenVINO is not installed: {failure}"
 else:
-    _missing = ""
+    _unavailable = ""
 
-# Of a cache line.
-_ALIGNED: Final = 64
-# Where functions come from that do the same to whatever photos.
-_KNOWN: Final = {"torch", "torchvision", "operator", "_operator", "math"}
+# Bytes; a cache line.
+_ALIGNMENT: Final = 64
+#: Top-level packages whose functions do the same for every input, so that a trace of a call holds
+#: for all of them.
+_TRACEABLE_PACKAGES: Final = {"torch", "torchvision", "operator", "_operator", "math"}
 
 
 def unavailable_reason() -> str:
-    """Why nothing can be compiled here; empty where it can."""
-    return _missing
+    """Why OpenVINO cannot be used; empty where it can."""
+    return _unavailable
 
 
 class OpenVINOModule(nn.Module):
-    """A fused trunk, compiled; it leaves no tape.
+    """A fused trunk, compiled for inference; autograd does not record it.
 
-    Every batch size has been met when it returns, and what that took of memory is given back.
+    The constructor runs every batch size once, so that no request waits for a kernel to be built,
+    and then releases the memory of the original weights.
 
     Args:
-        trunk: of float32 kernels, (N, 3, H, W) -> (N, K, h, w). It is used up.
+        trunk: fused in float32, (N, 3, H, W) -> (N, K, h, w). Its weights are replaced.
         example: (1, 3, H, W).
-        batch_size: the most samples of a pass.
-        threads: that compute one.
-        rounded: all of it is computed in bfloat16; in float32 otherwise.
+        batch_size: the largest N of a forward pass; a larger one works, and builds its kernels
+            then.
+        threads: of the CPU for a forward pass.
+        bfloat16: compute in bfloat16 instead of float32.
 
     Raises:
-        RuntimeError: there is something in the trunk that OpenVINO has not, or would not do again,
-            or it computes in other numbers here.
+        RuntimeError: the trunk has an operation that OpenVINO does not support or would not repeat
+            for each input, or this CPU does not compute in bfloat16.
     """
 
     def __init__(
-        self, trunk: fx.GraphModule, example: Tensor, batch_size: int, threads: int, rounded: bool
+        self, trunk: fx.GraphModule, example: Tensor, batch_size: int, threads: int, bfloat16: bool
     ) -> None:
         super().__init__()
-        for node in trunk.graph.nodes:
-            if isinstance(node.target, FunctionType):
-                name = f"{node.target.__module__}.{node.target.__qualname__}"
-                if name.partition(".")[0] not in _KNOWN:
-                    raise RuntimeError(f"it calls {name}, whose Python would run but once")
-        self._shelf = _Shelf([kernel.weight for kernel in kernels(trunk)])
-        for kernel, weight in zip(kernels(trunk), self._shelf.weights, strict=True):
-            kernel.weight = weight
-        how = {
-            "INFERENCE_PRECISION_HINT": "bf16" if rounded else "f32",
+        _check_traceable(trunk)
+        convolutions = fused_convolutions(trunk)
+        self._weights = _MemoryMappedWeights([fused.weight for fused in convolutions])
+        for fused, weight in zip(convolutions, self._weights.tensors, strict=True):
+            fused.weight = weight
+        config = {
+            "INFERENCE_PRECISION_HINT": "bf16" if bfloat16 else "f32",
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
-            # Each worker would take the same cores for its own.
+            # With pinning, all workers would be pinned to the same cores.
             "ENABLE_CPU_PINNING": False,
         }
         try:
-            compiled = openvino.Core().compile_model(_converted(trunk, example), "CPU", how)
+            model = _convert(trunk, example)
+            compiled = openvino.Core().compile_model(model, "CPU", config)
         except Exception as failure:
-            # Of its own classes; what it says begins with where in its code that was.
-            why = str(failure).strip().splitlines()[-1].lstrip("- ")
-            raise RuntimeError(f"OpenVINO cannot compile it: {why}") from None
+            # OpenVINO has exception classes of its own; their messages start with a location in its
+            # source code.
+            message = str(failure).strip().splitlines()[-1].lstrip("- ")
+            raise RuntimeError(f"OpenVINO cannot compile the trunk: {message}") from None
         used = compiled.get_property("INFERENCE_PRECISION_HINT")
-        if rounded and used != openvino.Type.bf16:
-            raise RuntimeError(f"OpenVINO computes in {used.get_type_name()} here")
+        if bfloat16 and used != openvino.Type.bf16:
+            raise RuntimeError(f"OpenVINO computes in {used.get_type_name()} on this CPU, not bf16")
         self._request = compiled.create_infer_request()
         self._shape = compiled.output().partial_shape.get_min_shape()[1:]
         for size in range(1, batch_size + 1):
             self(example.expand(size, -1, -1, -1))
-        self._shelf.put_back()
+        self._weights.evict()
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(N, 3, H, W) -> (N, K, h, w)."""
+        """(N, 3, H, W) -> (N, K, h, w), float32, channels last in memory."""
         pixels = inputs.detach().permute(0, 2, 3, 1).contiguous()
         outputs = torch.empty(len(inputs), *self._shape)
         self._request.set_input_tensor(openvino.Tensor(pixels.numpy(), shared_memory=True))
@@ -103,15 +108,31 @@ class OpenVINOModule(nn.Module):
         return outputs.permute(0, 3, 1, 2)
 
 
-def _converted(trunk: fx.GraphModule, example: Tensor) -> openvino.Model:
-    """The same for batches of any size, (N, H, W, 3) -> (N, h, w, K)."""
+def _check_traceable(trunk: fx.GraphModule) -> None:
+    """Reject calls of Python functions that may do something else for each input.
+
+    Raises:
+        RuntimeError: there is such a call.
+    """
+    for node in trunk.graph.nodes:
+        if isinstance(node.target, FunctionType):
+            name = f"{node.target.__module__}.{node.target.__qualname__}"
+            if name.partition(".")[0] not in _TRACEABLE_PACKAGES:
+                raise RuntimeError(
+                    f"the trunk calls the Python function {name}, which OpenVINO would run only "
+                    "once, while it traces the trunk"
+                )
+
+
+def _convert(trunk: fx.GraphModule, example: Tensor) -> openvino.Model:
+    """The trunk as an OpenVINO model for batches of any size, (N, H, W, 3) -> (N, h, w, K)."""
     with warnings.catch_warnings():
-        # PyTorch's: that its tracer is old, and that a trace may not be what it was made of.
+        # PyTorch warns that torch.jit.trace is deprecated, and that a trace may not generalize.
         warnings.simplefilter("ignore")
         model = openvino.convert_model(trunk, example_input=example)
     model.reshape([-1, *example.shape[1:]])
     steps = PrePostProcessor(model)
-    # As photos lie in memory, and as its convolutions want them.
+    # Photos are channels last in memory, and OpenVINO's convolution kernels want them so.
     steps.input().tensor().set_layout(openvino.Layout("NHWC"))
     steps.input().model().set_layout(openvino.Layout("NCHW"))
     steps.output().tensor().set_layout(openvino.Layout("NHWC"))
@@ -119,48 +140,51 @@ def _converted(trunk: fx.GraphModule, example: Tensor) -> openvino.Model:
     return steps.build()
 
 
-class _Shelf:
-    """Weights in a file without a name, of which memory holds what is being read.
+class _MemoryMappedWeights:
+    """Copies of weights in an unnamed temporary file, mapped into memory.
 
-    OpenVINO lays weights out anew for its kernels, but keeps those it was given, in case that it
-    meets another shape. Of a ResNet50 these are 94 MB that no request needs.
+    OpenVINO copies weights into the layout of its kernels, but keeps the originals for input shapes
+    that it has no kernels for yet. For a ResNet50 these are 94 MB that no request needs. In a
+    mapped file, their memory can be released.
 
     Args:
-        weights: float32 tensors.
+        tensors: float32.
 
     Attributes:
-        weights: the same; in memory where there is no room for the file.
+        tensors: the same values; in ordinary memory where the file cannot be written.
     """
 
-    def __init__(self, weights: Sequence[Tensor]) -> None:
-        # It would copy those with numbers that a processor is slow at, to make them zero.
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        # OpenVINO would copy weights that have subnormal numbers, to make those zero.
         tiny = torch.finfo(torch.float32).tiny
-        self.weights = [one.masked_fill(one.abs() < tiny, 0).contiguous() for one in weights]
+        self.tensors = [
+            tensor.masked_fill(tensor.abs() < tiny, 0).contiguous() for tensor in tensors
+        ]
         self._pages: mmap.mmap | None = None
-        if not weights:
+        if not tensors:
             return
         with suppress(OSError):
-            self._pages, places = _written(self.weights)
-            self.weights = [
+            self._pages, offsets = _write_to_tempfile(self.tensors)
+            self.tensors = [
                 torch.frombuffer(
-                    self._pages, dtype=torch.float32, count=one.numel(), offset=place
-                ).view(one.shape)
-                for place, one in zip(places, self.weights, strict=True)
+                    self._pages, dtype=torch.float32, count=tensor.numel(), offset=offset
+                ).view(tensor.shape)
+                for offset, tensor in zip(offsets, self.tensors, strict=True)
             ]
 
-    def put_back(self) -> None:
-        """Let go of their memory until they are read again."""
+    def evict(self) -> None:
+        """Release the memory; the next read loads it from the file again."""
         if self._pages is not None:
             self._pages.madvise(mmap.MADV_DONTNEED)
 
 
-def _written(weights: Sequence[Tensor]) -> tuple[mmap.mmap, list[int]]:
-    """A file that nobody else sees, in pages of memory, and where in it each tensor begins."""
-    places = []
+def _write_to_tempfile(tensors: Sequence[Tensor]) -> tuple[mmap.mmap, list[int]]:
+    """The mapped file, and the offset of each tensor in it, in bytes."""
+    offsets = []
     with tempfile.TemporaryFile() as file:
-        for weight in weights:
-            file.write(bytes(-file.tell() % _ALIGNED))
-            places.append(file.tell())
-            file.write(weight.numpy().data)
+        for tensor in tensors:
+            file.write(bytes(-file.tell() % _ALIGNMENT))
+            offsets.append(file.tell())
+            file.write(tensor.numpy().data)
         file.flush()
-        return mmap.mmap(file.fileno(), 0), places
+        return mmap.mmap(file.fileno(), 0), offsets

@@ -1,4 +1,4 @@
-"""A network cut in two: at its target layer, or at any one value of its trace."""
+"""Splits a traced network into two modules: at its target layer, or at any node of a graph."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any, Final
 import torch
 from torch import Tensor, fx, nn
 
-# The traced module that stands where the target layer's output is.
-_PLACE: Final = "target_layer"
+# Target of the node that marks the target layer's output in the trace.
+_TARGET_MARKER: Final = "target_layer"
 
 
 class PartitionedNetwork(nn.Module):
-    """A network in two parts, with a module between them for the hook.
+    """A trunk and a head, with a module between them that a hook can be registered on.
 
     Args:
         trunk: (N, 3, H, W) -> the target layer's output.
-        head: the layer's output -> (N, C) logits.
+        head: the target layer's output -> (N, C) logits.
 
     Attributes:
-        trunk, head: as given.
-        layer: hands the trunk's output on.
+        trunk, head: the arguments.
+        layer: an identity between trunk and head; its output is the target layer's.
     """
 
     def __init__(self, trunk: nn.Module, head: nn.Module) -> None:
@@ -30,14 +30,14 @@ class PartitionedNetwork(nn.Module):
         self.trunk, self.layer, self.head = trunk, nn.Identity(), head
 
     def forward(self, inputs: Tensor) -> Any:
-        """(N, 3, H, W) -> (N, C); the trunk leaves no tape."""
+        """(N, 3, H, W) -> (N, C). Autograd does not record the trunk."""
         with torch.no_grad():
             activations = self.trunk(inputs)
         return self.head(self.layer(activations))
 
 
 class _Tracer(fx.Tracer):
-    """Notes where a layer's output is."""
+    """Adds a marker node after each call of a layer."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
@@ -46,30 +46,38 @@ class _Tracer(fx.Tracer):
     def call_module(self, m: nn.Module, *args: Any, **kwargs: Any) -> Any:
         output = super().call_module(m, *args, **kwargs)
         if m is self._layer:
-            return self.create_proxy("call_module", _PLACE, (output,), {})
+            return self.create_proxy("call_module", _TARGET_MARKER, (output,), {})
         return output
 
 
 def split_at_layer(network: nn.Module, layer: str) -> tuple[fx.GraphModule, fx.GraphModule]:
-    """Trunk and head of a network, which share its parameters.
+    """Split a network into trunk and head, which share its parameters.
+
+    Args:
+        network: a module that ``torch.fx`` can trace.
+        layer: the dotted name of one of its modules.
+
+    Returns:
+        The trunk, up to and including the layer, and the head after it.
 
     Raises:
-        ValueError: more than the layer's output leads from the one to the other.
+        ValueError: the layer is not called exactly once, does not return a tensor, or the scores
+            also depend on the input by a path around it.
     """
     graph = _Tracer(network.get_submodule(layer)).trace(network)
-    places = [node for node in graph.nodes if node.target == _PLACE]
-    if len(places) != 1:
-        raise ValueError(f"layer {layer!r} runs {len(places)} times")
-    (place,) = places
-    (start,) = place.args
-    if not isinstance(start, fx.Node):
-        raise ValueError(f"layer {layer!r} gives no tensor")
-    before, end = _needed(start), graph.output_node()
-    _count_samples_at(place, before)
-    after = _needed(end, place) - {place, end}
-    if any(node.op == "placeholder" for node in after):
-        raise ValueError(f"more than layer {layer!r} leads from the photo to the scores")
-    return split_graph(network, before, start, place, after)
+    markers = [node for node in graph.nodes if node.target == _TARGET_MARKER]
+    if len(markers) != 1:
+        raise ValueError(f"layer {layer!r} is called {len(markers)} times, not once")
+    (marker,) = markers
+    (layer_output,) = marker.args
+    if not isinstance(layer_output, fx.Node):
+        raise ValueError(f"layer {layer!r} does not return a tensor")
+    trunk_nodes, end = _ancestors(layer_output), graph.output_node()
+    _rewire_batch_size(marker, trunk_nodes)
+    head_nodes = _ancestors(end, stop=marker) - {marker, end}
+    if any(node.op == "placeholder" for node in head_nodes):
+        raise ValueError(f"the scores depend on the photo by a path around layer {layer!r}")
+    return split_graph(network, trunk_nodes, layer_output, marker, head_nodes)
 
 
 def split_graph(
@@ -79,59 +87,62 @@ def split_graph(
     first: fx.Node,
     after: Collection[fx.Node],
 ) -> tuple[fx.GraphModule, fx.GraphModule]:
-    """The nodes before a value of a graph and those after it, each a module of its own.
+    """Copy the nodes before and after one value of a graph into a graph module each.
 
     Args:
-        owner: of the modules and parameters that the graph names; both share them.
-        before, after: without the graph's output; the constants that they read go with them.
-        last: of those before: the value.
-        first: what those after read it from.
+        owner: has the modules and parameters that the graph names; both results share them.
+        before, after: nodes without the graph's output. Each result also gets the ``get_attr``
+            nodes that its nodes read.
+        last: the node of ``before`` whose value the first result returns.
+        first: the node that ``after`` reads this value from; the second result's input replaces it.
     """
     end = last.graph.output_node()
-    one, other = fx.Graph(), fx.Graph()
-    one.output(_copied(before, one, {})[last])
-    _copied({*after, end}, other, {first: other.placeholder("activations")})
-    return fx.GraphModule(owner, one), fx.GraphModule(owner, other)
+    first_graph, second_graph = fx.Graph(), fx.Graph()
+    first_graph.output(_copy_nodes(before, first_graph, {})[last])
+    activations = second_graph.placeholder("activations")
+    _copy_nodes({*after, end}, second_graph, {first: activations})
+    return fx.GraphModule(owner, first_graph), fx.GraphModule(owner, second_graph)
 
 
-def _copied(
+def _copy_nodes(
     nodes: Collection[fx.Node], graph: fx.Graph, copies: dict[fx.Node, fx.Node]
 ) -> dict[fx.Node, fx.Node]:
-    """Copies of nodes and of the constants that they read, in order, added to those there are."""
+    """Copy nodes, and the ``get_attr`` nodes that they read, in order; add them to ``copies``."""
     for node in next(iter(nodes)).graph.nodes:
         if node in nodes or (node.op == "get_attr" and any(user in nodes for user in node.users)):
             copies[node] = graph.node_copy(node, copies.__getitem__)
     return copies
 
 
-def _count_samples_at(place: fx.Node, before: Collection[fx.Node]) -> None:
-    """Have what reads the number of samples off a value of the trunk read it off the layer's.
+def _rewire_batch_size(marker: fx.Node, trunk_nodes: Collection[fx.Node]) -> None:
+    """Read the batch size from the target layer's output where the head reads it from the trunk.
 
-    ``x.view(inputs.size(0), -1)`` would tie the head to the photo for no more than that.
+    Otherwise ``x.view(inputs.size(0), -1)`` would make the head depend on the photo, for nothing
+    but its batch size.
     """
-    for node in list(place.graph.nodes):
-        value = node.args[0] if node.args else None
-        if node.target is operator.getitem and node.args[1] == 0 and isinstance(value, fx.Node):
-            shape = value
-            of_shape = shape.target == "size" and len(shape.args) == 1
-            if not of_shape and (shape.target is not getattr or shape.args[1] != "shape"):
+    for node in list(marker.graph.nodes):
+        tensor = node.args[0] if node.args else None
+        if node.target is operator.getitem and node.args[1] == 0 and isinstance(tensor, fx.Node):
+            shape = tensor
+            is_size = shape.target == "size" and len(shape.args) == 1
+            if not is_size and (shape.target is not getattr or shape.args[1] != "shape"):
                 continue
-            value = shape.args[0]
+            tensor = shape.args[0]
         elif node.target != "size" or node.args[1:] != (0,):
             continue
-        if value in before and node not in before:
-            with place.graph.inserting_after(place):
-                count = place.graph.call_method("size", (place, 0))
-            node.replace_all_uses_with(count)
+        if tensor in trunk_nodes and node not in trunk_nodes:
+            with marker.graph.inserting_after(marker):
+                batch_size = marker.graph.call_method("size", (marker, 0))
+            node.replace_all_uses_with(batch_size)
 
 
-def _needed(node: fx.Node, stop: fx.Node | None = None) -> set[fx.Node]:
-    """What a node's value is made from, itself included; nothing before ``stop``."""
-    found: set[fx.Node] = set()
-    ahead = [node]
-    while ahead:
-        one = ahead.pop()
-        if one not in found:
-            found.add(one)
-            ahead.extend(() if one is stop else one.all_input_nodes)
-    return found
+def _ancestors(node: fx.Node, stop: fx.Node | None = None) -> set[fx.Node]:
+    """A node and all nodes that its value depends on; those before ``stop`` are left out."""
+    visited: set[fx.Node] = set()
+    pending = [node]
+    while pending:
+        current = pending.pop()
+        if current not in visited:
+            visited.add(current)
+            pending.extend(() if current is stop else current.all_input_nodes)
+    return visited

@@ -1,6 +1,6 @@
-"""Speed changes no answer: photos decoded in part and a fast trunk, against all of it done exactly.
+"""Accuracy of the fast path: JPEGs decoded at reduced size and accelerated trunks.
 
-The reference is the network as it came, in float32, on photos decoded as large as they are.
+The reference is the original network in float32, on photos decoded at full size.
 """
 
 from __future__ import annotations
@@ -21,84 +21,91 @@ from safetensors.torch import save_file
 from torch import nn
 
 from camserve.images import header, preprocess
-from camserve.networks.classifier import build
+from camserve.networks.architectures import build
 from camserve.pipeline import Pipeline
 from camserve.settings import Limits
 from camserve_cli.packaging import pretrained
 from camserve_cli.sample_photos import sample_photo
 from tests.support import color_resnet, request_builders
 
-# A photo is named the same class unless the best two are so close that either will do.
+# Where the two best probabilities are that close, the best class may change.
 CLOSE = 0.02
 SAME_CLASS = 0.99
 PROBABILITY = 0.02
 CORRELATION = 0.99
 
-# People, animals, things and places, some of them grey: what ImageNet shows.
+# People, animals, things and places, as in ImageNet, some of them grey.
 EVERYDAY = (
     "astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "motorcycle_left.png",
     "camera.png", "coins.png", "brick.png",
 )  # fmt: skip
-# Through microscopes and telescopes: what it does not, so that whatever it says is a guess.
+# From microscopes and telescopes, unlike ImageNet: the network can only guess.
 STRANGE = ("retina.jpg", "hubble_deep_field.jpg", "ihc.png", "cell.png")
-LARGE = 12  # every twelfth has megapixels
+LARGE = 12  # every twelfth crop has megapixels
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """(H, W, 3), BGR."""
+    image = cv2.imread(str(path))
+    assert image is not None
+    return image.astype(np.uint8)
 
 
 def crops(names: Sequence[str], count: int) -> Iterator[bytes]:
-    """JPEGs of parts of the photos: mirrored, darker, lighter, small, large, fine, coarse."""
+    """JPEGs of crops of the photos: mirrored, darker, lighter, small, large, fine, coarse."""
     rng = np.random.default_rng(0)
-    photos = [cv2.imread(str(sample_photo(name))) for name in names]
+    photos = [read_image(sample_photo(name)) for name in names]
     grain = rng.normal(0, 5, (512, 512, 3))
     for n in range(count):
-        # Not in step with the large ones.
+        # So that the large crops are of different photos.
         photo = photos[(n + n // len(photos)) % len(photos)]
-        whole = np.array(photo.shape[:2])
-        height, width = (whole * rng.uniform(0.35, 1, 2)).astype(int)
-        y, x = rng.integers(0, whole - (height, width) + 1)
-        part = photo[y : y + height, x : x + width]
+        size = np.array(photo.shape[:2])
+        height, width = (size * rng.uniform(0.35, 1, 2)).astype(int)
+        y, x = rng.integers(0, size - (height, width) + 1)
+        crop: NDArray[Any] = photo[y : y + height, x : x + width]
         flips = (slice(None, None, int(step)) for step in rng.choice([1, 1, 1, -1], 2))
-        part = np.ascontiguousarray(part[tuple(flips)])
-        part = cv2.convertScaleAbs(part, alpha=rng.uniform(0.6, 1.4), beta=rng.uniform(-20, 20))
+        crop = np.ascontiguousarray(crop[tuple(flips)])
+        crop = cv2.convertScaleAbs(crop, alpha=rng.uniform(0.6, 1.4), beta=rng.uniform(-20, 20))
         large = n % LARGE == LARGE - 1
         scale = (rng.uniform(1050, 2400) if large else rng.uniform(120, 600)) / min(height, width)
-        how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-        part = cv2.resize(part, None, fx=scale, fy=scale, interpolation=how)
+        interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+        crop = cv2.resize(crop, None, fx=scale, fy=scale, interpolation=interpolation)
         if large:
-            # Enlarged, it has no detail of its own; a camera's has.
-            repeats = (part.shape[0] // 512 + 1, part.shape[1] // 512 + 1, 1)
-            noise = np.tile(grain, repeats)[: part.shape[0], : part.shape[1]]
-            part = np.clip(part + noise, 0, 255).astype(np.uint8)
+            # An enlarged crop has no fine detail; a camera's photo has.
+            repeats = (crop.shape[0] // 512 + 1, crop.shape[1] // 512 + 1, 1)
+            noise = np.tile(grain, repeats)[: crop.shape[0], : crop.shape[1]]
+            crop = np.clip(crop + noise, 0, 255).astype(np.uint8)
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(60, 98))]
-        yield cv2.imencode(".jpg", part, quality)[1].tobytes()
+        yield cv2.imencode(".jpg", crop, quality)[1].tobytes()
 
 
 @pytest.fixture(scope="module")
 def photos() -> dict[str, list[bytes]]:
-    """By what they show. For a ResNet, some of each are enough."""
-    found = {"everyday": list(crops(EVERYDAY, 204)), "strange": list(crops(STRANGE, 60))}
-    return found | {"some": found["everyday"][11::24] + found["strange"][::30]}
+    """JPEGs by subject; for a ResNet, ``some`` of both are enough."""
+    everyday, strange = list(crops(EVERYDAY, 204)), list(crops(STRANGE, 60))
+    return {"everyday": everyday, "strange": strange, "some": everyday[11::24] + strange[::30]}
 
 
 @dataclass(frozen=True)
-class Said:
-    """What a pipeline says of N photos.
+class PipelineOutput:
+    """What a pipeline replies to N photos.
 
     Attributes:
         probabilities: (N, C).
-        classes: that were explained.
-        maps: (N, h * w) of them.
-        reduced: by how much each photo was decoded smaller.
+        classes: the explained class of each photo.
+        maps: (N, h * w), their maps.
+        downscale_factors: that the photos were decoded with.
     """
 
     probabilities: NDArray[np.float64]
     classes: list[int]
     maps: NDArray[np.float64]
-    reduced: list[int]
+    downscale_factors: list[int]
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A network to serve, by its weights, labels and section of settings."""
+class NetworkUnderTest:
+    """An archive of a network: its files and its ``handler:`` section."""
 
     directory: Path
     section: dict[str, Any]
@@ -108,7 +115,7 @@ class Subject:
     @classmethod
     def of(
         cls, network: nn.Module, directory: Path, classes: int, batch_size: int, **section: Any
-    ) -> Subject:
+    ) -> NetworkUnderTest:
         save_file(network.state_dict(), directory / "weights.safetensors")
         (directory / "labels.json").write_text(json.dumps([f"class {n}" for n in range(classes)]))
         return cls(directory, section, classes, batch_size)
@@ -120,51 +127,51 @@ class Subject:
 
     def ask(
         self, pipeline: Pipeline, photos: Sequence[bytes], targets: Sequence[Any], exact: bool
-    ) -> Said:
-        """What is said of each photo, its target explained."""
-        reduced: list[int] = []
-        reduction = preprocess.downscale_factor
+    ) -> PipelineOutput:
+        """Explain each photo's target; ``exact`` decodes all photos at full size."""
+        factors: list[int] = []
+        downscale_factor = preprocess.downscale_factor
 
-        def decide(*arguments: Any) -> int:
-            reduced.append(1 if exact else reduction(*arguments))
-            return reduced[-1]
+        def record_factor(*arguments: Any) -> int:
+            factors.append(1 if exact else downscale_factor(*arguments))
+            return factors[-1]
 
         probabilities = np.zeros((len(photos), self.classes))
         classes, maps = [], []
-        asked = [
+        requests = [
             request_builders.form(photo, target=str(target), top_k=str(self.classes), outputs="map")
             for photo, target in zip(photos, targets, strict=True)
         ]
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(preprocess, "downscale_factor", decide)
-            batch = pipeline.preprocess(asked)
+            patch.setattr(preprocess, "downscale_factor", record_factor)
+            batch = pipeline.preprocess(requests)
         for n, reply in enumerate(pipeline.postprocess(pipeline.inference(batch))):
             content = json.loads(reply.body)
             assert reply.status == 200, content
-            for one in content["predictions"]:
-                probabilities[n, one["class_id"]] = one["probability"]
+            for prediction in content["predictions"]:
+                probabilities[n, prediction["class_id"]] = prediction["probability"]
             (explanation,) = content["explanations"]
             classes.append(explanation["class_id"])
             maps.append(explanation["map"]["values"])
-        return Said(probabilities, classes, np.array(maps), reduced)
+        return PipelineOutput(probabilities, classes, np.array(maps), factors)
 
 
 @pytest.fixture(scope="module")
-def subjects(
+def networks_under_test(
     tmp_path_factory: pytest.TempPathFactory, efficientnet_lite0: nn.Module
-) -> dict[str, Subject]:
+) -> dict[str, NetworkUnderTest]:
     def directory() -> Path:
         return tmp_path_factory.mktemp("archive")
 
     torch.manual_seed(0)
     seeded = build("resnet50", {}, 1000)
-    colours = color_resnet.colour_resnet50()
+    color = color_resnet.colour_resnet50()
     return {
-        "ImageNet": Subject.of(
+        "ImageNet": NetworkUnderTest.of(
             efficientnet_lite0, directory(), 1000, 8, **pretrained.FALLBACK_MODEL
         ),
-        "constructed": Subject.of(colours, directory(), len(color_resnet.COLOURS), 2),
-        "seeded": Subject.of(seeded, directory(), 1000, 2),
+        "constructed": NetworkUnderTest.of(color, directory(), len(color_resnet.COLOURS), 2),
+        "seeded": NetworkUnderTest.of(seeded, directory(), 1000, 2),
     }  # fmt: skip
 
 
@@ -177,49 +184,56 @@ SETTINGS: dict[str, dict[str, str]] = {
 
 
 @pytest.fixture(scope="module")
-def pipelines(subjects: dict[str, Subject]) -> Callable[[str, str], Pipeline]:
-    return cache(lambda name, how: subjects[name].load(**SETTINGS[how]))
+def pipelines(networks_under_test: dict[str, NetworkUnderTest]) -> Callable[[str, str], Pipeline]:
+    return cache(lambda name, settings: networks_under_test[name].load(**SETTINGS[settings]))
 
 
 @pytest.fixture(scope="module")
 def references(
-    subjects: dict[str, Subject],
+    networks_under_test: dict[str, NetworkUnderTest],
     pipelines: Callable[[str, str], Pipeline],
     photos: dict[str, list[bytes]],
-) -> Callable[[str, str], Said]:
-    """What a network says of photos where all is done exactly."""
+) -> Callable[[str, str], PipelineOutput]:
+    """The output of an original network for photos decoded at full size."""
 
     @cache
-    def reference(name: str, shown: str) -> Said:
-        pipeline, some = pipelines(name, "reference"), photos[shown]
-        assert pipeline.loaded.fast.cut is None
-        return subjects[name].ask(pipeline, some, ["predicted"] * len(some), exact=True)
+    def reference(name: str, subject: str) -> PipelineOutput:
+        pipeline, some = pipelines(name, "reference"), photos[subject]
+        assert pipeline.loaded.acceleration.network is None
+        return networks_under_test[name].ask(pipeline, some, ["predicted"] * len(some), exact=True)
 
     return reference
 
 
 @pytest.fixture(scope="module")
 def answers(
-    subjects: dict[str, Subject],
+    networks_under_test: dict[str, NetworkUnderTest],
     photos: dict[str, list[bytes]],
-    references: Callable[[str, str], Said],
-) -> Callable[[str, str, Pipeline], Said]:
-    """What is said of the same classes; asked once where two settings come to the same."""
-    known: dict[tuple[str, str, str, bool], Said] = {}
+    references: Callable[[str, str], PipelineOutput],
+) -> Callable[[str, str, Pipeline], PipelineOutput]:
+    """The output for the reference's classes; computed once for settings with one result."""
+    outputs: dict[tuple[str, str, str, bool], PipelineOutput] = {}
 
-    def answers(name: str, shown: str, pipeline: Pipeline) -> Said:
-        key = name, shown, pipeline.loaded.fast.precision, pipeline.loaded.fast.compiled
-        if key not in known:
-            classes = references(name, shown).classes
-            known[key] = subjects[name].ask(pipeline, photos[shown], classes, exact=False)
-        return known[key]
+    def answers(name: str, subject: str, pipeline: Pipeline) -> PipelineOutput:
+        key = (
+            name,
+            subject,
+            pipeline.loaded.acceleration.precision,
+            pipeline.loaded.acceleration.compiled,
+        )
+        if key not in outputs:
+            classes = references(name, subject).classes
+            outputs[key] = networks_under_test[name].ask(
+                pipeline, photos[subject], classes, exact=False
+            )
+        return outputs[key]
 
     return answers
 
 
-@pytest.mark.parametrize("how", ["as it comes", "bfloat16", "float32"])
+@pytest.mark.parametrize("settings", ["as it comes", "bfloat16", "float32"])
 @pytest.mark.parametrize(
-    ("name", "shown"),
+    ("name", "subject"),
     [
         ("ImageNet", "everyday"),
         ("ImageNet", "strange"),
@@ -227,42 +241,42 @@ def answers(
         ("seeded", "some"),
     ],
 )
-def test_speed_changes_no_answer(
+def test_the_fast_path_keeps_classes_probabilities_and_maps(
     name: str,
-    shown: str,
-    how: str,
+    subject: str,
+    settings: str,
     pipelines: Callable[[str, str], Pipeline],
-    references: Callable[[str, str], Said],
-    answers: Callable[[str, str, Pipeline], Said],
+    references: Callable[[str, str], PipelineOutput],
+    answers: Callable[[str, str, Pipeline], PipelineOutput],
 ) -> None:
-    pipeline, exact = pipelines(name, how), references(name, shown)
-    assert pipeline.loaded.fast.cut is not None
-    fast = answers(name, shown, pipeline)
+    pipeline, exact = pipelines(name, settings), references(name, subject)
+    assert pipeline.loaded.acceleration.network is not None
+    fast = answers(name, subject, pipeline)
     assert fast.classes == exact.classes
-    assert set(exact.reduced) == {1}
-    assert {2, 4} & set(fast.reduced)
+    assert set(exact.downscale_factors) == {1}
+    assert {2, 4} & set(fast.downscale_factors)
 
     best = np.sort(exact.probabilities, axis=1)
     clear = best[:, -1] - best[:, -2] > CLOSE
     same = exact.probabilities.argmax(axis=1) == fast.probabilities.argmax(axis=1)
     evident = exact.maps.any(axis=1)
     assert np.array_equal(fast.maps.any(axis=1), evident)
-    found = {
+    figures = {
         "photos": len(exact.classes),
-        "of the same class": float(same[clear].mean()) if clear.any() else 1.0,
-        "probabilities differ by": float(np.abs(exact.probabilities - fast.probabilities).max()),
-        "least correlation": min(
-            float(np.corrcoef(one, other)[0, 1])
-            for one, other in zip(exact.maps[evident], fast.maps[evident], strict=True)
+        "same class": float(same[clear].mean()) if clear.any() else 1.0,
+        "max probability difference": float(np.abs(exact.probabilities - fast.probabilities).max()),
+        "min correlation": min(
+            float(np.corrcoef(expected, fast_map)[0, 1])
+            for expected, fast_map in zip(exact.maps[evident], fast.maps[evident], strict=True)
         ),
     }
-    assert found["of the same class"] >= SAME_CLASS, found
-    assert found["probabilities differ by"] <= PROBABILITY, found
-    assert found["least correlation"] >= CORRELATION, found
+    assert figures["same class"] >= SAME_CLASS, figures
+    assert figures["max probability difference"] <= PROBABILITY, figures
+    assert figures["min correlation"] >= CORRELATION, figures
 
 
 def test_the_photos_are_many_and_of_every_kind(
-    photos: dict[str, list[bytes]], references: Callable[[str, str], Said]
+    photos: dict[str, list[bytes]], references: Callable[[str, str], PipelineOutput]
 ) -> None:
     assert len(photos["everyday"]) >= 200
     sizes = [header.read_header(photo, Limits(), 10**8) for photo in photos["everyday"]]
@@ -270,11 +284,11 @@ def test_the_photos_are_many_and_of_every_kind(
     assert (megapixels > 2).sum() >= 10
     assert megapixels.max() > 5
     assert megapixels.min() < 0.05
-    said = references("ImageNet", "everyday")
-    best = np.sort(said.probabilities, axis=1)
-    # Most are told apart, of many classes, surely and less surely.
+    output = references("ImageNet", "everyday")
+    best = np.sort(output.probabilities, axis=1)
+    # Most have a clear best class; they are of many classes, with high and low probabilities.
     assert (best[:, -1] - best[:, -2] > CLOSE).mean() > 0.8
-    assert len(set(said.classes)) > 40
+    assert len(set(output.classes)) > 40
     assert best[:, -1].max() > 0.9
     assert best[:, -1].min() < 0.2
-    assert said.maps.any(axis=1).mean() > 0.95
+    assert output.maps.any(axis=1).mean() > 0.95

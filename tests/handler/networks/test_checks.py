@@ -1,4 +1,4 @@
-"""Networks that would be served without an error and explained wrongly are refused, in words."""
+"""Networks that would be served without an error and explained wrongly are refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.small_networks import pictures
 
 
 class Small(nn.Module):
-    """A seeded CNN of three classes; ``end`` is what becomes of its scores."""
+    """A seeded CNN of three classes; ``end`` changes its scores."""
 
     def __init__(self, end: Callable[[Tensor], Any] = lambda scores: scores) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class Small(nn.Module):
         self.body = nn.Sequential(
             nn.Conv2d(3, 8, 3, 2), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, 2), nn.ReLU()
         )
-        self.fc = nn.Linear(8, 3)
+        self.fc: nn.Module = nn.Linear(8, 3)
         self.end = end
         self.eval()
 
@@ -38,7 +38,7 @@ def check(network: nn.Module, batch_size: int = 8) -> None:
 
 
 def cosine(network: Small) -> Small:
-    """Scores from -1 to 1, however strong the activations are."""
+    """Replace the scores by values from -1 to 1, however strong the activations are."""
     network.fc = nn.Sequential()
     direction = torch.randn(8, 3)
     network.end = lambda scores: F.normalize(scores) @ F.normalize(direction, dim=0)
@@ -52,12 +52,12 @@ def cosine(network: Small) -> Small:
         pytest.param(Small(lambda scores: scores[:, :2]), id="two-classes"),
         pytest.param(Small(F.relu), id="never-negative"),
         pytest.param(Small(lambda scores: -F.relu(scores)), id="never-positive"),
-        # As an untrained network's may be: only stronger activations show that they are logits.
+        # As of an untrained network: only strong noise shows that they are logits.
         pytest.param(Small(lambda scores: 0.01 * scores + 0.4), id="between-0-and-1"),
         pytest.param(Small(lambda scores: 1000 * scores), id="large"),
         pytest.param(Small(lambda scores: 0 * scores), id="always-0"),
         pytest.param(Small(lambda scores: (0 * scores).softmax(1)), id="always-a-third"),
-        # With a root or a logarithm, what is stronger than any activation gives no number.
+        # A root or logarithm of strong noise is NaN.
         pytest.param(Small(lambda scores: 0.1 * (scores + 2).sqrt()), id="a-root"),
         pytest.param(cosine(Small()), id="cosines"),
         pytest.param(Small(lambda scores: scores.double()), id="float64"),
@@ -144,7 +144,7 @@ def test_batch_statistics_are_refused() -> None:
         pytest.param(lambda scores: scores.view(1, 3), id="one-photo-at-a-time"),
     ],
 )
-def test_what_is_wrong_in_a_batch_alone_is_accepted_where_there_are_none(
+def test_a_network_that_fails_in_batches_is_accepted_with_batch_size_1(
     end: Callable[[Tensor], Tensor],
 ) -> None:
     check(Small(end), batch_size=1)
@@ -162,7 +162,7 @@ class OneChannel(Small):
 
 
 class TwoInputs(Small):
-    def forward(self, photos: Tensor, more: Tensor) -> Any:
+    def forward(self, photos: Tensor, more: Tensor) -> Any:  # type: ignore[override]
         return super().forward(photos + more)
 
 
@@ -173,13 +173,13 @@ class TwoInputs(Small):
         (TwoInputs(), r"TypeError: .*missing 1 required positional argument: 'more'"),
     ],
 )
-def test_a_network_that_takes_no_photo_is_refused(network: nn.Module, message: str) -> None:
+def test_a_network_with_another_input_is_refused(network: nn.Module, message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         check(network)
 
 
 class Twins(Small):
-    """It looks at each photo twice, as test-time augmentation does."""
+    """It runs the body on each photo and its mirror image, as test-time augmentation does."""
 
     def forward(self, photos: Tensor) -> Any:
         both = self.body(torch.cat([photos, photos.flip(3)])).mean((2, 3))
@@ -191,13 +191,13 @@ def test_a_layer_with_more_rows_than_photos_is_refused() -> None:
         check(Twins())
 
 
-def test_where_a_forward_fails_is_told() -> None:
-    with pytest.raises(SettingsError, match=r"\(test_network_checks\.py, line \d+\)"):
-        check(Small(lambda scores: scores.no_such))
+def test_the_message_names_the_line_where_a_forward_fails() -> None:
+    with pytest.raises(SettingsError, match=r"\(test_checks\.py, line \d+\)"):
+        check(Small(lambda scores: getattr(scores, "no_such")))  # noqa: B009
 
 
 @pytest.mark.parametrize("inplace", ["input", "activations"])
-def test_what_changes_its_input_in_place_is_judged_by_its_own_answers(inplace: str) -> None:
+def test_a_network_that_changes_values_in_place_is_accepted(inplace: str) -> None:
     network = Small()
     if inplace == "input":
         network.body = nn.Sequential(nn.ReLU(inplace=True), *network.body)
@@ -206,7 +206,7 @@ def test_what_changes_its_input_in_place_is_judged_by_its_own_answers(inplace: s
     check(network)
 
 
-def test_hooks_are_taken_off() -> None:
+def test_no_hook_is_left() -> None:
     network = Small(torch.sigmoid)
     with pytest.raises(SettingsError, match="sigmoid"):
         check(network)

@@ -1,4 +1,4 @@
-"""Architectures, weights, preprocessing: what fits loads, what does not says why."""
+"""Architectures, weights and normalisation; and the messages where they do not fit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from torch import nn
 from torch.testing import assert_close
 
 from camserve.errors import SettingsError
-from camserve.networks.classifier import Network, build
+from camserve.networks.architectures import build
+from camserve.networks.classifier import Network
 from camserve.pipeline import Pipeline
 from camserve.settings import Settings
 from tests.support import color_resnet
@@ -49,7 +50,7 @@ def test_an_architecture_is_a_torchvision_name_or_an_import_path(
         assert network(torch.zeros(1, 3, 32, 32)).shape == (1, classes)
 
 
-def test_the_constructors_arguments_reach_it() -> None:
+def test_the_constructor_gets_its_arguments() -> None:
     network = build("mobilenet_v3_small", {"dropout": 0.5}, 3)
     assert [module.p for module in network.modules() if isinstance(module, nn.Dropout)] == [0.5]
 
@@ -79,7 +80,9 @@ def test_the_constructors_arguments_reach_it() -> None:
         ("efficientnet_lite_pytorch:EfficientNet.from_name", {"model_name": "lite9"}, "lite0"),
     ],
 )
-def test_what_cannot_be_built_says_why(arch: str, kwargs: dict[str, Any], message: str) -> None:
+def test_an_architecture_that_cannot_be_built_is_refused(
+    arch: str, kwargs: dict[str, Any], message: str
+) -> None:
     with pytest.raises(SettingsError, match=f"(?s)arch '{arch}'.*{message}"):
         build(arch, kwargs, 2)
 
@@ -95,7 +98,7 @@ def archive(directory: Path, classes: int = 3, labels: int = 3) -> Settings:
     return Settings.from_yaml({"handler": {**MOBILENET, "weights": "w.safetensors"}})
 
 
-def test_a_network_loads_ready_to_serve(tmp_path: Path) -> None:
+def test_a_loaded_network_is_ready_to_serve(tmp_path: Path) -> None:
     torch.manual_seed(3)
     settings = archive(tmp_path)
     torch.manual_seed(3)
@@ -111,18 +114,18 @@ def test_a_network_loads_ready_to_serve(tmp_path: Path) -> None:
         assert_close(network.module(inputs), expected(inputs))
 
 
-def test_weights_are_held_to_the_hash_that_was_packed(tmp_path: Path) -> None:
+def test_weights_are_compared_with_the_packed_hash(tmp_path: Path) -> None:
     settings = archive(tmp_path)
-    found = Network.load(settings, tmp_path, CPU).sha256
-    packed = settings.model_copy(update={"weights_sha256": found})
-    assert Network.load(packed, tmp_path, CPU).sha256 == found
+    sha256 = Network.load(settings, tmp_path, CPU).sha256
+    packed = settings.model_copy(update={"weights_sha256": sha256})
+    assert Network.load(packed, tmp_path, CPU).sha256 == sha256
     file = tmp_path / "w.safetensors"
     data = bytearray(file.read_bytes())
-    # One bit of one number: it would load, and answer a little differently.
+    # One bit of one weight: the file loads, and the scores differ a little.
     data[-1] ^= 1
     file.write_bytes(data)
     Network.load(settings, tmp_path, CPU)
-    with pytest.raises(SettingsError, match=rf"not those that were packed: .* {found}$"):
+    with pytest.raises(SettingsError, match=rf"not those that were packed: .* {sha256}$"):
         Network.load(packed, tmp_path, CPU)
 
 
@@ -147,12 +150,12 @@ def of_another_arch(directory: Path) -> None:
     save_file(build("shufflenet_v2_x0_5", {}, 3).state_dict(), directory / "w.safetensors")
 
 
-def with_one_too_many(directory: Path) -> None:
+def with_an_extra_key(directory: Path) -> None:
     state = build("mobilenet_v3_small", {}, 3).state_dict()
     save_file({**state, "extra": torch.zeros(1)}, directory / "w.safetensors")
 
 
-def with_one_too_few(directory: Path) -> None:
+def with_a_missing_key(directory: Path) -> None:
     state = build("mobilenet_v3_small", {}, 3).state_dict()
     del state["classifier.3.bias"]
     save_file(state, directory / "w.safetensors")
@@ -168,33 +171,33 @@ def for_more_classes(directory: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "message"),
+    ("damage", "message"),
     [
         (missing, "No such file"),
         (a_pickle, "header"),
         (empty, "header"),
         (cut_off, "incomplete|metadata"),
         (of_another_arch, "Missing key"),
-        (with_one_too_many, 'Unexpected key.*"extra"'),
-        (with_one_too_few, 'Missing key.*"classifier.3.bias"'),
+        (with_an_extra_key, 'Unexpected key.*"extra"'),
+        (with_a_missing_key, 'Missing key.*"classifier.3.bias"'),
         (of_another_shape, 'size mismatch for "features.0.0.weight"'),
         (for_more_classes, 'size mismatch for "classifier.3'),
     ],
 )
 def test_weights_that_do_not_fit_stop_the_load(
-    spoil: Callable[[Path], None], message: str, tmp_path: Path
+    damage: Callable[[Path], None], message: str, tmp_path: Path
 ) -> None:
     settings = archive(tmp_path)
-    spoil(tmp_path)
-    what = "weights w.safetensors do not fit mobilenet_v3_small with 3 classes"
-    with pytest.raises(SettingsError, match=f"(?s){what}: .*({message})"):
+    damage(tmp_path)
+    misfit = "weights w.safetensors do not fit mobilenet_v3_small with 3 classes"
+    with pytest.raises(SettingsError, match=f"(?s){misfit}: .*({message})"):
         Network.load(settings, tmp_path, CPU)
 
 
-# Preprocessing
+# Normalisation
 
 
-def test_pixels_are_normalised_as_the_weights_want_them(colours: Pipeline) -> None:
+def test_pixels_are_scaled_and_normalised_per_channel(colours: Pipeline) -> None:
     crops = np.zeros((2, 4, 5, 3), np.uint8)
     crops[0, 1, 2] = 255, 51, 102
     crops[1] = 128, 128, 128

@@ -1,4 +1,4 @@
-"""On a GPU, where there is one: the same answers, from the device that the server gave."""
+"""On a GPU, where there is one: the same replies as on a CPU."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import pytest
 import torch
 
 from camserve.pipeline import Pipeline
+from camserve.protocols import ModelBody
 from tests.support.color_resnet import photo, png
 from tests.support.request_builders import answer, jsoned
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 
 DISCS = png(photo(("red", (90, 120), 40), ("blue", (230, 120), 30)))
-ROWS = [
+REQUESTS = [
     jsoned(DISCS, target=["red", "blue", "top:2", "red-blue"], outputs=["map", "boxes"]),
     jsoned(DISCS, layer=["layer4.2", "layer3.5"], method="layercam", outputs=["map"]),
     jsoned(DISCS, explain=False),
@@ -29,28 +30,28 @@ def on_gpu(
     make_archive: Callable[..., tuple[dict[str, Any], Path]], request: pytest.FixtureRequest
 ) -> Pipeline:
     config, directory = make_archive(layers=["layer3.5"], precision=request.param)
-    model = {"name": "colours", "version": "1.0"}
+    model: ModelBody = {"name": "colours", "version": "1.0"}
     return Pipeline.load(config, directory, model, torch.device("cuda", 0))
 
 
-def test_the_answers_are_those_of_a_processor(
-    on_gpu: Pipeline, load: Callable[..., Pipeline]
-) -> None:
-    expected = answer(load(layers=["layer3.5"], precision="float32"), *ROWS)
-    for got, want in zip(answer(on_gpu, *ROWS), expected, strict=True):
-        assert got.get("error") == want.get("error")
-        for one, other in zip(got.get("predictions", []), want.get("predictions", []), strict=True):
-            assert one["class_id"] == other["class_id"]
-            assert one["probability"] == pytest.approx(other["probability"], abs=0.02)
-        for one, other in zip(
-            got.get("explanations", []), want.get("explanations", []), strict=True
+def test_replies_are_those_of_a_cpu(on_gpu: Pipeline, load: Callable[..., Pipeline]) -> None:
+    expected = answer(load(layers=["layer3.5"], precision="float32"), *REQUESTS)
+    for reply, cpu_reply in zip(answer(on_gpu, *REQUESTS), expected, strict=True):
+        assert reply.get("error") == cpu_reply.get("error")
+        for prediction, on_cpu in zip(
+            reply.get("predictions", []), cpu_reply.get("predictions", []), strict=True
         ):
-            assert one["map"]["values"] == pytest.approx(other["map"]["values"], abs=0.02)
+            assert prediction["class_id"] == on_cpu["class_id"]
+            assert prediction["probability"] == pytest.approx(on_cpu["probability"], abs=0.02)
+        for explanation, on_cpu in zip(
+            reply.get("explanations", []), cpu_reply.get("explanations", []), strict=True
+        ):
+            assert explanation["map"]["values"] == pytest.approx(on_cpu["map"]["values"], abs=0.02)
 
 
-def test_everything_lies_on_the_device_that_was_given(on_gpu: Pipeline) -> None:
-    for way in on_gpu.forward_paths:
-        assert {tensor.device.type for tensor in way.network.parameters()} == {"cuda"}
+def test_parameters_and_outputs_are_on_the_servers_device(on_gpu: Pipeline) -> None:
+    for path in on_gpu.forward_paths:
+        assert {tensor.device.type for tensor in path.network.parameters()} == {"cuda"}
     inputs = on_gpu.network.example(224)
     scores = on_gpu.forward_paths[0].forward(inputs, ["layer4.2"])
     assert scores.logits.device == scores.activations["layer4.2"].device == torch.device("cuda", 0)

@@ -1,4 +1,4 @@
-"""A head whose backward pass is cheap computes what it did."""
+"""Optimized heads: the same scores and gradients, by a cheaper backward pass."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, fx, nn
 
-from camserve.networks.head import Classifier, optimize_head, spatial_mean
+from camserve.networks.head import SparseGradLinear, global_average_pool, optimize_head
 
 
 class Head(nn.Module):
-    """A pooling, then two layers of scores."""
+    """Pooling, then two linear layers."""
 
     def __init__(self, pool: Any) -> None:
         super().__init__()
         self.pool = pool
         self.scores = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 4))
 
-    def forward(self, activations: Tensor) -> Tensor:
+    def forward(self, activations: Tensor) -> Any:
         return self.scores(self.pool(activations).flatten(1))
 
 
@@ -32,41 +32,43 @@ POOLS: dict[str, tuple[Any, bool]] = {
         lambda values: F.adaptive_avg_pool2d(output_size=(1, 1), input=values),
         True,
     ),
-    # None of these is the mean over all.
+    # None of these is global average pooling.
     "finer": (lambda values: F.adaptive_avg_pool2d(values, 2).amax((2, 3)), False),
     "maximum": (nn.AdaptiveMaxPool2d(1), False),
     "one row": (nn.Sequential(nn.AdaptiveAvgPool2d((1, None)), nn.AdaptiveMaxPool2d(1)), False),
 }
 
 
-@pytest.mark.parametrize(("pool", "is_mean"), POOLS.values(), ids=POOLS)
-def test_scores_and_gradients_are_the_same(pool: Any, is_mean: bool) -> None:
+@pytest.mark.parametrize(("pool", "is_global"), POOLS.values(), ids=POOLS)
+def test_scores_and_gradients_are_the_same(pool: Any, is_global: bool) -> None:
     torch.manual_seed(0)
     head = Head(pool).requires_grad_(False)
-    light = optimize_head(fx.symbolic_trace(head))
+    optimized = optimize_head(fx.symbolic_trace(head))
     activations = torch.randn(3, 6, 7, 5)
-    found = []
-    for one in (head, light):
+
+    def scores_and_gradient(network: nn.Module) -> tuple[Tensor, Tensor]:
         leaf = activations.clone().requires_grad_()
-        scores = one(leaf)
+        scores = network(leaf)
         (gradient,) = torch.autograd.grad(scores[:, 1].sum(), leaf)
-        found.append((scores, gradient))
-    (scores, gradient), (light_scores, light_gradient) = found
-    assert torch.allclose(light_scores, scores, atol=1e-6)
-    assert torch.allclose(light_gradient, gradient, atol=1e-7)
-    assert any(node.target is spatial_mean for node in light.graph.nodes) is is_mean
-    # Spread, not written.
-    assert (0 in light_gradient.stride()) is is_mean
+        return scores, gradient
+
+    scores, gradient = scores_and_gradient(optimized)
+    expected_scores, expected_gradient = scores_and_gradient(head)
+    assert torch.allclose(scores, expected_scores, atol=1e-6)
+    assert torch.allclose(gradient, expected_gradient, atol=1e-7)
+    assert any(node.target is global_average_pool for node in optimized.graph.nodes) is is_global
+    # Expanded, not written to memory.
+    assert (0 in gradient.stride()) is is_global
 
 
-def test_the_network_keeps_its_own_pooling() -> None:
+def test_the_original_pooling_is_not_changed() -> None:
     head = Head(nn.AdaptiveAvgPool2d(1))
     optimize_head(fx.symbolic_trace(head))
     assert isinstance(head.pool, nn.AdaptiveAvgPool2d)
 
 
-#: Which classes' scores are explained, by sample; the sum of them goes backward.
-CHOSEN: dict[str, list[tuple[int, int, float]]] = {
+#: Output gradients of a batch: (sample, class, value) of those that are not zero.
+GRADIENTS: dict[str, list[tuple[int, int, float]]] = {
     "one of each": [(0, 3, 1), (1, 0, 1), (2, 3, 1)],
     "one against another": [(0, 3, 1), (0, 1, -1), (1, 2, 1), (1, 0, -1), (2, 0, 1), (2, 3, -1)],
     "none of some": [(2, 1, 1)],
@@ -76,38 +78,42 @@ CHOSEN: dict[str, list[tuple[int, int, float]]] = {
 }
 
 
-@pytest.mark.parametrize("chosen", CHOSEN.values(), ids=CHOSEN)
+@pytest.mark.parametrize("entries", GRADIENTS.values(), ids=GRADIENTS)
 @pytest.mark.parametrize("bias", [True, False])
-def test_a_classifiers_gradient_is_that_of_its_linear_layer(
-    chosen: list[tuple[int, int, float]], bias: bool
+def test_the_gradient_is_that_of_the_linear_layer(
+    entries: list[tuple[int, int, float]], bias: bool
 ) -> None:
     torch.manual_seed(0)
     linear = nn.Linear(6, 4, bias=bias).requires_grad_(False)
     gradient = torch.zeros(3, 4)
-    for sample, class_id, value in chosen:
+    for sample, class_id, value in entries:
         gradient[sample, class_id] = value
     features = torch.randn(3, 6)
-    found = []
-    for one in (linear, Classifier(linear)):
+
+    def scores_and_gradient(layer: nn.Module) -> tuple[Tensor, Tensor]:
         leaf = features.clone().requires_grad_()
-        scores = one(leaf)
-        # Twice: a photo with several targets goes backward more than once.
+        scores = layer(leaf)
+        # Twice, as for a photo with several targets.
         torch.autograd.grad(scores, leaf, gradient, retain_graph=True)
-        found.append((scores, *torch.autograd.grad(scores, leaf, gradient)))
-    assert torch.equal(found[1][0], found[0][0])
-    assert torch.allclose(found[1][1], found[0][1], atol=1e-6)
+        return scores, *torch.autograd.grad(scores, leaf, gradient)
+
+    scores, input_gradient = scores_and_gradient(SparseGradLinear(linear))
+    expected_scores, expected_gradient = scores_and_gradient(linear)
+    assert torch.equal(scores, expected_scores)
+    assert torch.allclose(input_gradient, expected_gradient, atol=1e-6)
 
 
-def test_only_the_layer_that_gives_the_scores_is_a_classifier() -> None:
+def test_only_the_layer_that_gives_the_scores_is_replaced() -> None:
     head = Head(nn.AdaptiveAvgPool2d(1))
-    light = optimize_head(fx.symbolic_trace(head))
-    assert isinstance(light.get_submodule("scores.2"), Classifier)
-    assert isinstance(light.get_submodule("scores.0"), nn.Linear)
+    optimized = optimize_head(fx.symbolic_trace(head))
+    assert isinstance(optimized.get_submodule("scores.2"), SparseGradLinear)
+    assert isinstance(optimized.get_submodule("scores.0"), nn.Linear)
     assert isinstance(head.scores[2], nn.Linear)
 
     class Scaled(nn.Linear):
         def forward(self, features: Tensor) -> Tensor:
             return 2 * super().forward(features)
 
-    other = fx.symbolic_trace(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), Scaled(6, 4)))
-    assert not any(isinstance(one, Classifier) for one in optimize_head(other).modules())
+    scaled = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), Scaled(6, 4))
+    modules = optimize_head(fx.symbolic_trace(scaled)).modules()
+    assert not any(isinstance(module, SparseGradLinear) for module in modules)

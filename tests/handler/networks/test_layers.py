@@ -1,6 +1,8 @@
-"""Which module is explained, and whether what it gives is a grid over the photo."""
+"""Layers by name, the default layer, and whether a layer's output is a grid over the photo."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -8,19 +10,19 @@ from torch import Tensor, nn
 from torchvision import models
 
 from camserve.errors import SettingsError
-from camserve.networks.classifier import build
-from camserve.networks.layers import check_grid, get_layer, halves_changed, last_spatial_layer
+from camserve.networks.architectures import build
+from camserve.networks.layers import check_grid, get_layer, last_spatial_layer, replace_halves
 from tests.support.small_networks import GRIDS, hooks_of, pictures
 
 
 def outputs_of(network: nn.Module, layer: str, side: int) -> Tensor:
-    """What a layer gives for the five photos that :func:`check_grid` judges by."""
-    kept: list[Tensor] = []
-    hook = get_layer(network, layer).register_forward_hook(lambda *call: kept.append(call[2]))
+    """A layer's outputs for the five inputs of :func:`check_grid`."""
+    calls: list[Tensor] = []
+    hook = get_layer(network, layer).register_forward_hook(lambda *call: calls.append(call[2]))
     with torch.no_grad():
-        network(halves_changed(*pictures(side)))
+        network(replace_halves(*pictures(side)))
     hook.remove()
-    (outputs,) = kept
+    (outputs,) = calls
     return outputs
 
 
@@ -31,7 +33,7 @@ def outputs_of(network: nn.Module, layer: str, side: int) -> Tensor:
     ("name", "nearest"),
     [("layer4.9", "layer4.1"), ("layer_4.1", "layer4.1"), ("layer4[-1]", "layer4.1")],
 )
-def test_a_wrong_name_is_answered_with_near_ones(name: str, nearest: str) -> None:
+def test_an_unknown_name_lists_the_nearest_names(name: str, nearest: str) -> None:
     network = build("resnet18", {}, 5).eval()
     with pytest.raises(SettingsError) as error:
         get_layer(network, name)
@@ -50,7 +52,7 @@ def test_a_network_without_a_grid_has_no_default_layer() -> None:
     assert hooks_of(network) == 0
 
 
-def test_a_swin_has_the_grid_that_it_makes_of_its_last_norm() -> None:
+def test_the_default_layer_of_a_swin_is_its_last_permute() -> None:
     network = build("swin_t", {}, 3).eval()
     assert last_spatial_layer(network, pictures(64)[0]) == "permute"
 
@@ -75,32 +77,33 @@ def test_a_vision_transformer_has_no_default_layer() -> None:
         ("efficientnet_v2_s", "features.7", 96),
         ("regnet_x_400mf", "trunk_output.block4", 96),
         ("swin_t", "permute", 96),
-        # It mixes all places of the photo.
+        # It mixes all positions of the photo.
         ("maxvit_t", "blocks.3", 224),
         ("vit_b_16", "conv_proj", 224),
     ],
 )
-def test_what_lies_over_the_photo_is_a_grid(arch: str, layer: str, side: int, seed: int) -> None:
+def test_layers_of_classifiers_are_grids(arch: str, layer: str, side: int, seed: int) -> None:
     torch.manual_seed(seed)
     network = build(arch, {}, 3).eval()
     check_grid(layer, outputs_of(network, layer, side))
 
 
 def patches(side: int = 128) -> Tensor:
-    """(5, 48, 8, 8): the five photos in patches."""
+    """(5, 48, 8, 8): a patch embedding of the five inputs."""
     torch.manual_seed(0)
     with torch.no_grad():
-        return nn.Conv2d(3, 48, 16, 16)(halves_changed(*pictures(side)))
+        embedding: Tensor = nn.Conv2d(3, 48, 16, 16)(replace_halves(*pictures(side)))
+    return embedding
 
 
 def attention(grid: Tensor) -> Tensor:
-    """(5, 48, h, w) -> (5, 3, 1 + h * w, 16): heads, a class token before the others, features."""
+    """(5, 48, h, w) -> (5, 3, 1 + h * w, 16): heads, a class token and the others, features."""
     tokens = grid.flatten(2).transpose(1, 2)
-    heads = tokens.unflatten(2, (3, 16)).transpose(1, 2)
+    heads = tokens.reshape(len(grid), -1, 3, 16).transpose(1, 2)
     return torch.cat([torch.ones_like(heads[:, :, :1]), heads], dim=2)
 
 
-NO_GRIDS = {
+NO_GRIDS: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "channels last": (lambda grid: grid.permute(0, 2, 3, 1), "channels last"),
     "attention": (attention, "does not move along its last two axes"),
     "attention, features first": (
@@ -120,15 +123,15 @@ NO_GRIDS = {
 
 
 @pytest.mark.parametrize("kind", NO_GRIDS)
-def test_what_does_not_lie_over_the_photo_is_refused(kind: str) -> None:
-    make, message = NO_GRIDS[kind]
-    outputs = make(patches())
+def test_outputs_of_other_kinds_are_refused(kind: str) -> None:
+    transform, message = NO_GRIDS[kind]
+    outputs = transform(patches())
     shape = str((1, *outputs.shape[1:])).replace("(", r"\(").replace(")", r"\)")
     with pytest.raises(SettingsError, match=rf"'stem' must give .*, not {shape}: .*{message}"):
         check_grid("stem", outputs)
 
 
-def test_what_somebody_says_to_be_a_grid_is_held_to_its_shape_alone() -> None:
+def test_with_layout_grid_the_shape_alone_is_checked() -> None:
     grid = patches()
     check_grid("stem", grid.transpose(2, 3), layout="grid")
     with pytest.raises(SettingsError, match=r"--set handler\.layout=grid says so"):
@@ -138,7 +141,7 @@ def test_what_somebody_says_to_be_a_grid_is_held_to_its_shape_alone() -> None:
             check_grid("stem", outputs, layout="grid")
 
 
-def test_what_lies_over_the_photo_is_a_grid_in_any_shape() -> None:
+def test_grids_of_any_shape_and_scale_are_accepted() -> None:
     grid = patches()
     check_grid("stem", grid)
     check_grid("stem", grid[..., :5])
@@ -150,7 +153,7 @@ def test_what_lies_over_the_photo_is_a_grid_in_any_shape() -> None:
     check_grid("stem", 1e-6 * grid)
 
 
-def test_of_what_never_changes_the_shape_alone_tells() -> None:
+def test_for_constant_outputs_the_shape_alone_decides() -> None:
     check_grid("stem", torch.zeros(5, 4, 3, 3))
     check_grid("stem", torch.zeros(5, 4, 3, 9), aspect=1 / 3)
     with pytest.raises(SettingsError, match="does not move"):

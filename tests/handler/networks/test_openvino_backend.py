@@ -1,4 +1,4 @@
-"""A trunk that OpenVINO has compiled: the same numbers, and nothing that was not asked for."""
+"""Trunks compiled by OpenVINO: outputs, weights in a mapped file, no telemetry."""
 
 from __future__ import annotations
 
@@ -37,45 +37,45 @@ def fused() -> fx.GraphModule:
     return fusion.fuse(trunk, inputs_of(1), torch.float32)
 
 
-def made(rounded: bool = False) -> OpenVINOModule:
-    return OpenVINOModule(fused(), inputs_of(1), BATCH, 2, rounded)
+def compile_trunk(bfloat16: bool = False) -> OpenVINOModule:
+    return OpenVINOModule(fused(), inputs_of(1), BATCH, 2, bfloat16)
 
 
-def apart(found: Tensor, expected: Tensor) -> float:
-    assert found.shape == expected.shape
-    return float((found - expected).norm() / expected.norm())
+def relative_error(output: Tensor, expected: Tensor) -> float:
+    assert output.shape == expected.shape
+    return float((output - expected).norm() / expected.norm())
 
 
-@pytest.mark.parametrize("rounded", [False, True])
+@pytest.mark.parametrize("bfloat16", [False, True])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_it_computes_the_same_for_batches_of_any_size(
-    layout: torch.memory_format, rounded: bool
+    layout: torch.memory_format, bfloat16: bool
 ) -> None:
-    trunk, expected = made(rounded), network()
-    # Larger ones than were said, too.
+    trunk, original = compile_trunk(bfloat16), network()
+    # A larger batch than it was compiled for works, too.
     for batch in (1, 2, BATCH, 1, BATCH + 3):
         inputs = inputs_of(batch, seed=batch)
         with torch.no_grad():
-            found, wanted = trunk(inputs.contiguous(memory_format=layout)), expected(inputs)
-        assert found.dtype is torch.float32
-        difference = apart(found, wanted)
-        assert difference < (0.02 if rounded else 1e-6)
-        assert (difference > 1e-4) is rounded
+            output, expected = trunk(inputs.contiguous(memory_format=layout)), original(inputs)
+        assert output.dtype is torch.float32
+        error = relative_error(output, expected)
+        assert error < (0.02 if bfloat16 else 1e-6)
+        assert (error > 1e-4) is bfloat16
 
 
-def test_a_batch_keeps_what_it_got_when_the_next_comes() -> None:
-    trunk = made()
+def test_an_output_is_not_overwritten_by_the_next_batch() -> None:
+    trunk = compile_trunk()
     first = trunk(inputs_of(2, seed=1))
     before = first.clone()
     trunk(inputs_of(2, seed=2))
     assert torch.equal(first, before)
-    # A leaf of the tape, as the hook makes one of it.
+    # As the forward hook uses it.
     assert first.requires_grad_().is_leaf
 
 
-def test_its_input_stays_as_it_was() -> None:
+def test_the_input_is_not_changed() -> None:
     inputs = inputs_of(2)
-    made()(inputs)
+    compile_trunk()(inputs)
     assert torch.equal(inputs, inputs_of(2))
 
 
@@ -84,10 +84,10 @@ class Unknown(nn.Module):
         return inputs * torch.diag(inputs[0, 0, 0]).sum()
 
 
-def test_what_it_does_not_know_it_names() -> None:
+def test_an_unsupported_operation_is_named() -> None:
     trunk = fusion.fuse(fx.symbolic_trace(Unknown()), inputs_of(1), torch.float32)
-    with pytest.raises(RuntimeError, match=r"^OpenVINO cannot compile it: .*aten::diag$"):
-        OpenVINOModule(trunk, inputs_of(1), BATCH, 2, rounded=False)
+    with pytest.raises(RuntimeError, match=r"^OpenVINO cannot compile the trunk: .*aten::diag$"):
+        OpenVINOModule(trunk, inputs_of(1), BATCH, 2, bfloat16=False)
 
 
 @fx.wrap
@@ -96,24 +96,26 @@ def halved_where_dark(inputs: Tensor) -> Tensor:
 
 
 class Deciding(nn.Module):
-    """A step of Python that does to some photos what it does not to others."""
+    """A Python function with control flow that depends on the photo."""
 
     def forward(self, inputs: Tensor) -> Tensor:
         return halved_where_dark(inputs)
 
 
-def test_what_python_decides_for_each_photo_is_not_compiled() -> None:
+def test_a_python_function_that_may_branch_is_rejected() -> None:
     trunk = fusion.fuse(fx.symbolic_trace(Deciding()), inputs_of(1), torch.float32)
-    with pytest.raises(RuntimeError, match=r"it calls .*\.halved_where_dark, whose Python"):
-        OpenVINOModule(trunk, inputs_of(1), BATCH, 2, rounded=False)
+    with pytest.raises(
+        RuntimeError, match=r"the trunk calls the Python function .*\.halved_where_dark"
+    ):
+        OpenVINOModule(trunk, inputs_of(1), BATCH, 2, bfloat16=False)
 
 
-# Its weights
+# Weights
 
 
-def mapped(address: int) -> dict[str, int]:
-    """What proc(5) says of the mapping at an address, in kB."""
-    found: dict[str, int] = {}
+def smaps(address: int) -> dict[str, int]:
+    """The figures of the memory mapping at an address, in kB (proc_pid_smaps(5))."""
+    figures: dict[str, int] = {}
     inside = False
     for line in Path("/proc/self/smaps").read_text().splitlines():
         name, _, rest = line.partition(" ")
@@ -121,47 +123,46 @@ def mapped(address: int) -> dict[str, int]:
             start, _, end = name.partition("-")
             inside = int(start, 16) <= address < int(end, 16)
         elif inside and rest.endswith("kB"):
-            found[name.rstrip(":")] = int(rest.split()[0])
-    return found
+            figures[name.rstrip(":")] = int(rest.split()[0])
+    return figures
 
 
-def test_weights_take_no_memory_when_they_are_put_back_and_are_there_again() -> None:
+def test_evicted_weights_take_no_memory_and_are_read_again() -> None:
     weights = [torch.randn(64, 32, 3, 3), torch.randn(5, 1, 1, 1), torch.randn(300, 300, 1, 1)]
-    shelf = openvino_backend._Shelf(weights)
-    address = shelf.weights[0].data_ptr()
-    for found, weight in zip(shelf.weights, weights, strict=True):
-        assert torch.equal(found, weight)
-        assert found.data_ptr() % 64 == 0
-    assert mapped(address)["Rss"] > 400
-    shelf.put_back()
-    assert mapped(address)["Rss"] == 0
-    for found, weight in zip(shelf.weights, weights, strict=True):
-        assert torch.equal(found, weight)
+    mapped = openvino_backend._MemoryMappedWeights(weights)
+    address = mapped.tensors[0].data_ptr()
+    for tensor, weight in zip(mapped.tensors, weights, strict=True):
+        assert torch.equal(tensor, weight)
+        assert tensor.data_ptr() % 64 == 0
+    assert smaps(address)["Rss"] > 400
+    mapped.evict()
+    assert smaps(address)["Rss"] == 0
+    for tensor, weight in zip(mapped.tensors, weights, strict=True):
+        assert torch.equal(tensor, weight)
 
 
-def test_numbers_too_small_for_a_processor_are_zero() -> None:
+def test_subnormal_weights_become_zero() -> None:
     weight = torch.tensor([1e-39, -1e-45, 2e-38, 0.0, -1.0]).view(1, 5, 1, 1)
-    (found,) = openvino_backend._Shelf([weight]).weights
-    assert found.flatten().tolist() == [0, 0, weight[0, 2].item(), 0, -1]
+    (tensor,) = openvino_backend._MemoryMappedWeights([weight]).tensors
+    assert tensor.flatten().tolist() == [0, 0, weight[0, 2].item(), 0, -1]
 
 
-def test_weights_lie_as_they_are_numbered_whatever_their_layout() -> None:
+def test_weights_are_contiguous_whatever_their_memory_format() -> None:
     weight = torch.randn(4, 8, 3, 3)
-    (found,) = openvino_backend._Shelf(
-        [weight.contiguous(memory_format=torch.channels_last)]
-    ).weights
-    assert torch.equal(found, weight)
-    assert found.is_contiguous()
+    channels_last = weight.contiguous(memory_format=torch.channels_last)
+    (tensor,) = openvino_backend._MemoryMappedWeights([channels_last]).tensors
+    assert torch.equal(tensor, weight)
+    assert tensor.is_contiguous()
 
 
-def test_without_room_for_a_file_they_stay_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_disk_space_weights_stay_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*args: Any, **kwargs: Any) -> Any:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(tempfile, "TemporaryFile", full)
-    trunk = made()
+    trunk = compile_trunk()
     with torch.no_grad():
-        assert apart(trunk(inputs_of(2)), network()(inputs_of(2))) < 1e-6
+        assert relative_error(trunk(inputs_of(2)), network()(inputs_of(2))) < 1e-6
 
 
 # The package
@@ -169,34 +170,34 @@ def test_without_room_for_a_file_they_stay_in_memory(monkeypatch: pytest.MonkeyP
 
 @pytest.fixture
 def python(tmp_path: Path) -> Callable[[str], str]:
-    """Run code beside the handler's, in an interpreter of its own."""
+    """Run code that can import the handler, in a process of its own."""
 
     def run(code: str) -> str:
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-c", code],
             env={"PYTHONPATH": f"{tmp_path}:{HANDLER}"},
             capture_output=True,
             text=True,
         )
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
+        assert process.returncode == 0, process.stderr
+        return process.stdout.strip()
 
     return run
 
 
-def test_it_tells_its_makers_nothing(python: Callable[[str], str], tmp_path: Path) -> None:
-    (tmp_path / "openvino_telemetry.py").write_text("print('I tell')")
-    assert python("import openvino_telemetry") == "I tell"
+def test_telemetry_is_not_imported(python: Callable[[str], str], tmp_path: Path) -> None:
+    (tmp_path / "openvino_telemetry.py").write_text("print('telemetry')")
+    assert python("import openvino_telemetry") == "telemetry"
     code = (
         "from camserve.networks import openvino_backend; import openvino; "
-        "print(openvino_backend.missing())"
+        "print(openvino_backend.unavailable_reason())"
     )
     assert python(code) == ""
 
 
-def test_where_it_is_not_installed_it_says_so(python: Callable[[str], str]) -> None:
+def test_a_missing_package_is_the_unavailable_reason(python: Callable[[str], str]) -> None:
     code = (
         "import sys; sys.modules['openvino'] = None\n"
-        "from camserve.networks import openvino_backend as o; print(o.missing())"
+        "from camserve.networks import openvino_backend as o; print(o.unavailable_reason())"
     )
-    assert python(code).startswith("OpenVINO is not here: ")
+    assert python(code).startswith("OpenVINO is not installed: ")

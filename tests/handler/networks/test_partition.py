@@ -1,6 +1,8 @@
-"""Networks cut in two; what is served of them is in test_trunk.py."""
+"""Networks split in two; test_acceleration.py serves such networks."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 import torch
@@ -10,37 +12,37 @@ from camserve.networks import partition
 
 
 class Small(nn.Module):
-    """A layer between two, and a parameter that is read on both sides of it."""
+    """A target layer between two others, and a parameter that trunk and head read."""
 
     def __init__(self) -> None:
         super().__init__()
         self.first, self.layer = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 1)
         self.last, self.scale = nn.Linear(5, 6), nn.Parameter(torch.tensor(3.0))
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor) -> Any:
         activations = self.layer(self.first(inputs) * self.scale)
         return self.last(activations.relu().mean((2, 3)) * self.scale)
 
 
 class Around(Small):
-    """The photo has another way to the scores."""
+    """The scores depend on the photo by a path around the layer."""
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor) -> Any:
         return super().forward(inputs) + inputs.mean()
 
 
 class Twice(Small):
-    """The layer runs twice."""
+    """The layer is called twice."""
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor) -> Any:
         activations = self.first(inputs)
         return self.last((self.layer(activations) + self.layer(-activations)).mean((2, 3)))
 
 
 class Counting(Small):
-    """The number of samples is read off the photo."""
+    """The head reads the batch size from the photo."""
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor) -> Any:
         activations = self.layer(self.first(inputs))
         return self.last(activations.view(inputs.size(0), 5, -1).mean(2))
 
@@ -49,7 +51,7 @@ INPUTS = torch.linspace(-1, 1, 2 * 3 * 6 * 6).view(2, 3, 6, 6)
 
 
 @pytest.mark.parametrize("kind", [Small, Counting])
-def test_the_head_after_the_trunk_is_the_network(kind: type[Small]) -> None:
+def test_trunk_and_head_together_are_the_network(kind: type[Small]) -> None:
     torch.manual_seed(0)
     network = kind()
     trunk, head = partition.split_at_layer(network, "layer")
@@ -61,40 +63,40 @@ def test_the_head_after_the_trunk_is_the_network(kind: type[Small]) -> None:
 def test_both_parts_share_the_networks_parameters_and_have_no_others() -> None:
     network = Small()
     trunk, head = partition.split_at_layer(network, "layer")
-    own = {id(parameter) for parameter in network.parameters()}
+    expected = {id(parameter) for parameter in network.parameters()}
     parts = [{id(parameter) for parameter in part.parameters()} for part in (trunk, head)]
-    assert parts[0] | parts[1] == own
+    assert parts[0] | parts[1] == expected
     assert parts[0] & parts[1] == {id(network.scale)}
 
 
 @pytest.mark.parametrize(
-    ("kind", "says"),
+    ("kind", "message"),
     [
-        (Around, "more than layer 'layer' leads from the photo to the scores"),
-        (Twice, "layer 'layer' runs 2 times"),
+        (Around, "the scores depend on the photo by a path around layer 'layer'"),
+        (Twice, "layer 'layer' is called 2 times, not once"),
     ],
 )
-def test_what_cannot_be_cut_says_why(kind: type[Small], says: str) -> None:
-    with pytest.raises(ValueError, match=says):
+def test_a_network_that_cannot_be_split_is_rejected(kind: type[Small], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         partition.split_at_layer(kind(), "layer")
 
 
-def test_the_trunk_of_a_cut_leaves_no_tape() -> None:
+def test_autograd_does_not_record_the_trunk() -> None:
     network = Small()
-    both = partition.PartitionedNetwork(*partition.split_at_layer(network, "layer"))
-    seen: list[Tensor] = []
-    both.layer.register_forward_hook(lambda module, args, output: seen.append(output))
-    assert both(INPUTS).equal(network(INPUTS))
-    (activations,) = seen
+    partitioned = partition.PartitionedNetwork(*partition.split_at_layer(network, "layer"))
+    outputs: list[Tensor] = []
+    partitioned.layer.register_forward_hook(lambda module, args, output: outputs.append(output))
+    assert partitioned(INPUTS).equal(network(INPUTS))
+    (activations,) = outputs
     assert not activations.requires_grad
 
 
-def test_a_graph_is_cut_at_any_value_and_a_constant_goes_to_whoever_reads_it() -> None:
+def test_a_graph_is_split_at_any_value_and_both_parts_share_its_parameters() -> None:
     network = Small()
     traced = fx.symbolic_trace(network)
     nodes = [node for node in traced.graph.nodes if node.op not in ("get_attr", "output")]
-    (place,) = (node for node in nodes if node.target == "layer")
-    before = nodes[: nodes.index(place) + 1]
-    first, rest = partition.split_graph(traced, before, place, place, nodes[len(before) :])
+    (layer,) = (node for node in nodes if node.target == "layer")
+    before = nodes[: nodes.index(layer) + 1]
+    first, rest = partition.split_graph(traced, before, layer, layer, nodes[len(before) :])
     assert rest(first(INPUTS)).equal(network(INPUTS))
     assert first.scale is rest.scale is network.scale

@@ -1,0 +1,86 @@
+"""Builds a network by the name of its architecture: torchvision's, or an import path."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+from torchvision import models
+
+from camserve.errors import SettingsError, describe_exception
+
+
+def build(arch: str, kwargs: Mapping[str, Any], classes: int) -> nn.Module:
+    """Build a network with the weights that its constructor initializes.
+
+    Args:
+        arch: the name of a torchvision classifier, which gets ``classes`` and ``kwargs``, or
+            ``module:callable``, which gets ``kwargs`` alone.
+        kwargs: for the constructor.
+        classes: the number of class scores.
+
+    Raises:
+        SettingsError: there is no such architecture, or it cannot be built.
+    """
+    module_name, colon, attribute = arch.partition(":")
+    try:
+        if not colon:
+            check_is_classifier(arch)
+            network = models.get_model(arch, weights=None, **{"num_classes": classes, **kwargs})
+        else:
+            constructor: Any = importlib.import_module(module_name)
+            for name in attribute.split("."):
+                constructor = getattr(constructor, name)
+            network = constructor(**kwargs)
+    except SettingsError:
+        raise
+    except (Exception, SystemExit) as failure:
+        # A module or constructor written by others may raise any exception; a script may exit.
+        raise SettingsError(
+            f"arch {arch!r} cannot be built: {describe_exception(failure)}"
+        ) from None
+    if not isinstance(network, nn.Module):
+        raise SettingsError(f"arch {arch!r} gives {type(network).__name__}, not a torch module")
+    return network
+
+
+def set_eval(network: nn.Module) -> None:
+    """Put a network into eval mode, even where it has overridden ``train`` or ``eval``."""
+    try:
+        network.eval()
+    except Exception:
+        # As with a train(self, loader), which eval() calls as train(False).
+        for module in network.modules():
+            module.training = False
+
+
+def check_is_classifier(arch: str) -> None:
+    """Refuse a name that is no image classifier of torchvision's, before it is built.
+
+    torchvision's detection and segmentation networks download a backbone while they are built.
+
+    Args:
+        arch: a torchvision name, in upper or lower case.
+
+    Raises:
+        SettingsError: it is none; the nearest names are listed.
+    """
+    classifiers = models.list_models(module=models)
+    # torchvision ignores case, too.
+    if arch.lower() in classifiers:
+        return
+    if arch.lower() in models.list_models():
+        kind = models.get_model_builder(arch).__module__.split(".")[2]
+        raise SettingsError(
+            f"arch {arch!r} cannot be served: it is of torchvision's {kind} networks; accepted: an "
+            "image classifier, as resnet50, or module:callable"
+        )
+    nearest = difflib.get_close_matches(arch.lower(), classifiers, n=3)
+    hint = f"the nearest names: {', '.join(nearest)}" if nearest else "as resnet50"
+    raise SettingsError(
+        f"arch {arch!r} cannot be built: torchvision has no classifier of that name; accepted: one "
+        f"of its names ({hint}), or module:callable"
+    )
