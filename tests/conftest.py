@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.scripts import COLOURS, camserve, free_ports, script
+from tests.support.scripts import COLOR_MODEL, camserve, free_ports, run_script
 
 if TYPE_CHECKING:
     from tests.support.server_client import Client
@@ -48,7 +48,7 @@ def store(tmp_path_factory: pytest.TempPathFactory, colour_inputs: tuple[Path, P
     common = ("--store", store, "--set", "maxBatchDelay=100")
     inputs = ("--weights", weights, "--labels", labels)
     layers = ("--set", "handler.layers=[layer3.5,layer4.1]")
-    camserve("package", "--name", COLOURS, *inputs, "--compress", *layers, *common)
+    camserve("package", "--name", COLOR_MODEL, *inputs, "--compress", *layers, *common)
     camserve("package", "--fallback-model", *common)
     return store
 
@@ -65,10 +65,10 @@ def server(store: Path, server_environment: dict[str, str]) -> Iterator[Client]:
     from tests.support.server_client import Client
 
     # One worker of each model, so that requests sent together share a batch.
-    script("serve.sh", "start", "--store", store, "--workers", "1", **server_environment)
+    run_script("serve.sh", "start", "--store", store, "--workers", "1", **server_environment)
     try:
-        token = script("serve.sh", "token", **server_environment).strip()
+        token = run_script("serve.sh", "token", **server_environment).strip()
         with Client.open(server_environment, token) as client:
             yield client
     finally:
-        script("serve.sh", "stop", **server_environment)
+        run_script("serve.sh", "stop", **server_environment)

@@ -25,7 +25,7 @@ from camserve_cli.commands.explain import explain_all
 from camserve_cli.explain_files import Photo, Results, find_photos
 from camserve_client import RequestTimeoutError
 from tests.support import color_resnet
-from tests.support.scripts import CAMSERVE, COLOURS, free_ports, interruptible, run
+from tests.support.scripts import CAMSERVE, COLOR_MODEL, free_ports, interruptible, run
 from tests.support.server_client import Client
 
 EXPLAIN = (CAMSERVE, "explain")
@@ -73,7 +73,7 @@ def pixels(path: Path) -> Any:
 
 @pytest.mark.server
 def test_a_folder_with_a_broken_photo(server: Client, photos: Path, tmp_path: Path) -> None:
-    done = run_explain(server, tmp_path, "photos", "--model", COLOURS)
+    done = run_explain(server, tmp_path, "photos", "--model", COLOR_MODEL)
     assert done.returncode == 1
     assert done.stderr == (
         "photos/b/broken.jpg: the photo's format is not recognised; accepted: JPEG, PNG, WebP, "
@@ -136,10 +136,10 @@ def test_the_servers_batches_fill(server: Client, tmp_path: Path) -> None:
     for n in range(16):
         photo(tmp_path / f"{n}.png", "red")
 
-    before = server.batches(COLOURS)
-    done = run_explain(server, tmp_path, ".", "--model", COLOURS, "--option", "explain=false")
+    before = server.batches(COLOR_MODEL)
+    done = run_explain(server, tmp_path, ".", "--model", COLOR_MODEL, "--option", "explain=false")
     assert done.returncode == 0
-    assert 0 < server.batches(COLOURS) - before < 16
+    assert 0 < server.batches(COLOR_MODEL) - before < 16
 
 
 @pytest.mark.server
@@ -148,7 +148,7 @@ def test_a_photo_of_a_camera_held_on_its_side(server: Client, tmp_path: Path) ->
     exif[ORIENTATION] = 6
     photo(tmp_path / "a.png", "red", exif=exif)
     outputs = ("--option", "outputs=overlay,mask,boxes,map", "--option", "size=original")
-    done = run_explain(server, tmp_path, "a.png", "--model", COLOURS, *outputs)
+    done = run_explain(server, tmp_path, "a.png", "--model", COLOR_MODEL, *outputs)
     assert (done.returncode, done.stderr) == (0, "")
     (line,) = lines(tmp_path / "out" / "explained")
     (explanation,) = line["reply"]["explanations"]
@@ -168,7 +168,7 @@ def test_one_photo_and_the_classes_asked_for(server: Client, photos: Path, tmp_p
     done = run_explain(
         server,
         tmp_path,
-        *(photos / "b" / "disc.png", "--model", COLOURS, "--out", "here"),
+        *(photos / "b" / "disc.png", "--model", COLOR_MODEL, "--out", "here"),
         *("--target", "blue", "--option", "top_k=2", "--option", "outputs=heatmap,overlay"),
     )
     assert (done.returncode, done.stderr) == (0, "")
@@ -184,7 +184,7 @@ def test_one_photo_and_the_classes_asked_for(server: Client, photos: Path, tmp_p
     )
     seen = (overlay - 0.3 * heatmap) / 0.7
     # In the middle is the disc, in the corner is grey.
-    assert np.abs(seen[112, 112] - color_resnet.COLOURS["blue"]).max() < 3
+    assert np.abs(seen[112, 112] - color_resnet.COLOR_VALUES["blue"]).max() < 3
     assert np.abs(seen[2, 2] - color_resnet.GREY).max() < 3
 
 
@@ -201,7 +201,7 @@ def test_a_glob_and_a_server_by_name(
     done = run_explain(
         server,
         tmp_path,
-        *("photos/*/*.[pj]*", "photos/**/*.webp", "--model", COLOURS),
+        *("photos/*/*.[pj]*", "photos/**/*.webp", "--model", COLOR_MODEL),
         *there[transport],
         *("--in-flight", "2", "--option", "image_format=jpeg"),
     )
@@ -215,7 +215,7 @@ def test_a_glob_and_a_server_by_name(
     overlay = tmp_path / "out" / "explained" / "a" / "disc-red.jpeg"
     assert overlay.read_bytes().startswith(b"\xff\xd8")
     # Overlays are no photos of the next run.
-    again = run_explain(server, tmp_path, "**/*.jpeg", "--model", COLOURS)
+    again = run_explain(server, tmp_path, "**/*.jpeg", "--model", COLOR_MODEL)
     assert again.returncode == 2
 
 

@@ -17,8 +17,8 @@ import psutil
 import pytest
 
 from camserve_cli.serving import ready as ready_file
-from tests.support.fault_server import Faulty, fault, misbehaving_archive, serving, until
-from tests.support.scripts import CAMSERVE, COLOURS, free_ports, run
+from tests.support.fault_server import FaultServer, fault, misbehaving_archive, serving, wait_until
+from tests.support.scripts import CAMSERVE, COLOR_MODEL, free_ports, run
 
 pytestmark = pytest.mark.server
 
@@ -27,13 +27,13 @@ FRAIL, RETRIES = "frail", 3
 
 
 @pytest.fixture(scope="module")
-def probed(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faulty]:
+def probe_server(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultServer]:
     """A server of two models with a worker and a short queue each; one's is soon given up."""
     folder = tmp_path_factory.mktemp("probed")
-    archives = {name: folder / "store" / f"{name}.mar" for name in (COLOURS, FRAIL)}
+    archives = {name: folder / "store" / f"{name}.mar" for name in (COLOR_MODEL, FRAIL)}
     (folder / "store").mkdir()
-    colours = store / f"{COLOURS}.mar"
-    misbehaving_archive(colours, archives[COLOURS], batchSize=1)
+    colours = store / f"{COLOR_MODEL}.mar"
+    misbehaving_archive(colours, archives[COLOR_MODEL], batchSize=1)
     misbehaving_archive(colours, archives[FRAIL], FRAIL, maxRetryTimeoutInSec=RETRIES)
     with serving(folder, archives, workers="1", job_queue_size=2) as server:
         yield server
@@ -47,67 +47,73 @@ def ready(environment: dict[str, str], *options: str | Path) -> subprocess.Compl
     return done
 
 
-def assert_not_ready(server: Faulty, why: str, *options: str | Path) -> None:
+def assert_not_ready(server: FaultServer, why: str, *options: str | Path) -> None:
     done = ready(server.environment, *options)
     assert done.returncode == 1
     assert done.stdout.startswith("not ready: ")
     assert why in done.stdout
 
 
-def send(server: Faulty, photo: bytes, model: str = COLOURS) -> int:
+def send(server: FaultServer, photo: bytes, model: str = COLOR_MODEL) -> int:
     url = f"{server.inference}/predictions/{model}"
     return httpx.post(url, content=photo, headers=server.bearer(), timeout=60).status_code
 
 
-def test_it_is_light_and_says_when_all_is_well(probed: Faulty) -> None:
-    both = ready(probed.environment, "--model", f"{COLOURS},{FRAIL}")
+def test_it_is_light_and_says_when_all_is_well(probe_server: FaultServer) -> None:
+    both = ready(probe_server.environment, "--model", f"{COLOR_MODEL},{FRAIL}")
     assert (both.returncode, both.stdout) == (0, "ready\n")
-    live = ready(probed.environment, "--live")
+    live = ready(probe_server.environment, "--live")
     assert (live.returncode, live.stdout) == (0, "live\n")
     # Without site-packages: it can be copied to where nothing is installed.
     bare = run(
-        sys.executable, "-I", "-S", ready_file.__file__, "--model", COLOURS, **probed.environment
+        sys.executable,
+        "-I",
+        "-S",
+        ready_file.__file__,
+        "--model",
+        COLOR_MODEL,
+        **probe_server.environment,
     )
     assert bare.stdout == "ready\n"
 
 
-def test_tokens(probed: Faulty, tmp_path: Path) -> None:
+def test_tokens(probe_server: FaultServer, tmp_path: Path) -> None:
     good, wrong = tmp_path / "good", tmp_path / "wrong"
-    good.write_text(f"{probed.token()}\n")
+    good.write_text(f"{probe_server.token()}\n")
     wrong.write_text("wrong\n")
-    model = ("--model", COLOURS)
-    no_keys = {**probed.environment, "RUN_DIR": str(tmp_path)}
+    model = ("--model", COLOR_MODEL)
+    no_keys = {**probe_server.environment, "RUN_DIR": str(tmp_path)}
     assert ready(no_keys, *model, "--token-file", good).returncode == 0
-    assert ready({**no_keys, "CAMSERVE_TOKEN": probed.token()}, *model).returncode == 0
-    assert_not_ready(probed, "HTTP 400: ", *model, "--token-file", wrong)
-    assert_not_ready(probed, "No such file", *model, "--token-file", tmp_path / "none")
+    assert ready({**no_keys, "CAMSERVE_TOKEN": probe_server.token()}, *model).returncode == 0
+    assert_not_ready(probe_server, "HTTP 400: ", *model, "--token-file", wrong)
+    assert_not_ready(probe_server, "No such file", *model, "--token-file", tmp_path / "none")
     assert ready(no_keys, *model).returncode == 1
     # A restart would cure nothing.
-    assert ready(probed.environment, "--live", "--token-file", wrong).returncode == 0
+    assert ready(probe_server.environment, "--live", "--token-file", wrong).returncode == 0
     broken = tmp_path / "broken"
     broken.write_text("two words")
-    assert_not_ready(probed, "a token is printable ASCII", *model, "--token-file", broken)
-    assert "words" not in ready(probed.environment, *model, "--token-file", broken).stdout
+    assert_not_ready(probe_server, "a token is printable ASCII", *model, "--token-file", broken)
+    assert "words" not in ready(probe_server.environment, *model, "--token-file", broken).stdout
 
 
 def test_a_token_is_renewed_when_it_has_expired_and_never_before(
-    probed: Faulty, tmp_path: Path
+    probe_server: FaultServer, tmp_path: Path
 ) -> None:
-    key_file = probed.run_dir / "key_file.json"
-    before = probed.token()
-    assert ready(probed.environment, "--model", COLOURS).returncode == 0
-    assert probed.token() == before
+    key_file = probe_server.run_dir / "key_file.json"
+    before = probe_server.token()
+    assert ready(probe_server.environment, "--model", COLOR_MODEL).returncode == 0
+    assert probe_server.token() == before
     keys = json.loads(key_file.read_text())
     keys["inference"]["expiration time"] = "2020-01-01T00:00:00.000000000Z"
     key_file.write_text(json.dumps(keys))
-    assert ready(probed.environment, "--model", COLOURS).returncode == 0
-    assert probed.token() != before
+    assert ready(probe_server.environment, "--model", COLOR_MODEL).returncode == 0
+    assert probe_server.token() != before
     key_file.write_text(json.dumps(keys))
     nowhere = f"http://127.0.0.1:{free_ports()['MANAGEMENT_PORT']}"
-    options = ("--model", COLOURS, "--management", nowhere)
-    assert_not_ready(probed, f"token: {nowhere}: [Errno 111]", *options)
+    options = ("--model", COLOR_MODEL, "--management", nowhere)
+    assert_not_ready(probe_server, f"token: {nowhere}: [Errno 111]", *options)
     # The file is TorchServe's again.
-    assert ready(probed.environment, "--model", COLOURS).returncode == 0
+    assert ready(probe_server.environment, "--model", COLOR_MODEL).returncode == 0
 
 
 def test_a_new_token_is_used_even_if_it_looks_expired(tmp_path: Path) -> None:
@@ -144,56 +150,60 @@ def test_a_new_token_is_used_even_if_it_looks_expired(tmp_path: Path) -> None:
     assert asked == [("/token?type=inference", "Bearer api")]
 
 
-def test_a_model_that_is_not_there_is_named(probed: Faulty) -> None:
-    assert_not_ready(probed, "nobody: HTTP 404: ", "--model", f"{COLOURS},nobody")
+def test_a_model_that_is_not_there_is_named(probe_server: FaultServer) -> None:
+    assert_not_ready(probe_server, "nobody: HTTP 404: ", "--model", f"{COLOR_MODEL},nobody")
 
 
-def test_a_worker_that_hangs_and_then_a_queue_that_is_full(probed: Faulty) -> None:
-    pid = probed.ready_workers()
+def test_a_worker_that_hangs_and_then_a_queue_that_is_full(probe_server: FaultServer) -> None:
+    pid = probe_server.ready_workers()
     with ThreadPoolExecutor(8) as pool:
         # Each is a batch of its own.
-        first = pool.submit(send, probed, fault("slow"))
+        first = pool.submit(send, probe_server, fault("slow"))
         time.sleep(0.3)
         start = time.monotonic()
-        assert_not_ready(probed, f"{COLOURS}: ", "--model", COLOURS, "--timeout", "0.5")
+        assert_not_ready(
+            probe_server, f"{COLOR_MODEL}: ", "--model", COLOR_MODEL, "--timeout", "0.5"
+        )
         assert time.monotonic() - start < 5
-        others = [pool.submit(send, probed, fault("slow")) for _ in range(5)]
-        until(lambda: probed.pending() >= 2, 10, "the queue is full")
-        assert_not_ready(probed, f"{COLOURS}: HTTP 503: ", "--model", COLOURS)
-        assert ready(probed.environment, "--live").returncode == 0
+        others = [pool.submit(send, probe_server, fault("slow")) for _ in range(5)]
+        wait_until(lambda: probe_server.pending() >= 2, 10, "the queue is full")
+        assert_not_ready(probe_server, f"{COLOR_MODEL}: HTTP 503: ", "--model", COLOR_MODEL)
+        assert ready(probe_server.environment, "--live").returncode == 0
         assert {first.result(), *(one.result() for one in others)} == {200, 503}
-    assert probed.ready_workers() == pid
-    assert ready(probed.environment, "--model", COLOURS).returncode == 0
+    assert probe_server.ready_workers() == pid
+    assert ready(probe_server.environment, "--model", COLOR_MODEL).returncode == 0
 
 
-def test_a_worker_that_is_dead_for_good(probed: Faulty) -> None:
+def test_a_worker_that_is_dead_for_good(probe_server: FaultServer) -> None:
     """The last of them: it breaks the archives of both models where they lie unpacked."""
-    for weights in Path(probed.state["scratch"]).glob("models/*/weights.safetensors"):
+    for weights in Path(probe_server.state["scratch"]).glob("models/*/weights.safetensors"):
         weights.unlink()
-    (worker,), (frail,) = probed.ready_workers(), probed.ready_workers(FRAIL)
+    (worker,), (frail,) = probe_server.ready_workers(), probe_server.ready_workers(FRAIL)
     psutil.Process(worker).kill()
-    until(lambda: not probed.ready_workers(), 10, "TorchServe noticed")
-    assert probed.ping() == "Healthy"
-    assert_not_ready(probed, f"{COLOURS}: ", "--model", f"{COLOURS},{FRAIL}", "--timeout", "2")
-    assert ready(probed.environment, "--live").returncode == 0
-    status = run(CAMSERVE, "serve", "status", **probed.environment)
+    wait_until(lambda: not probe_server.ready_workers(), 10, "TorchServe noticed")
+    assert probe_server.ping() == "Healthy"
+    assert_not_ready(
+        probe_server, f"{COLOR_MODEL}: ", "--model", f"{COLOR_MODEL},{FRAIL}", "--timeout", "2"
+    )
+    assert ready(probe_server.environment, "--live").returncode == 0
+    status = run(CAMSERVE, "serve", "status", **probe_server.environment)
     assert status.returncode == 1
-    assert f"{COLOURS}: DOES NOT ANSWER" in status.stdout
+    assert f"{COLOR_MODEL}: DOES NOT ANSWER" in status.stdout
     assert f"{FRAIL}: answers; workers ['READY']" in status.stdout
     # TorchServe says so itself once it has given a worker up.
     psutil.Process(frail).kill()
-    until(lambda: probed.ping() == "Unhealthy", 60, "/ping says Unhealthy")
-    dead = ready(probed.environment, "--live")
+    wait_until(lambda: probe_server.ping() == "Unhealthy", 60, "/ping says Unhealthy")
+    dead = ready(probe_server.environment, "--live")
     assert (dead.returncode, dead.stdout) == (1, "not live: TorchServe: HTTP 500: Unhealthy\n")
 
 
 def test_no_server(tmp_path: Path) -> None:
     environment = {"RUN_DIR": str(tmp_path / "run"), **free_ports()}
-    for options in (("--model", COLOURS), ("--live",)):
+    for options in (("--model", COLOR_MODEL), ("--live",)):
         done = ready(environment, *options)
         assert done.returncode == 1
         assert "Connection refused" in done.stdout
     status = run(CAMSERVE, "serve", "status", **environment)
     assert (status.returncode, status.stdout) == (1, "not running\n")
-    done = ready(environment, "--model", COLOURS, "--url", "ftp://127.0.0.1")
+    done = ready(environment, "--model", COLOR_MODEL, "--url", "ftp://127.0.0.1")
     assert "accepted is http://host:port or https://host:port" in done.stdout

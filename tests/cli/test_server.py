@@ -17,7 +17,7 @@ from camserve_cli.serving import java
 from camserve_cli.serving.sizing import worker_summary
 from tests.support.scripts import (
     CAMSERVE,
-    COLOURS,
+    COLOR_MODEL,
     IMAGENET,
     ROOT,
     camserve,
@@ -45,14 +45,14 @@ def test_a_second_server_starts_beside_the_first_and_both_stop_by_themselves(
     config = config.replace("token_expiration_min=60", "token_expiration_min=1")
     (tmp_path / "short.properties").write_text(config)
     config_file = ("--config", tmp_path / "short.properties")
-    options = ("--store", store, "--models", COLOURS, "--workers", "1", *config_file)
+    options = ("--store", store, "--models", COLOR_MODEL, "--workers", "1", *config_file)
     said = camserve("serve", "start", *options, **environment)
     try:
         base = f"http://127.0.0.1:{environment['INFERENCE_PORT']}"
-        assert f"{base}/predictions/{COLOURS}" in said
+        assert f"{base}/predictions/{COLOR_MODEL}" in said
         status = run(*serve, "status", **environment)
         assert status.returncode == 0
-        assert f"{COLOURS}: answers; workers ['READY']" in status.stdout
+        assert f"{COLOR_MODEL}: answers; workers ['READY']" in status.stdout
         assert IMAGENET not in status.stdout
         stale = camserve("serve", "token", **environment).strip()
         token = camserve("serve", "token", **environment).strip()
@@ -96,12 +96,12 @@ def test_there_is_a_worker_of_one_thread_for_each_core(
 ) -> None:
     variables = {**environment, "OMP_NUM_THREADS": "64"}
     with two_cores() as cores:
-        said = camserve("serve", "start", "--store", store, "--models", COLOURS, **variables)
+        said = camserve("serve", "start", "--store", store, "--models", COLOR_MODEL, **variables)
     try:
-        assert f"\n{COLOURS}: {worker_summary(cores, 1)}\n" in said
+        assert f"\n{COLOR_MODEL}: {worker_summary(cores, 1)}\n" in said
         token = camserve("serve", "token", "management", **environment).strip()
         (model,) = httpx.get(
-            f"http://127.0.0.1:{environment['MANAGEMENT_PORT']}/models/{COLOURS}?customized=true",
+            f"http://127.0.0.1:{environment['MANAGEMENT_PORT']}/models/{COLOR_MODEL}?customized=true",
             headers={"Authorization": f"Bearer {token}"},
             timeout=60,
         ).json()
@@ -109,7 +109,7 @@ def test_there_is_a_worker_of_one_thread_for_each_core(
         assert (model["minWorkers"], model["maxWorkers"]) == (cores, cores)
         assert model["customizedMetadata"]["model"]["threads"] == 1
         status = camserve("serve", "status", **environment)
-        assert f"{COLOURS}: answers; workers {['READY'] * cores}" in status
+        assert f"{COLOR_MODEL}: answers; workers {['READY'] * cores}" in status
     finally:
         camserve("serve", "stop", **environment)
 
@@ -118,8 +118,8 @@ def test_so_many_workers_of_each_model_as_are_asked_for(
     store: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
     """One archive gets more workers than it says, the other fewer."""
-    changed(store / f"{COLOURS}.mar", tmp_path / "few.mar", {})
-    changed(store / f"{COLOURS}.mar", tmp_path / "many.mar", {}, minWorkers=3, maxWorkers=3)
+    changed(store / f"{COLOR_MODEL}.mar", tmp_path / "few.mar", {})
+    changed(store / f"{COLOR_MODEL}.mar", tmp_path / "many.mar", {}, minWorkers=3, maxWorkers=3)
     said = camserve("serve", "start", "--store", tmp_path, "--workers", "2", **environment)
     try:
         for name in ("few", "many"):
@@ -156,7 +156,7 @@ def test_a_model_that_cannot_be_loaded_is_said_with_the_reason(
     )
     broken = tmp_path / "store"
     broken.mkdir()
-    changed(store / f"{COLOURS}.mar", broken / f"{COLOURS}.mar", {"layer": "layer5"}, noise)
+    changed(store / f"{COLOR_MODEL}.mar", broken / f"{COLOR_MODEL}.mar", {"layer": "layer5"}, noise)
     done = run(CAMSERVE, "serve", "start", "--store", broken, **environment)
     assert done.returncode == 1
     assert "a model cannot be loaded: SettingsError: the network has no layer 'layer5'" in (
@@ -182,7 +182,7 @@ def test_an_archive_that_is_not_there(
 def test_a_server_that_died_is_noticed_and_cleared_away(
     store: Path, environment: dict[str, str]
 ) -> None:
-    camserve("serve", "start", "--store", store, "--models", COLOURS, **environment)
+    camserve("serve", "start", "--store", store, "--models", COLOR_MODEL, **environment)
     record = json.loads((Path(environment["RUN_DIR"]) / "server.json").read_text())
     process = psutil.Process(record["pid"])
     family = [process, *process.children(recursive=True)]
@@ -218,7 +218,7 @@ def test_replies_that_torchserve_would_not_take_are_refused(
     # What is left out is TorchServe's own default.
     for size, lines in ((59_999_999, ["max_response_size=59999999"]), (6_553_500, [])):
         config.write_text("\n".join([*kept, *lines]))
-        options = ("--store", store, "--models", COLOURS, "--config", config)
+        options = ("--store", store, "--models", COLOR_MODEL, "--config", config)
         done = run(CAMSERVE, "serve", "start", *options, **environment)
         assert done.returncode == 1
         assert f"60000000 bytes (handler.limits.reply_bytes), but max_response_size is {size}" in (

@@ -23,7 +23,7 @@ from packaging.requirements import Requirement
 from camserve_cli.sample_photos import sample_photo
 from camserve_cli.serving.java import java_home
 from camserve_cli.serving.torchserve_config import PORT_VARIABLES
-from tests.support.scripts import CAMSERVE, COLOURS, IMAGENET, ROOT, free_ports, run
+from tests.support.scripts import CAMSERVE, COLOR_MODEL, IMAGENET, ROOT, free_ports, run
 
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 #: Nobody listens there: published weights cannot be reached.
@@ -102,12 +102,12 @@ def test_the_wheel_and_the_clone_package_the_same_bytes(
     installed: Path, colour_inputs: tuple[Path, Path], tmp_path: Path
 ) -> None:
     weights, labels = colour_inputs
-    given = ("--name", COLOURS, "--weights", weights, "--labels", labels)
+    given = ("--name", COLOR_MODEL, "--weights", weights, "--labels", labels)
     digests = set()
     for command, store in ((installed, tmp_path / "wheel"), (CAMSERVE, tmp_path / "clone")):
         done = run(command, "package", *given, "--store", store, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-        digests.add(hashlib.sha256((store / f"{COLOURS}.mar").read_bytes()).hexdigest())
+        digests.add(hashlib.sha256((store / f"{COLOR_MODEL}.mar").read_bytes()).hexdigest())
     assert len(digests) == 1
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from camserve_client import AuthenticationError, StatusError, UnavailableError
 from tests.support import color_resnet
-from tests.support.scripts import COLOURS, free_ports
+from tests.support.scripts import COLOR_MODEL, free_ports
 from tests.support.server_client import Client
 from tests.support.stub_server import CLIENT_KINDS, CLIENTS, explain
 
@@ -24,7 +24,7 @@ def place(server: Client, client_kind: str) -> dict[str, Any]:
     """The address, model and token, for a client of the package."""
     http, grpc = (server.ports[name] for name in ("INFERENCE_PORT", "GRPC_INFERENCE_PORT"))
     address = f"http://127.0.0.1:{http}" if client_kind.startswith("http") else f"127.0.0.1:{grpc}"
-    return {"address": address, "model": COLOURS, "token": server.token}
+    return {"address": address, "model": COLOR_MODEL, "token": server.token}
 
 
 def ask(

@@ -30,8 +30,8 @@ from camserve_cli.serving.certificate_authority import issue
 from camserve_cli.serving.certificates import Certificate
 from tests.support import color_resnet
 from tests.support.contract import inputs_of
-from tests.support.fault_server import until
-from tests.support.scripts import CAMSERVE, COLOURS, ROOT, free_ports, run, script
+from tests.support.fault_server import wait_until
+from tests.support.scripts import CAMSERVE, COLOR_MODEL, ROOT, free_ports, run, run_script
 from tests.support.server_client import Client, infer_request, v2_json
 
 PHOTO = color_resnet.png(color_resnet.photo(("cyan", (160, 120), 60), ("red", (60, 60), 30)))
@@ -210,7 +210,7 @@ def test_it_listens_on_one_port_of_loopback_and_has_no_admin(edge: Edge) -> None
 def test_a_form_that_cannot_be_read_is_the_callers_fault(
     edge: Edge, server: Client, kind: str, body: str
 ) -> None:
-    path, headers = f"/predictions/{COLOURS}", {"Content-Type": kind}
+    path, headers = f"/predictions/{COLOR_MODEL}", {"Content-Type": kind}
     # TorchServe by itself calls it its own.
     assert server.http.post(path, content=body, headers=headers).status_code == 500
     with edge.client() as http:
@@ -223,14 +223,16 @@ def test_a_form_that_cannot_be_read_is_the_callers_fault(
 @pytest.mark.parametrize("http2", [False, True])
 def test_a_prediction_with_its_explanation_over_http(edge: Edge, http2: bool) -> None:
     with edge.client(http2=http2) as http:
-        reply = http.post(f"/predictions/{COLOURS}", content=PHOTO)
+        reply = http.post(f"/predictions/{COLOR_MODEL}", content=PHOTO)
         assert reply.http_version == ("HTTP/2" if http2 else "HTTP/1.1")
         assert reply.status_code == 200
         assert reply.json()["predictions"][0]["label"] == "cyan"
         assert reply.json()["explanations"][0]["evidence"]
         assert "strict-transport-security" in reply.headers
         # A body whose length is not said beforehand.
-        streamed = http.post(f"/predictions/{COLOURS}", content=iter([PHOTO[:100], PHOTO[100:]]))
+        streamed = http.post(
+            f"/predictions/{COLOR_MODEL}", content=iter([PHOTO[:100], PHOTO[100:]])
+        )
         assert streamed.json()["predictions"] == reply.json()["predictions"]
         assert http.get("/ping").json() == {"status": "Healthy"}
 
@@ -238,12 +240,12 @@ def test_a_prediction_with_its_explanation_over_http(edge: Edge, http2: bool) ->
 @pytest.mark.parametrize(
     ("method", "path", "headers"),
     [
-        ("POST", f"/predictions/{COLOURS}", {"X-Explain": '{"target": ["red", "cyan-red"]}'}),
-        ("POST", f"/predictions/{COLOURS}/1.0/target=red,method=gradcam++,outputs=boxes", {}),
-        ("POST", f"/predictions/{COLOURS}/1.0/target=red%20,top_k=%202", {}),
-        ("PUT", f"/explanations/{COLOURS}/1.0/target=%72ed%2Ccyan,outputs=map", {}),
-        ("POST", f"/invocations?model_name={COLOURS}&target=red&outputs=boxes,map", {}),
-        ("POST", f"/{COLOURS}/predict?target=red&top_k=2", {"Content-Type": "image/png"}),
+        ("POST", f"/predictions/{COLOR_MODEL}", {"X-Explain": '{"target": ["red", "cyan-red"]}'}),
+        ("POST", f"/predictions/{COLOR_MODEL}/1.0/target=red,method=gradcam++,outputs=boxes", {}),
+        ("POST", f"/predictions/{COLOR_MODEL}/1.0/target=red%20,top_k=%202", {}),
+        ("PUT", f"/explanations/{COLOR_MODEL}/1.0/target=%72ed%2Ccyan,outputs=map", {}),
+        ("POST", f"/invocations?model_name={COLOR_MODEL}&target=red&outputs=boxes,map", {}),
+        ("POST", f"/{COLOR_MODEL}/predict?target=red&top_k=2", {"Content-Type": "image/png"}),
     ],
 )
 def test_options_come_through_as_they_were_sent(
@@ -259,7 +261,7 @@ def test_kserve_over_http(edge: Edge, server: Client) -> None:
     body = {"inputs": inputs_of([PHOTO]), "id": "1"}
     text = json.dumps(body, default=lambda data: base64.b64encode(data).decode())
     headers = {"Content-Type": "application/json"}
-    path = f"/v2/models/{COLOURS}/infer"
+    path = f"/v2/models/{COLOR_MODEL}/infer"
     direct = server.http.post(path, content=text, headers=headers)
     with edge.client() as http:
         through = http.post(path, content=text, headers=headers)
@@ -270,9 +272,9 @@ def test_kserve_over_http(edge: Edge, server: Client) -> None:
 
 def test_grpc(edge: Edge, server: Client) -> None:
     request = inference_pb2.PredictionsRequest(
-        model_name=COLOURS, input={"data": PHOTO, "target": b"red"}
+        model_name=COLOR_MODEL, input={"data": PHOTO, "target": b"red"}
     )
-    infer = infer_request(COLOURS, inputs_of([PHOTO]))
+    infer = infer_request(COLOR_MODEL, inputs_of([PHOTO]))
     with edge.channel() as channel:
         stub = inference_pb2_grpc.InferenceAPIsServiceStub(channel)
         more: dict[str, Any] = {"metadata": server.metadata, "timeout": 60}
@@ -290,9 +292,9 @@ def test_grpc(edge: Edge, server: Client) -> None:
     "line",
     [
         *(f"{method} /models" for method in ("GET", "POST", "OPTIONS")),
-        f"GET /models/{COLOURS}",
-        f"DELETE /models/{COLOURS}",
-        f"PUT /models/{COLOURS}",
+        f"GET /models/{COLOR_MODEL}",
+        f"DELETE /models/{COLOR_MODEL}",
+        f"PUT /models/{COLOR_MODEL}",
         "GET /token?type=inference",
         "GET /metrics",
         "OPTIONS /",
@@ -300,10 +302,10 @@ def test_grpc(edge: Edge, server: Client) -> None:
         "GET /api-description",
         "POST /workflows",
         "POST /wfpredict/x",
-        f"GET /v1/models/{COLOURS}",
+        f"GET /v1/models/{COLOR_MODEL}",
         "GET /v1/models",
-        f"OPTIONS /predictions/{COLOURS}",
-        f"DELETE /predictions/{COLOURS}",
+        f"OPTIONS /predictions/{COLOR_MODEL}",
+        f"DELETE /predictions/{COLOR_MODEL}",
         "POST /predictions",
         "POST /predictions/../models",
         "GET //models",
@@ -320,7 +322,7 @@ def test_other_paths_are_not_there(edge: Edge, line: str) -> None:
 
 
 def test_other_grpc_methods_are_not_there(edge: Edge) -> None:
-    token = script("serve.sh", "token", "management", RUN_DIR=str(edge_run_dir(edge))).strip()
+    token = run_script("serve.sh", "token", "management", RUN_DIR=str(edge_run_dir(edge))).strip()
     metadata = [("protocol", "gRPC"), ("authorization", f"Bearer {token}")]
     with edge.channel() as channel:
         manage = management_pb2_grpc.ManagementAPIsServiceStub(channel)
@@ -329,13 +331,13 @@ def test_other_grpc_methods_are_not_there(edge: Edge) -> None:
                 management_pb2.ListModelsRequest(), metadata=metadata, timeout=60
             ),
             lambda: manage.DescribeModel(
-                management_pb2.DescribeModelRequest(model_name=COLOURS),
+                management_pb2.DescribeModelRequest(model_name=COLOR_MODEL),
                 metadata=metadata,
                 timeout=60,
             ),
             lambda: list(
                 inference_pb2_grpc.InferenceAPIsServiceStub(channel).StreamPredictions2(
-                    iter([inference_pb2.PredictionsRequest(model_name=COLOURS)]),
+                    iter([inference_pb2.PredictionsRequest(model_name=COLOR_MODEL)]),
                     metadata=metadata,
                     timeout=60,
                 )
@@ -353,9 +355,9 @@ def edge_run_dir(edge: Edge) -> str:
 
 def test_a_token_is_still_needed(edge: Edge) -> None:
     with edge.client(token="wrong") as http:
-        assert http.post(f"/predictions/{COLOURS}", content=PHOTO).status_code == 400
+        assert http.post(f"/predictions/{COLOR_MODEL}", content=PHOTO).status_code == 400
         assert http.get("/ping").status_code == 400
-    request = inference_pb2.PredictionsRequest(model_name=COLOURS, input={"data": PHOTO})
+    request = inference_pb2.PredictionsRequest(model_name=COLOR_MODEL, input={"data": PHOTO})
     with edge.channel() as channel, pytest.raises(grpc.RpcError) as refusal:
         inference_pb2_grpc.InferenceAPIsServiceStub(channel).Predictions(request, timeout=60)
     assert refusal.value.code() == grpc.StatusCode.PERMISSION_DENIED
@@ -365,13 +367,13 @@ def test_a_body_over_the_limit_is_refused(edge: Edge) -> None:
     large = bytes(26 * 1024 * 1024)
     with edge.client() as http:
         for content in (large, iter([large])):
-            assert http.post(f"/predictions/{COLOURS}", content=content).status_code == 413
-        assert http.post(f"/predictions/{COLOURS}", content=PHOTO).status_code == 200
+            assert http.post(f"/predictions/{COLOR_MODEL}", content=content).status_code == 413
+        assert http.post(f"/predictions/{COLOR_MODEL}", content=PHOTO).status_code == 200
 
 
 def test_a_grpc_message_over_the_limit_is_refused(edge: Edge, server: Client) -> None:
     request = inference_pb2.PredictionsRequest(
-        model_name=COLOURS, input={"data": bytes(26 * 1024 * 1024)}
+        model_name=COLOR_MODEL, input={"data": bytes(26 * 1024 * 1024)}
     )
     with edge.channel() as channel:
         stub = inference_pb2_grpc.InferenceAPIsServiceStub(channel)
@@ -381,7 +383,7 @@ def test_a_grpc_message_over_the_limit_is_refused(edge: Edge, server: Client) ->
         assert stub.Predictions(request, metadata=server.metadata, timeout=60).prediction
 
 
-PREDICT = f"POST /predictions/{COLOURS}"
+PREDICT = f"POST /predictions/{COLOR_MODEL}"
 
 
 @pytest.mark.parametrize(
@@ -435,9 +437,9 @@ def test_headers_over_the_limit_are_refused(edge: Edge) -> None:
 def test_its_log_has_a_line_of_json_a_request_and_no_token(edge: Edge) -> None:
     with edge.client() as http:
         headers = {"X-Forwarded-For": "192.0.2.1"}
-        path = f"/invocations?model_name={COLOURS}&target=secret-in-a-query"
+        path = f"/invocations?model_name={COLOR_MODEL}&target=secret-in-a-query"
         http.post(path, content=PHOTO, headers=headers)
-    until(lambda: "/invocations" in edge.log.read_text(), PATIENCE, edge.log.read_text)
+    wait_until(lambda: "/invocations" in edge.log.read_text(), PATIENCE, edge.log.read_text)
     text = edge.log.read_text()
     lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
     line = next(line for line in lines if line["path"] == "/invocations")
@@ -495,8 +497,8 @@ def test_no_connection_to_the_server_serves_two_requests(edge: Edge, server: Cli
 
     with edge.client() as http:
         for _ in range(3):
-            assert http.post(f"/predictions/{COLOURS}", content=PHOTO).status_code == 200
-            until(lambda: not held(), 5, "the connection was closed")
+            assert http.post(f"/predictions/{COLOR_MODEL}", content=PHOTO).status_code == 200
+            wait_until(lambda: not held(), 5, "the connection was closed")
 
 
 def test_connections_are_bounded(strict: Edge) -> None:
@@ -513,7 +515,7 @@ def test_too_many_requests_of_one_address_get_429(strict: Edge, server: Client) 
     limited = [reply for reply in replies if reply.status_code == 429]
     assert limited
     assert limited[0].headers["retry-after"] == "1"
-    request = inference_pb2.PredictionsRequest(model_name=COLOURS, input={"data": PHOTO})
+    request = inference_pb2.PredictionsRequest(model_name=COLOR_MODEL, input={"data": PHOTO})
     with strict.channel() as channel:
         stub = inference_pb2_grpc.InferenceAPIsServiceStub(channel)
         codes = set()

@@ -15,7 +15,7 @@ import soak
 from devtools.fuzzing.process_memory import MemorySample, java_growth, worker_growth
 from devtools.fuzzing.report import FuzzReport
 from devtools.fuzzing.results import FuzzResults
-from tests.support.scripts import COLOURS, ROOT, run
+from tests.support.scripts import COLOR_MODEL, ROOT, run
 
 SOAK = (sys.executable, ROOT / "scripts" / "soak.py")
 
@@ -23,7 +23,7 @@ SOAK = (sys.executable, ROOT / "scripts" / "soak.py")
 def test_a_smoke_run(store: Path, tmp_path: Path) -> None:
     scratch = tmp_path / "t"
     scratch.mkdir()
-    archive = store / f"{COLOURS}.mar"
+    archive = store / f"{COLOR_MODEL}.mar"
     options = ("--minutes", "0.1", "--connections", "4", "--archive", archive, "--out", tmp_path)
     done = run(*SOAK, "soak", *options, TMPDIR=str(scratch))
     assert done.returncode == 0, done.stdout + done.stderr

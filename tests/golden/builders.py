@@ -18,12 +18,12 @@ from tests.golden.records import Api, GrpcRequest, HttpRequest, Request
 from tests.golden.server import MODEL
 from tests.support import transport_matrix
 from tests.support.option_strategies import Options
-from tests.support.scripts import COLOURS
+from tests.support.scripts import COLOR_MODEL
 from tests.support.server_client import Client, infer_request
 from tests.support.transport_matrix import b64
 
 # The calls of `transport_matrix` name this model.
-assert COLOURS == MODEL
+assert COLOR_MODEL == MODEL
 
 PREDICT, EXPLAIN = f"/predictions/{MODEL}", f"/explanations/{MODEL}"
 V1, V2 = f"/v1/models/{MODEL}", f"/v2/models/{MODEL}"
@@ -79,7 +79,9 @@ _CAPTURING_CLIENT = Client(
 )
 
 
-def captured(transport: transport_matrix.Way, options: Options, method: str = "POST") -> Request:
+def captured(
+    transport: transport_matrix.Transport, options: Options, method: str = "POST"
+) -> Request:
     try:
         transport(_CAPTURING_CLIENT, PHOTO, options, method)
     except _CapturedRequestError as sent:

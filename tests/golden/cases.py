@@ -50,7 +50,7 @@ def transport_cases() -> Cases:
     for name, transport in transport_matrix.WAYS.items():
         cases[f"{name}; explained"] = captured(transport, some)
         cases[f"{name}; explain false"] = captured(transport, {"explain": False, "top_k": 2})
-    for name, transport in transport_matrix.HTTP_WAYS.items():
+    for name, transport in transport_matrix.HTTP_TRANSPORTS.items():
         # TorchServe has no PUT for /invocations.
         if not name.startswith("invocations"):
             cases[f"{name}; PUT"] = captured(transport, some, "PUT")

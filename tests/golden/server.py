@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.golden.records import Api
 from tests.golden.replay import ReplayClient
 from tests.support import color_resnet
-from tests.support.scripts import free_ports, script
+from tests.support.scripts import free_ports, run_script
 
 #: Part of the recorded requests, so it never changes.
 MODEL = "colours"
@@ -39,14 +39,16 @@ def golden_server(folder: Path, *settings: str) -> Iterator[ReplayClient]:
         for word in ("--set", setting)
     ]
     inputs = ("--weights", weights, "--labels", labels)
-    script("package.py", "--name", MODEL, *inputs, "--compress", "--store", folder, *set_options)
+    run_script(
+        "package.py", "--name", MODEL, *inputs, "--compress", "--store", folder, *set_options
+    )
     environment = {"RUN_DIR": str(folder / "run"), **free_ports()}
     # The recorded description has one worker, whatever the number of cores.
-    script("serve.sh", "start", "--store", folder, "--workers", "1", **environment)
+    run_script("serve.sh", "start", "--store", folder, "--workers", "1", **environment)
     try:
         tokens: dict[Api, str] = {
-            "inference": script("serve.sh", "token", **environment).strip(),
-            "management": script("serve.sh", "token", "management", **environment).strip(),
+            "inference": run_script("serve.sh", "token", **environment).strip(),
+            "management": run_script("serve.sh", "token", "management", **environment).strip(),
         }
         with ReplayClient.open(
             {api: f"http://127.0.0.1:{environment[f'{api.upper()}_PORT']}" for api in tokens},
@@ -55,4 +57,4 @@ def golden_server(folder: Path, *settings: str) -> Iterator[ReplayClient]:
         ) as client:
             yield client
     finally:
-        script("serve.sh", "stop", **environment)
+        run_script("serve.sh", "stop", **environment)

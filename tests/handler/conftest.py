@@ -53,7 +53,7 @@ def load(make_archive: Callable[..., Archive]) -> Callable[..., Pipeline]:
 
 
 @pytest.fixture(scope="session")
-def colours(load: Callable[..., Pipeline]) -> Pipeline:
+def color_pipeline(load: Callable[..., Pipeline]) -> Pipeline:
     return load()
 
 

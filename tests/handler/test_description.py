@@ -20,9 +20,9 @@ from camserve.explain.methods import METHODS
 from camserve.options import Method, Options, Output
 from camserve.pipeline import Pipeline
 from camserve.protocols.schema import ModelBody
-from tests.support.color_resnet import COLOURS, LABELS, photo, png
-from tests.support.contract import assert_alike
-from tests.support.request_builders import answer, codes, jsoned
+from tests.support.color_resnet import COLOR_VALUES, LABELS, photo, png
+from tests.support.contract import assert_replies_close
+from tests.support.request_builders import error_codes, json_request, single_reply
 
 CONFIG = Path(__file__).parents[2] / "handler" / "model-config.yaml"
 DEFAULTS = {"alpha": 0.75, "top_k": 9, "target": ["top:2", "red"], "layer": ["layer3.5"]}
@@ -90,8 +90,8 @@ def test_layers_are_those_served_with_the_shape_of_their_maps(operator: Pipeline
         {"name": "layer1.0", "shape": [256, 16, 16]},
     ]
     for layer in described(operator)["layers"]:
-        row = jsoned(PHOTO, layer=layer["name"], outputs="map", target="red")
-        (reply,) = answer(operator, row)
+        row = json_request(PHOTO, layer=layer["name"], outputs="map", target="red")
+        (reply,) = single_reply(operator, row)
         assert reply["explanations"][0]["map"]["shape"] == layer["shape"][1:]
 
 
@@ -118,10 +118,10 @@ def test_formats_are_photos_that_are_read(operator: Pipeline) -> None:
     formats = described(operator)["formats"]
     assert set(formats) == extensions.keys()
     rows = [
-        jsoned(cv2.imencode(extensions[name], pixels)[1].tobytes(), explain=False)
+        json_request(cv2.imencode(extensions[name], pixels)[1].tobytes(), explain=False)
         for name in formats
     ]
-    assert codes(answer(operator, *rows)) == [None] * len(formats)
+    assert error_codes(single_reply(operator, *rows)) == [None] * len(formats)
 
 
 def test_versions_are_those_installed(operator: Pipeline) -> None:
@@ -145,7 +145,7 @@ def test_defaults_are_the_operators(options: dict[str, Any]) -> None:
     assert defaults == {
         "target": ["top:2", "red"],
         # There are no more classes.
-        "top_k": len(COLOURS),
+        "top_k": len(COLOR_VALUES),
         "explain": True,
         "method": "gradcam",
         "layer": ["layer3.5"],
@@ -160,8 +160,8 @@ def test_defaults_are_the_operators(options: dict[str, Any]) -> None:
 
 def test_defaults_sent_are_the_same_as_none(operator: Pipeline, options: dict[str, Any]) -> None:
     defaults = {name: option["default"] for name, option in options.items()}
-    silent, spoken = answer(operator, jsoned(PHOTO), jsoned(PHOTO, **defaults))
-    assert_alike(spoken, silent)
+    silent, spoken = single_reply(operator, json_request(PHOTO), json_request(PHOTO, **defaults))
+    assert_replies_close(spoken, silent)
     assert [one["label"] for one in silent["explanations"]][2] == "red"
 
 
@@ -219,5 +219,5 @@ def test_the_schema_accepts_what_the_handler_does(
 ) -> None:
     given = {option: value}
     assert Draft202012Validator(described(operator)["options"]).is_valid(given) is accepted
-    (code,) = codes(answer(operator, jsoned(PHOTO, **given)))
+    (code,) = error_codes(single_reply(operator, json_request(PHOTO, **given)))
     assert (code is None) is accepted

@@ -14,9 +14,9 @@ from camserve.pipeline import Pipeline
 from camserve.protocols.parsing import IncomingRequest
 from tests.support import option_strategies
 from tests.support.color_resnet import photo, png
-from tests.support.contract import as_v2_has_it, assert_alike, inputs_of, tensor
+from tests.support.contract import as_v2_has_it, assert_replies_close, inputs_of, tensor
 from tests.support.option_strategies import Options, path_of, text_of
-from tests.support.request_builders import HTTP, b64, outcomes, v1, v2
+from tests.support.request_builders import HTTP, b64, photo_outcomes, v1, v2
 
 PHOTO = png(photo(("red", (45, 50), 30), ("blue", (20, 15), 12), width=96, height=80))
 SIDE = 64
@@ -86,7 +86,7 @@ def _v2_inputs(options: Options) -> IncomingRequest:
 
 def ask(pipeline: Pipeline, options: Options) -> dict[str, dict[str, Any]]:
     """The outcome by each way; every reply is one that the contract has."""
-    found = outcomes(pipeline, *(way(options) for way in WAYS.values()))
+    found = photo_outcomes(pipeline, *(way(options) for way in WAYS.values()))
     return {name: one for name, (one,) in zip(WAYS, found, strict=True)}
 
 
@@ -94,7 +94,7 @@ examples = settings(deadline=None, derandomize=True, suppress_health_check=[Heal
 
 
 @settings(examples, max_examples=40)
-@given(option_strategies.right)
+@given(option_strategies.valid_options)
 def test_right_options_are_answered_alike_by_every_protocol(
     pipeline: Pipeline, options: Options
 ) -> None:
@@ -103,7 +103,7 @@ def test_right_options_are_answered_alike_by_every_protocol(
     assert "error" not in expected, expected
     for name, got in found.items():
         tensors = name.startswith(("v2", "open"))
-        assert_alike(got, as_v2_has_it(expected) if tensors else expected, name)
+        assert_replies_close(got, as_v2_has_it(expected) if tensors else expected, name)
 
 
 def refusals(found: dict[str, dict[str, Any]]) -> dict[str, int]:
@@ -142,7 +142,7 @@ def test_an_unknown_option_is_refused_by_every_protocol(
 
 
 @settings(examples, max_examples=150)
-@given(option_strategies.wrong)
+@given(option_strategies.arbitrary_options)
 def test_wrong_options_are_never_blamed_on_the_server(pipeline: Pipeline, options: Options) -> None:
     found = ask(pipeline, options)
     assert {status // 100 for status in refusals(found).values()} <= {4}, found

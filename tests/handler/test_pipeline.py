@@ -20,10 +20,10 @@ from camserve.images import render_outputs
 from camserve.pipeline import Pipeline
 from camserve.protocols.parsing import IncomingRequest
 from tests.support import contract, request_builders
-from tests.support.color_resnet import COLOURS, LABELS, photo, png
-from tests.support.contract import assert_alike, decoded
-from tests.support.request_builders import HTTP, answer, grpc, v1, v2
-from tests.support.small_networks import hooked
+from tests.support.color_resnet import COLOR_VALUES, LABELS, photo, png
+from tests.support.contract import assert_replies_close, decoded
+from tests.support.request_builders import HTTP, grpc, single_reply, v1, v2
+from tests.support.small_networks import forward_hook
 
 DISCS = png(photo(("red", (90, 120), 40), ("blue", (230, 120), 30)))
 TALL = png(photo(("cyan", (100, 150), 50), ("yellow", (100, 260), 30), width=200, height=400))
@@ -33,7 +33,7 @@ ALL_OUTPUTS = ["heatmap", "overlay", "mask", "map", "boxes"]
 
 
 @pytest.fixture(scope="module")
-def colours(load: Callable[..., Pipeline]) -> Pipeline:
+def color_pipeline(load: Callable[..., Pipeline]) -> Pipeline:
     return load(layers=["layer3.5", "layer4.1"])
 
 
@@ -46,7 +46,7 @@ def raw(image: bytes = DISCS, options: str = "{}", path: str = "") -> IncomingRe
 
 
 def jsoned(image: bytes = DISCS, **options: Any) -> IncomingRequest:
-    return request_builders.jsoned(image, **options)
+    return request_builders.json_request(image, **options)
 
 
 # Alone and together
@@ -126,9 +126,9 @@ ROWS = {**GOOD, **{name: row for name, (row, _) in BAD.items()}}
 
 
 @pytest.fixture(scope="module")
-def alone(colours: Pipeline) -> dict[str, dict[str, Any]]:
+def alone(color_pipeline: Pipeline) -> dict[str, dict[str, Any]]:
     """Each request's answer in a batch of one."""
-    return {name: answer(colours, row)[0] for name, row in ROWS.items()}
+    return {name: single_reply(color_pipeline, row)[0] for name, row in ROWS.items()}
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -146,53 +146,55 @@ def test_a_good_request_is_answered(name: str, alone: dict[str, dict[str, Any]])
 
 @pytest.mark.parametrize("half", range(2))
 def test_a_mixed_batch_in_any_order_answers_each_as_if_alone(
-    half: int, colours: Pipeline, alone: dict[str, dict[str, Any]]
+    half: int, color_pipeline: Pipeline, alone: dict[str, dict[str, Any]]
 ) -> None:
     names = random.Random(7).sample(list(ROWS), len(ROWS))[half::2]
-    for name, got in zip(names, answer(colours, *(ROWS[name] for name in names)), strict=True):
-        assert_alike(got, alone[name], name)
+    for name, got in zip(
+        names, single_reply(color_pipeline, *(ROWS[name] for name in names)), strict=True
+    ):
+        assert_replies_close(got, alone[name], name)
 
 
 def test_every_protocol_gives_the_same_answer(alone: dict[str, dict[str, Any]]) -> None:
     expected = alone["raw"]
-    assert_alike(alone["form, predicted"], expected)
-    assert_alike(alone["v1"], expected)
-    assert_alike(alone["v2"], contract.as_v2_has_it(expected))
-    assert_alike(alone["grpc, v2"], contract.as_v2_has_it(expected))
+    assert_replies_close(alone["form, predicted"], expected)
+    assert_replies_close(alone["v1"], expected)
+    assert_replies_close(alone["v2"], contract.as_v2_has_it(expected))
+    assert_replies_close(alone["grpc, v2"], contract.as_v2_has_it(expected))
 
 
-def test_batches_may_overlap(colours: Pipeline, alone: dict[str, dict[str, Any]]) -> None:
+def test_batches_may_overlap(color_pipeline: Pipeline, alone: dict[str, dict[str, Any]]) -> None:
     batches = [["raw", "damaged"], ["json", "form, index"], ["nothing"]]
-    prepared = [colours.preprocess([ROWS[name] for name in names]) for names in batches]
-    scored = [colours.inference(batch) for batch in prepared]
+    prepared = [color_pipeline.preprocess([ROWS[name] for name in names]) for names in batches]
+    scored = [color_pipeline.inference(batch) for batch in prepared]
     for names, batch in list(zip(batches, scored, strict=True))[::-1]:
-        for name, reply in zip(names, colours.postprocess(batch), strict=True):
-            assert_alike(json.loads(reply.body), alone[name], name)
+        for name, reply in zip(names, color_pipeline.postprocess(batch), strict=True):
+            assert_replies_close(json.loads(reply.body), alone[name], name)
 
 
 def test_a_call_for_the_description_is_answered_within_a_batch(
-    colours: Pipeline, alone: dict[str, dict[str, Any]]
+    color_pipeline: Pipeline, alone: dict[str, dict[str, Any]]
 ) -> None:
     asked = [
         ROWS["raw"],
         IncomingRequest({}, {"describe": "True"}, is_describe_call=True),
         ROWS["damaged"],
     ]
-    replies = colours.postprocess(colours.inference(colours.preprocess(asked)))
+    replies = color_pipeline.postprocess(color_pipeline.inference(color_pipeline.preprocess(asked)))
     first, described, last = (json.loads(reply.body) for reply in replies)
     assert [reply.status for reply in replies] == [200, 200, 400]
     assert described["classes"] == LABELS
-    assert_alike([first, last], [alone["raw"], alone["damaged"]])
+    assert_replies_close([first, last], [alone["raw"], alone["damaged"]])
 
 
 # What runs
 
 
 @pytest.fixture
-def passes(colours: Pipeline) -> Iterator[list[int]]:
+def passes(color_pipeline: Pipeline) -> Iterator[list[int]]:
     """The batch sizes of the network's forward passes."""
     sizes: list[int] = []
-    with hooked(colours, lambda module, args, output: sizes.append(len(output))):
+    with forward_hook(color_pipeline, lambda module, args, output: sizes.append(len(output))):
         yield sizes
 
 
@@ -211,9 +213,9 @@ def passes(colours: Pipeline) -> Iterator[list[int]]:
     ],
 )
 def test_one_forward_serves_the_living_and_none_the_dead(
-    names: list[str], expected: list[int], colours: Pipeline, passes: list[int]
+    names: list[str], expected: list[int], color_pipeline: Pipeline, passes: list[int]
 ) -> None:
-    assert len(answer(colours, *(ROWS[name] for name in names))) == len(names)
+    assert len(single_reply(color_pipeline, *(ROWS[name] for name in names))) == len(names)
     assert passes == expected
 
 
@@ -221,7 +223,7 @@ def test_one_forward_serves_the_living_and_none_the_dead(
 
 
 def test_an_unexpected_exception_fails_its_own_request(
-    colours: Pipeline,
+    color_pipeline: Pipeline,
     alone: dict[str, dict[str, Any]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -234,12 +236,12 @@ def test_an_unexpected_exception_fails_its_own_request(
 
     monkeypatch.setattr(reply_builder, "render_outputs", fail_for_hot)
     asked = ROWS["raw"], form(colormap="hot"), ROWS["json"], ROWS["no photo"]
-    first, failed, *rest = answer(colours, *asked)
+    first, failed, *rest = single_reply(color_pipeline, *asked)
 
     assert failed["error"]["code"] == "internal_error"
     assert failed["error"]["status"] == 500
     assert "secret" not in failed["error"]["message"]
-    assert_alike([first, *rest], [alone["raw"], alone["json"], alone["no photo"]])
+    assert_replies_close([first, *rest], [alone["raw"], alone["json"], alone["no photo"]])
 
 
 def score_of(value: float) -> Callable[..., Tensor]:
@@ -260,20 +262,22 @@ def gradient(module: nn.Module, args: Any, output: Tensor) -> None:
     "spoil", [score_of(math.nan), score_of(math.inf), score_of(-math.inf), gradient]
 )
 def test_a_photo_whose_numbers_are_not_finite_fails_alone(
-    spoil: Callable[..., Any], colours: Pipeline, alone: dict[str, dict[str, Any]]
+    spoil: Callable[..., Any], color_pipeline: Pipeline, alone: dict[str, dict[str, Any]]
 ) -> None:
-    with hooked(colours, spoil):
-        first, failed, last = answer(colours, ROWS["raw"], form(target="blue"), ROWS["json"])
+    with forward_hook(color_pipeline, spoil):
+        first, failed, last = single_reply(
+            color_pipeline, ROWS["raw"], form(target="blue"), ROWS["json"]
+        )
     assert failed["error"]["code"] == "non_finite_scores"
     assert failed["error"]["status"] == 500
-    assert_alike([first, last], [alone["raw"], alone["json"]])
+    assert_replies_close([first, last], [alone["raw"], alone["json"]])
 
 
 # The contract
 
 
-def test_the_reply_has_every_field_of_the_contract(colours: Pipeline) -> None:
-    (reply,) = answer(colours, form(target="blue", top_k="6"))
+def test_the_reply_has_every_field_of_the_contract(color_pipeline: Pipeline) -> None:
+    (reply,) = single_reply(color_pipeline, form(target="blue", top_k="6"))
     assert list(reply) == ["model", "image", "predictions", "explanations"]
     assert reply["model"] == {"name": "colours", "version": "1.0"}
 
@@ -312,14 +316,14 @@ def test_the_reply_has_every_field_of_the_contract(colours: Pipeline) -> None:
         assert (picture["media_type"], picture["width"], picture["height"]) == (kind, 224, 224)
 
 
-def test_the_predicted_class_is_explained_where_none_is_named(colours: Pipeline) -> None:
-    for reply in answer(colours, form(), form(target="predicted"), form(target="0")):
+def test_the_predicted_class_is_explained_where_none_is_named(color_pipeline: Pipeline) -> None:
+    for reply in single_reply(color_pipeline, form(), form(target="predicted"), form(target="0")):
         assert reply["predictions"][0]["label"] == "red"
         assert reply["explanations"][0]["label"] == "red"
 
 
-def test_a_class_without_evidence_has_an_empty_map(colours: Pipeline) -> None:
-    (reply,) = answer(colours, form(RED, target="cyan"))
+def test_a_class_without_evidence_has_an_empty_map(color_pipeline: Pipeline) -> None:
+    (reply,) = single_reply(color_pipeline, form(RED, target="cyan"))
     (explanation,) = reply["explanations"]
     assert explanation["evidence"] is False
     assert explanation["peak"] == 0
@@ -332,9 +336,9 @@ def test_a_class_without_evidence_has_an_empty_map(colours: Pipeline) -> None:
 )
 @pytest.mark.parametrize("outputs", [["heatmap"], ["overlay"], ["overlay", "heatmap"]])
 def test_the_outputs_asked_for_come_in_the_format_asked_for(
-    outputs: list[str], image_format: str, magic: bytes, colours: Pipeline
+    outputs: list[str], image_format: str, magic: bytes, color_pipeline: Pipeline
 ) -> None:
-    (reply,) = answer(colours, jsoned(outputs=outputs, image_format=image_format))
+    (reply,) = single_reply(color_pipeline, jsoned(outputs=outputs, image_format=image_format))
     (explanation,) = reply["explanations"]
     assert [name for name in explanation if isinstance(explanation[name], dict)] == outputs
     for name in outputs:
@@ -364,13 +368,15 @@ def brightest(reply: dict[str, Any]) -> tuple[float, float]:
     return x0 + (x - 16) * (x1 - x0) / 224, y0 + (y - 16) * (y1 - y0) / 224
 
 
-def test_each_requested_colour_is_found_on_its_own_disc(colours: Pipeline) -> None:
+def test_each_requested_colour_is_found_on_its_own_disc(color_pipeline: Pipeline) -> None:
     rng = random.Random(7)
     for _ in range(20):
         discs = two_discs(rng)
         image = png(photo(*discs))
         asked = [form(image, target=colour, colormap="hot") for colour, _, _ in discs]
-        for (colour, centre, radius), reply in zip(discs, answer(colours, *asked), strict=True):
+        for (colour, centre, radius), reply in zip(
+            discs, single_reply(color_pipeline, *asked), strict=True
+        ):
             assert reply["explanations"][0]["label"] == colour
             assert reply["explanations"][0]["evidence"]
             assert math.dist(brightest(reply), centre) <= radius, (colour, discs)
@@ -380,25 +386,25 @@ def test_each_requested_colour_is_found_on_its_own_disc(colours: Pipeline) -> No
 
 
 @pytest.fixture(scope="module")
-def ten(load: Callable[..., Pipeline]) -> Pipeline:
+def top10_pipeline(load: Callable[..., Pipeline]) -> Pipeline:
     """The operator asks for more predictions than there are classes."""
     return load(defaults={"top_k": 10, "explain": False})
 
 
-def test_the_operators_top_k_is_cut_to_the_classes(ten: Pipeline) -> None:
-    (reply,) = answer(ten, form())
-    assert len(reply["predictions"]) == len(COLOURS)
+def test_the_operators_top_k_is_cut_to_the_classes(top10_pipeline: Pipeline) -> None:
+    (reply,) = single_reply(top10_pipeline, form())
+    assert len(reply["predictions"]) == len(COLOR_VALUES)
 
 
 @pytest.mark.parametrize("top_k", [1, 6])
-def test_a_callers_top_k_is_taken_up_to_the_classes(top_k: int, ten: Pipeline) -> None:
-    (reply,) = answer(ten, jsoned(top_k=top_k))
+def test_a_callers_top_k_is_taken_up_to_the_classes(top_k: int, top10_pipeline: Pipeline) -> None:
+    (reply,) = single_reply(top10_pipeline, jsoned(top_k=top_k))
     assert len(reply["predictions"]) == top_k
 
 
 @pytest.mark.parametrize("top_k", [7, 10])
-def test_a_callers_top_k_is_refused_above_the_classes(top_k: int, ten: Pipeline) -> None:
-    (reply,) = answer(ten, jsoned(top_k=top_k))
+def test_a_callers_top_k_is_refused_above_the_classes(top_k: int, top10_pipeline: Pipeline) -> None:
+    (reply,) = single_reply(top10_pipeline, jsoned(top_k=top_k))
     assert reply["error"]["code"] == "invalid_option"
     assert "1 to 6" in reply["error"]["message"]
 

@@ -17,7 +17,7 @@ from camserve.protocols.parsing import IncomingRequest
 from camserve.protocols.schema import ModelBody
 from camserve.request_log import MetricSample, RequestRecord
 from tests.support.color_resnet import photo, png
-from tests.support.request_builders import HTTP, b64, form, grpc, jsoned, raw, v1, v2
+from tests.support.request_builders import HTTP, b64, form, grpc, json_request, raw, v1, v2
 
 SIZE = 96, 64
 PHOTO = png(photo(("red", (40, 30), 25), width=SIZE[0], height=SIZE[1]))
@@ -39,18 +39,18 @@ def told(found: Sequence[MetricSample], name: str) -> list[tuple[dict[str, str],
     return [(dict(one.labels), one.value) for one in found if one.name == name]
 
 
-def test_each_request_of_a_batch_has_one_entry_in_its_order(colours: Pipeline) -> None:
+def test_each_request_of_a_batch_has_one_entry_in_its_order(color_pipeline: Pipeline) -> None:
     rows = [
         replace(row, id=f"id-{n}")
         for n, row in enumerate(
             [
                 raw(PHOTO), raw(b"junk"), IncomingRequest({"data": PHOTO}, {}), v1(PHOTO, b"junk"),
-                v2(b"junk", b"junk"), grpc(PHOTO, PHOTO), jsoned(PHOTO, alhpa=1),
+                v2(b"junk", b"junk"), grpc(PHOTO, PHOTO), json_request(PHOTO, alhpa=1),
                 IncomingRequest({}, HTTP),
             ]
         )
     ]  # fmt: skip
-    found = entries(colours, *rows)
+    found = entries(color_pipeline, *rows)
     assert [entry.id for entry in found] == [f"id-{n}" for n in range(len(rows))]
     told = [
         (one.transport, one.protocol, one.status, one.outcome, one.code, len(one.photos))
@@ -70,14 +70,16 @@ def test_each_request_of_a_batch_has_one_entry_in_its_order(colours: Pipeline) -
 
 
 @pytest.fixture(scope="module")
-def colours(load: Callable[..., Pipeline]) -> Pipeline:
+def color_pipeline(load: Callable[..., Pipeline]) -> Pipeline:
     """In bfloat16, colours that are not in a photo leave a trifle."""
     return load(precision="float32")
 
 
-def test_photos_and_explanations_are_told_by_kind(colours: Pipeline) -> None:
+def test_photos_and_explanations_are_told_by_kind(color_pipeline: Pipeline) -> None:
     target = ["predicted", "top:2", "blue", 1, "red-green"]
-    (entry,) = entries(colours, jsoned(PHOTO, target=target, method="layercam", outputs="map"))
+    (entry,) = entries(
+        color_pipeline, json_request(PHOTO, target=target, method="layercam", outputs="map")
+    )
     (size,) = entry.photos
     assert (size.pixels, size.file_bytes) == (SIZE[0] * SIZE[1], len(PHOTO))
     kinds = ["predicted", "predicted", "ranked", "class", "class", "contrast"]
@@ -88,8 +90,8 @@ def test_photos_and_explanations_are_told_by_kind(colours: Pipeline) -> None:
     assert False in [one.evidence for one in entry.explanations]
 
 
-def test_a_line_is_one_json_object_with_the_requests_id(colours: Pipeline) -> None:
-    (entry,) = entries(colours, replace(raw(PHOTO), id="3a0d"))
+def test_a_line_is_one_json_object_with_the_requests_id(color_pipeline: Pipeline) -> None:
+    (entry,) = entries(color_pipeline, replace(raw(PHOTO), id="3a0d"))
     text = request_log.log_line(entry, MODEL, 8, 0.123456)
     assert text.startswith('{"time":"')
     assert text.endswith("}")
@@ -116,22 +118,22 @@ def test_a_line_is_one_json_object_with_the_requests_id(colours: Pipeline) -> No
     ],
 )
 def test_nothing_that_a_caller_sent_is_in_the_log_or_the_metrics(
-    row: IncomingRequest, colours: Pipeline
+    row: IncomingRequest, color_pipeline: Pipeline
 ) -> None:
-    (entry,) = entries(colours, row)
+    (entry,) = entries(color_pipeline, row)
     assert entry.outcome == "refused"
     assert "s3cret" not in json.dumps(line_of(entry))
     assert "s3cret" not in str(list(request_log.metric_samples([entry], {})))
 
 
 def test_a_failure_is_an_error_in_the_log_with_its_place(
-    colours: Pipeline, monkeypatch: pytest.MonkeyPatch
+    color_pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(*args: Any) -> Any:
         raise ZeroDivisionError(f"at {PHOTO!r}")
 
     monkeypatch.setattr(reply_builder, "render_outputs", fails)
-    (entry,) = entries(colours, raw(PHOTO))
+    (entry,) = entries(color_pipeline, raw(PHOTO))
     assert (entry.status, entry.outcome, entry.level) == (500, "failed", logging.ERROR)
     found = line_of(entry)
     assert (found["level"], found["code"]) == ("ERROR", "internal_error")
@@ -140,12 +142,15 @@ def test_a_failure_is_an_error_in_the_log_with_its_place(
     assert found["failure"].splitlines()[-1] == "ZeroDivisionError"
 
 
-def test_a_batch_is_counted(colours: Pipeline) -> None:
+def test_a_batch_is_counted(color_pipeline: Pipeline) -> None:
     rows = [
-        raw(PHOTO), raw(PHOTO), form(b"junk"), jsoned(PHOTO, alhpa=1), jsoned(PHOTO, alpha=7),
-        jsoned(PHOTO, target=["blue", "predicted"], method="hirescam", outputs="map"),
+        raw(PHOTO), raw(PHOTO), form(b"junk"), json_request(PHOTO, alhpa=1),
+        json_request(PHOTO, alpha=7),
+        json_request(PHOTO, target=["blue", "predicted"], method="hirescam", outputs="map"),
     ]  # fmt: skip
-    found = list(request_log.metric_samples(entries(colours, *rows), {"read": 0.5, "draw": 0.25}))
+    found = list(
+        request_log.metric_samples(entries(color_pipeline, *rows), {"read": 0.5, "draw": 0.25})
+    )
     assert told(found, "BatchSize") == [({}, 6)]
     stages = [({"Stage": "read"}, 0.5), ({"Stage": "draw"}, 0.25)]
     assert told(found, "StageTime") == stages

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support import color_resnet
 from tests.support.option_strategies import Options
-from tests.support.scripts import COLOURS
+from tests.support.scripts import COLOR_MODEL
 from tests.support.server_client import Client, peak_in_photo
 from tests.support.transport_matrix import WAYS, Answered, together
 
@@ -23,7 +23,7 @@ def post(server: Client, path: str, photo: bytes, form: dict[str, str]) -> Any:
 
 def test_each_requested_colour_peaks_on_its_own_disc_in_a_mixed_batch(server: Client) -> None:
     random = np.random.default_rng(7)
-    before = server.batches(COLOURS)
+    before = server.batches(COLOR_MODEL)
     calls: list[Callable[[], Any]] = []
     places = []
     for n in range(16):
@@ -39,24 +39,24 @@ def test_each_requested_colour_peaks_on_its_own_disc_in_a_mixed_batch(server: Cl
         places.append((target, discs[target]))
         if n % 2:
             form = {"target": target, "colormap": "bone", "outputs": "heatmap"}
-            path = f"/{'explanations' if n % 4 == 1 else 'predictions'}/{COLOURS}"
+            path = f"/{'explanations' if n % 4 == 1 else 'predictions'}/{COLOR_MODEL}"
             calls.append(partial(post, server, path, photo, form))
         else:
             inputs = {"target": target.encode(), "colormap": b"bone"}
-            calls.append(partial(server.predict, COLOURS, data=photo, **inputs))
+            calls.append(partial(server.predict, COLOR_MODEL, data=photo, **inputs))
     replies = together(calls)
     for reply, (target, (x, y)) in zip(replies, places, strict=True):
         (explanation,) = reply["explanations"]
         assert explanation["label"] == target
         peak = peak_in_photo(reply, explanation)
         assert np.hypot(peak[0] - x, peak[1] - y) < 32
-    assert server.batches(COLOURS) - before < 16
+    assert server.batches(COLOR_MODEL) - before < 16
 
 
 def test_bad_requests_in_a_batch_get_their_own_errors(server: Client) -> None:
     photo = color_resnet.png(color_resnet.photo(("green", (160, 120), 60)))
-    path = f"/predictions/{COLOURS}"
-    before = server.batches(COLOURS)
+    path = f"/predictions/{COLOR_MODEL}"
+    before = server.batches(COLOR_MODEL)
     good: Callable[[], Any] = lambda: server.http.post(path, content=photo)  # noqa: E731
     replies = together(
         [
@@ -74,7 +74,7 @@ def test_bad_requests_in_a_batch_get_their_own_errors(server: Client) -> None:
     for n in (0, 2, 5, 7):
         assert replies[n].json()["predictions"][0]["label"] == "green"
     assert [len(replies[n].json()["explanations"]) for n in (0, 2, 5, 7)] == [1, 1, 0, 1]
-    assert server.batches(COLOURS) - before < 8
+    assert server.batches(COLOR_MODEL) - before < 8
 
 
 #: What comes of a photo of one colour, by what is asked of it: the code of its error, or None.
@@ -98,7 +98,7 @@ def told(outcome: dict[str, Any]) -> str | list[str]:
 
 @pytest.mark.parametrize("turn", range(2))
 def test_every_protocol_in_one_batch_good_and_bad(server: Client, turn: int) -> None:
-    before, deaths = server.batches(COLOURS), server.deaths()
+    before, deaths = server.batches(COLOR_MODEL), server.deaths()
     asked: list[tuple[str, str, str]] = []
     calls: list[Callable[[], Answered]] = []
     for n, (way, call) in enumerate(WAYS.items()):
@@ -114,5 +114,5 @@ def test_every_protocol_in_one_batch_good_and_bad(server: Client, turn: int) -> 
         outcome, code = answered.outcome, ASKED[name][1]
         explained = [colour] if name == "good" else ["red", "blue"]
         assert told(outcome) == (code if code else [colour, *explained]), (way, name)
-    assert server.batches(COLOURS) - before < len(calls)
+    assert server.batches(COLOR_MODEL) - before < len(calls)
     assert server.deaths() == deaths

@@ -24,9 +24,17 @@ import numpy as np
 import psutil
 import pytest
 
-from tests.support.fault_server import Faulty, fault, misbehaving_archive, serving, until
-from tests.support.load_clients import ANSWERED, FULL, LOST, Photo, Traffic, over_grpc, over_http
-from tests.support.scripts import COLOURS, two_cores
+from tests.support.fault_server import FaultServer, fault, misbehaving_archive, serving, wait_until
+from tests.support.load_clients import (
+    ANSWERED,
+    LOST_BATCH_ERRORS,
+    QUEUE_FULL_ERRORS,
+    Photo,
+    Traffic,
+    over_grpc,
+    over_http,
+)
+from tests.support.scripts import COLOR_MODEL, two_cores
 
 logger = logging.getLogger(__name__)
 
@@ -43,29 +51,29 @@ BACK = 45.0
 
 
 @pytest.fixture(scope="module")
-def faulty(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faulty]:
+def faulty(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultServer]:
     """A server of the network that misbehaves, with as many workers as ``serve.sh start`` gives it.
 
     It registers models, and has a short queue.
     """
     folder = tmp_path_factory.mktemp("faulty")
-    archive = folder / "store" / f"{COLOURS}.mar"
+    archive = folder / "store" / f"{COLOR_MODEL}.mar"
     archive.parent.mkdir()
-    misbehaving_archive(store / f"{COLOURS}.mar", archive, **SETTINGS)
+    misbehaving_archive(store / f"{COLOR_MODEL}.mar", archive, **SETTINGS)
     config: dict[str, Any] = {"job_queue_size": QUEUE, "enable_model_api": "true"}
-    with two_cores() as cores, serving(folder, {COLOURS: archive}, **config) as server:
+    with two_cores() as cores, serving(folder, {COLOR_MODEL: archive}, **config) as server:
         assert len(server.ready_workers()) == cores
         yield server
 
 
 @pytest.fixture
-def workers(faulty: Faulty) -> list[int]:
+def workers(faulty: FaultServer) -> list[int]:
     """The process ids of the workers before anything happens."""
     return faulty.ready_workers()
 
 
 @pytest.fixture
-def traffic(faulty: Faulty) -> Iterator[Traffic]:
+def traffic(faulty: FaultServer) -> Iterator[Traffic]:
     """Twelve callers, under way."""
     with Traffic(faulty) as traffic:
         traffic.go_on()
@@ -78,28 +86,28 @@ def report(kinds: Mapping[str, int], **seconds: float) -> None:
     logger.info("%s %s", figures, dict(kinds))
 
 
-def assert_sane(server: Faulty, workers: int) -> None:
+def assert_sane(server: FaultServer, workers: int) -> None:
     """Nobody waits, and there are so many workers, and no process beside them."""
-    until(lambda: server.pending() == 0, 10, "the queue is empty")
-    until(lambda: len(server.ready_workers()) == workers, BACK, f"{workers} workers are ready")
+    wait_until(lambda: server.pending() == 0, 10, "the queue is empty")
+    wait_until(lambda: len(server.ready_workers()) == workers, BACK, f"{workers} workers are ready")
 
     def alone() -> bool:
         children = {child.pid for child in server.java.children() if child.is_running()}
         return children == set(server.ready_workers())
 
     # One that is no longer wanted takes a moment to end.
-    until(alone, 10, "no other worker is left")
+    wait_until(alone, 10, "no other worker is left")
 
 
-def send(server: Faulty, photo: bytes) -> httpx.Response:
+def send(server: FaultServer, photo: bytes) -> httpx.Response:
     """Ask about one photo over HTTP."""
-    url = f"{server.inference}/predictions/{COLOURS}"
+    url = f"{server.inference}/predictions/{COLOR_MODEL}"
     return httpx.post(url, content=photo, headers=server.bearer(), timeout=60)
 
 
 @pytest.mark.parametrize("from_outside", [False, True])
 def test_a_worker_that_is_killed(
-    faulty: Faulty, workers: list[int], traffic: Traffic, from_outside: bool
+    faulty: FaultServer, workers: list[int], traffic: Traffic, from_outside: bool
 ) -> None:
     said: list[int] = []
     if from_outside:
@@ -112,7 +120,7 @@ def test_a_worker_that_is_killed(
     traffic.stop()
     kinds = traffic.kinds
     report(kinds, slowest=traffic.slowest, back=back)
-    assert kinds.keys() <= {ANSWERED} | LOST
+    assert kinds.keys() <= {ANSWERED} | LOST_BATCH_ERRORS
     # Those of its batch; who waited in the queue was answered by another worker, or the next.
     assert kinds.total() - kinds[ANSWERED] <= BATCH
     assert traffic.slowest < BACK
@@ -120,7 +128,7 @@ def test_a_worker_that_is_killed(
     assert len(set(workers) - set(faulty.ready_workers())) == 1
 
 
-def test_a_worker_that_hangs(faulty: Faulty, workers: list[int], traffic: Traffic) -> None:
+def test_a_worker_that_hangs(faulty: FaultServer, workers: list[int], traffic: Traffic) -> None:
     start = time.monotonic()
     ended = send(faulty, fault("hang"))
     took = time.monotonic() - start
@@ -130,13 +138,13 @@ def test_a_worker_that_hangs(faulty: Faulty, workers: list[int], traffic: Traffi
     traffic.stop()
     kinds = traffic.kinds
     report(kinds, slowest=traffic.slowest, ended=took, back=back)
-    assert kinds.keys() <= {ANSWERED} | LOST
+    assert kinds.keys() <= {ANSWERED} | LOST_BATCH_ERRORS
     assert kinds.total() - kinds[ANSWERED] < BATCH
     assert traffic.slowest < BACK
     assert_sane(faulty, len(workers))
 
 
-def test_a_full_queue(faulty: Faulty, workers: list[int]) -> None:
+def test_a_full_queue(faulty: FaultServer, workers: list[int]) -> None:
     random = np.random.default_rng(1)
     photos = [Photo.draw(random) for _ in range(40)]
     token = faulty.token()
@@ -152,17 +160,17 @@ def test_a_full_queue(faulty: Faulty, workers: list[int]) -> None:
         kinds = [call.result()[0] for call in calls]
     report(Counter(kinds))
     assert {one.result().status_code for one in slow} == {200}
-    assert {ANSWERED} < set(kinds) <= {ANSWERED} | FULL
+    assert {ANSWERED} < set(kinds) <= {ANSWERED} | QUEUE_FULL_ERRORS
     assert kinds.count(ANSWERED) >= QUEUE
     assert faulty.ready_workers() == workers
     assert_sane(faulty, len(workers))
 
 
-def test_callers_that_go_away(faulty: Faulty, workers: list[int], traffic: Traffic) -> None:
+def test_callers_that_go_away(faulty: FaultServer, workers: list[int], traffic: Traffic) -> None:
     slow = fault("slow")
     port = int(faulty.environment["INFERENCE_PORT"])
     head = (
-        f"POST /predictions/{COLOURS} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        f"POST /predictions/{COLOR_MODEL} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
         f"Authorization: Bearer {faulty.token()}\r\nContent-Type: image/png\r\n"
     )
     mine = []
@@ -177,7 +185,7 @@ def test_callers_that_go_away(faulty: Faulty, workers: list[int], traffic: Traff
             mine += [one.getsockname()[1] for one in (asked, half, headless)]
         channel = open_ones.enter_context(grpc.insecure_channel(faulty.grpc))
         stub = inference_pb2_grpc.InferenceAPIsServiceStub(channel)
-        request = inference_pb2.PredictionsRequest(model_name=COLOURS, input={"data": slow})
+        request = inference_pb2.PredictionsRequest(model_name=COLOR_MODEL, input={"data": slow})
         bearer = [("protocol", "gRPC"), ("authorization", f"Bearer {faulty.token()}")]
         calls = [stub.Predictions.future(request, metadata=bearer, timeout=60) for _ in range(4)]
         time.sleep(0.2)
@@ -193,17 +201,17 @@ def test_callers_that_go_away(faulty: Faulty, workers: list[int], traffic: Traff
         connections = faulty.java.net_connections("tcp")
         return {one.raddr.port for one in connections if one.raddr} & set(mine)
 
-    until(lambda: not held(), 10, "the server let go of those who went away")
+    wait_until(lambda: not held(), 10, "the server let go of those who went away")
 
 
-def scale(server: Faulty, workers: int) -> float:
+def scale(server: FaultServer, workers: int) -> float:
     """Have so many workers; the seconds that it took.
 
     TorchServe is not asked to wait for them (``synchronous``): the thread of its that would wait is
     one of two that read requests.
     """
     start = time.monotonic()
-    path, query = f"/models/{COLOURS}", {"min_worker": workers, "max_worker": workers}
+    path, query = f"/models/{COLOR_MODEL}", {"min_worker": workers, "max_worker": workers}
 
     def done() -> bool:
         reply = httpx.put(
@@ -218,13 +226,13 @@ def scale(server: Faulty, workers: int) -> float:
         assert reply.is_success, reply.text
         return True
 
-    until(done, BACK, f"{workers} workers")
-    until(lambda: len(server.ready_workers()) == workers, BACK, f"{workers} are ready")
+    wait_until(done, BACK, f"{workers} workers")
+    wait_until(lambda: len(server.ready_workers()) == workers, BACK, f"{workers} are ready")
     return time.monotonic() - start
 
 
 def test_more_workers_under_load_and_fewer_without(
-    faulty: Faulty, workers: list[int], traffic: Traffic
+    faulty: FaultServer, workers: list[int], traffic: Traffic
 ) -> None:
     up = scale(faulty, len(workers) + 1)
     traffic.go_on()
@@ -238,13 +246,13 @@ def test_more_workers_under_load_and_fewer_without(
     assert_sane(faulty, len(workers))
 
 
-def test_a_new_token(faulty: Faulty, traffic: Traffic) -> None:
+def test_a_new_token(faulty: FaultServer, traffic: Traffic) -> None:
     old = faulty.token()
     faulty.manage("GET", "/token", "API", type="inference")
     traffic.token = faulty.token()
     renewed = time.monotonic()
     assert traffic.token != old
-    until(lambda: time.monotonic() > renewed + 0.5, 10, "all carry the new token")
+    wait_until(lambda: time.monotonic() > renewed + 0.5, 10, "all carry the new token")
     traffic.go_on(48)
     traffic.stop()
     report(traffic.kinds, slowest=traffic.slowest)
@@ -255,18 +263,20 @@ def test_a_new_token(faulty: Faulty, traffic: Traffic) -> None:
     assert refused.status_code == 400
 
 
-def test_a_new_version(store: Path, faulty: Faulty, traffic: Traffic) -> None:
+def test_a_new_version(store: Path, faulty: FaultServer, traffic: Traffic) -> None:
     """The last of them: it leaves the other version behind."""
     archive = faulty.store / "next.mar"
-    misbehaving_archive(store / f"{COLOURS}.mar", archive, version="2.0", **SETTINGS)
+    misbehaving_archive(store / f"{COLOR_MODEL}.mar", archive, version="2.0", **SETTINGS)
     faulty.manage("POST", "/models", url=archive.name, initial_workers=1, synchronous="false")
-    until(lambda: bool(faulty.ready_workers(f"{COLOURS}/2.0")), BACK, "its worker is ready")
+    wait_until(
+        lambda: bool(faulty.ready_workers(f"{COLOR_MODEL}/2.0")), BACK, "its worker is ready"
+    )
     traffic.go_on()
     assert {one.version for one in traffic.outcomes} == {"1.0"}
-    faulty.manage("PUT", f"/models/{COLOURS}/2.0/set-default")
+    faulty.manage("PUT", f"/models/{COLOR_MODEL}/2.0/set-default")
     switched = time.monotonic()
     traffic.go_on(48)
-    faulty.manage("DELETE", f"/models/{COLOURS}/1.0")
+    faulty.manage("DELETE", f"/models/{COLOR_MODEL}/1.0")
     traffic.go_on()
     traffic.stop()
     report(traffic.kinds, slowest=traffic.slowest)

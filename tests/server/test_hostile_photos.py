@@ -25,7 +25,7 @@ from PIL import Image
 from devtools.fuzzing.photos import with_claimed_size
 from devtools.processes import worker_processes
 from tests.support import color_resnet
-from tests.support.scripts import COLOURS
+from tests.support.scripts import COLOR_MODEL
 from tests.support.server_client import Client
 
 #: Seconds; on a loaded machine the processor is shared with whoever else computes.
@@ -230,9 +230,9 @@ CASES: dict[str, tuple[Callable[[], bytes], tuple[int, str]]] = {
 def worker(server: Client) -> psutil.Process:
     """The process that runs the constructed network, which has answered once."""
     state = json.loads((server.run_dir / "server.json").read_text())
-    pids = {int(one["pid"]) for one in server.describe(COLOURS)["workers"]}
+    pids = {int(one["pid"]) for one in server.describe(COLOR_MODEL)["workers"]}
     (pid,) = pids & {process.pid for process in worker_processes(state["pid"])}
-    server.http.post(f"/predictions/{COLOURS}", content=PNG)
+    server.http.post(f"/predictions/{COLOR_MODEL}", content=PNG)
     return psutil.Process(pid)
 
 
@@ -261,7 +261,7 @@ def test_a_hostile_photo_costs_little(server: Client, worker: psutil.Process, na
     Path(f"/proc/{worker.pid}/clear_refs").write_text("5")
     before = worker.memory_info().rss / 1e6
     start = time.perf_counter()
-    response = server.http.post(f"/predictions/{COLOURS}/1.0/outputs=map", content=photo)
+    response = server.http.post(f"/predictions/{COLOR_MODEL}/1.0/outputs=map", content=photo)
     took = time.perf_counter() - start
     grown = peak(worker) - before
     reply = response.json()

@@ -15,16 +15,16 @@ import pytest
 
 from tests.support import color_resnet, contract
 from tests.support.contract import inputs_of, tensor
-from tests.support.scripts import COLOURS
+from tests.support.scripts import COLOR_MODEL
 from tests.support.server_client import Client, infer_request
 from tests.support.transport_matrix import together
 
 RED = color_resnet.png(color_resnet.photo(("red", (160, 120), 60)))
 BLUE = color_resnet.png(color_resnet.photo(("blue", (160, 120), 60)))
 RED64, BLUE64 = base64.b64encode(RED).decode(), base64.b64encode(BLUE).decode()
-PREDICT, EXPLAIN = f"/v1/models/{COLOURS}:predict", f"/v1/models/{COLOURS}:explain"
-INFER = f"/v2/models/{COLOURS}/infer"
-V2_EXPLAIN = f"/v2/models/{COLOURS}/explain"
+PREDICT, EXPLAIN = f"/v1/models/{COLOR_MODEL}:predict", f"/v1/models/{COLOR_MODEL}:explain"
+INFER = f"/v2/models/{COLOR_MODEL}/infer"
+V2_EXPLAIN = f"/v2/models/{COLOR_MODEL}/explain"
 MAP = {"outputs": "map"}
 
 
@@ -33,7 +33,7 @@ def _the_worker_lives(server: Client) -> Iterator[None]:
     """Whatever these tests send, the worker answers the next call, and is the same one."""
     deaths = server.deaths()
     yield
-    reply = server.infer(infer_request(COLOURS, inputs_of([BLUE], explain=False, top_k=1)))
+    reply = server.infer(infer_request(COLOR_MODEL, inputs_of([BLUE], explain=False, top_k=1)))
     (outcome,) = contract.outcomes(reply, "v2")
     assert outcome["predictions"][0]["label"] == "blue"
     assert server.deaths() == deaths
@@ -77,7 +77,7 @@ def test_v1_answers_every_instance_in_its_place(server: Client, path: str, key: 
 def test_more_photos_than_a_batch_come_in_order(server: Client) -> None:
     photos = [RED, BLUE, BLUE, RED, BLUE] * 2
     expected = ["red", "blue", "blue", "red", "blue"] * 2
-    request = infer_request(COLOURS, inputs_of(photos, explain=False, top_k=1))
+    request = infer_request(COLOR_MODEL, inputs_of(photos, explain=False, top_k=1))
     assert labels(contract.outcomes(server.infer(request), "v2")) == expected
     instances = [base64.b64encode(photo).decode() for photo in photos]
     body = {"instances": instances, "parameters": {"explain": False, "top_k": 1}}
@@ -97,8 +97,8 @@ def test_v2_takes_options_for_all_and_for_each(server: Client, way: str) -> None
         reply = post(server, INFER, {"id": "7", "inputs": [image, *columns]}).json()
     else:
         image = tensor("image", "BYTES", [RED, BLUE])
-        reply = server.infer(infer_request(COLOURS, [image, *columns], id="7"))
-    assert (reply["id"], reply["model_name"], reply["model_version"]) == ("7", COLOURS, "1.0")
+        reply = server.infer(infer_request(COLOR_MODEL, [image, *columns], id="7"))
+    assert (reply["id"], reply["model_name"], reply["model_version"]) == ("7", COLOR_MODEL, "1.0")
     first, second = contract.outcomes(reply, "v2")
     assert [len(one["predictions"]) for one in (first, second)] == [1, 3]
     assert [one["label"] for one in first["explanations"]] == ["red"]
@@ -112,7 +112,7 @@ def test_v2_errors_stand_in_their_place(server: Client, way: str) -> None:
         response = post(server, INFER, {"inputs": inputs_of(photos, **MAP)})
         reply = response.raise_for_status().json()
     else:
-        reply = server.infer(infer_request(COLOURS, inputs_of([RED, b"junk", BLUE], **MAP)))
+        reply = server.infer(infer_request(COLOR_MODEL, inputs_of([RED, b"junk", BLUE], **MAP)))
     assert labels(contract.outcomes(reply, "v2")) == ["red", "unsupported_format", "blue"]
 
 
@@ -141,7 +141,7 @@ def test_v2_sends_the_tensors_that_are_wanted(server: Client) -> None:
 
 def test_open_inference_sends_all_tensors_whatever_is_wanted(server: Client) -> None:
     # TorchServe does not hand on what is wanted.
-    request = infer_request(COLOURS, inputs_of([RED], **MAP))
+    request = infer_request(COLOR_MODEL, inputs_of([RED], **MAP))
     request.outputs.add(name="label")
     (outcome,) = contract.outcomes(server.infer(request), "v2")
     assert outcome["explanations"][0]["map"]["shape"] == [7, 7]
@@ -221,13 +221,13 @@ def test_an_id_with_half_a_surrogate_pair_fails_alone(server: Client) -> None:
 
 
 def raw_contents() -> oip.ModelInferRequest:
-    request = infer_request(COLOURS, [tensor("image", "BYTES", [], 1)])
+    request = infer_request(COLOR_MODEL, [tensor("image", "BYTES", [], 1)])
     request.raw_input_contents.append(len(RED).to_bytes(4, "little") + RED)
     return request
 
 
 def ask(*inputs: dict[str, Any], **more: Any) -> oip.ModelInferRequest:
-    return infer_request(COLOURS, inputs, **more)
+    return infer_request(COLOR_MODEL, inputs, **more)
 
 
 OPEN_INFERENCE_REFUSALS: dict[str, tuple[oip.ModelInferRequest, str]] = {
@@ -282,7 +282,9 @@ def test_open_inference_of_a_photo_under_another_name_is_told_so(server: Client)
 
 
 @pytest.mark.parametrize(
-    ("name", "version"), [("nope", ""), ("", ""), (COLOURS, "9.9")], ids=["name", "none", "version"]
+    ("name", "version"),
+    [("nope", ""), ("", ""), (COLOR_MODEL, "9.9")],
+    ids=["name", "none", "version"],
 )
 def test_open_inference_of_a_model_that_is_not_served(
     server: Client, name: str, version: str
@@ -306,10 +308,10 @@ def test_open_inference_says_that_server_and_model_are_ready(server: Client) -> 
     stub, call = server.open_inference, {"metadata": server.metadata, "timeout": 10}
     assert stub.ServerLive(oip.ServerLiveRequest(), **call).live
     assert stub.ServerReady(oip.ServerReadyRequest(), **call).ready
-    assert stub.ModelReady(oip.ModelReadyRequest(name=COLOURS), **call).ready
+    assert stub.ModelReady(oip.ModelReadyRequest(name=COLOR_MODEL), **call).ready
     assert server.http.get("/v2/health/ready").json() == {"ready": True}
 
 
 def test_a_version_in_the_path_of_v2_is_not_served(server: Client) -> None:
-    path = f"/v2/models/{COLOURS}/versions/1.0/infer"
+    path = f"/v2/models/{COLOR_MODEL}/versions/1.0/infer"
     assert post(server, path, {"inputs": inputs_of([RED64])}).status_code == 501

@@ -15,11 +15,11 @@ from devtools.fuzzing.photos import damaged_file
 from tests.support import color_resnet
 from tests.support.contract import inputs_of
 from tests.support.request_builders import b64
-from tests.support.scripts import COLOURS
+from tests.support.scripts import COLOR_MODEL
 from tests.support.server_client import Client, infer_request
 
 PHOTO = color_resnet.png(color_resnet.photo(("red", (160, 120), 60)))
-PATH = f"/predictions/{COLOURS}"
+PATH = f"/predictions/{COLOR_MODEL}"
 #: What no line may hold: the beginning of the photo, in any of the forms that it is sent in.
 IMAGE = ("PNG\\r", "iVBORw0KGgo", PHOTO[:16].hex())
 
@@ -52,7 +52,7 @@ def test_an_answered_request_is_one_line_with_its_id(server: Client) -> None:
     assert line["request_id"] == replies[0].headers["x-request-id"]
     assert (line["logger"], line["level"], line["transport"]) == ("request", "INFO", "http")
     assert (line["status"], line["outcome"], line["code"]) == (200, "answered", "none")
-    assert (line["model"], line["version"], line["batch"]) == (COLOURS, "1.0", 1)
+    assert (line["model"], line["version"], line["batch"]) == (COLOR_MODEL, "1.0", 1)
     assert 0 < line["ms"] < 60_000
 
 
@@ -66,12 +66,12 @@ def test_every_request_is_at_most_one_line_without_image_or_token(server: Client
         server.http.post("/predictions/nobody", content=PHOTO)
         server.http.post(PATH, content=PHOTO, headers={"Authorization": "Bearer s3cret"})
         server.http.get("/ping")
-        server.predict(COLOURS, data=PHOTO)
-        server.stream(COLOURS, data=PHOTO)
-        server.infer(infer_request(COLOURS, inputs_of([PHOTO])))
+        server.predict(COLOR_MODEL, data=PHOTO)
+        server.stream(COLOR_MODEL, data=PHOTO)
+        server.infer(infer_request(COLOR_MODEL, inputs_of([PHOTO])))
         with suppress(grpc.RpcError):
             server.grpc.Predictions(
-                infer_request(COLOURS, []), metadata=[("authorization", "s3cret")], timeout=10
+                infer_request(COLOR_MODEL, []), metadata=[("authorization", "s3cret")], timeout=10
             )
 
     found = lines_of(server, calls, at_least=9)
@@ -100,7 +100,9 @@ def test_a_damaged_photo_is_no_more_than_its_line(server: Client) -> None:
 
 def test_one_bad_photo_among_several_is_told(server: Client) -> None:
     body = {"instances": [{"image": {"b64": b64(PHOTO)}}, {"image": {"b64": "eA=="}}]}
-    (line,) = lines_of(server, lambda: server.http.post(f"/v1/models/{COLOURS}:predict", json=body))
+    (line,) = lines_of(
+        server, lambda: server.http.post(f"/v1/models/{COLOR_MODEL}:predict", json=body)
+    )
     assert (line["protocol"], line["status"], line["photos"]) == ("kserve v1", 200, 1)
     assert (line["outcome"], line["code"]) == ("partly", "unsupported_format")
 

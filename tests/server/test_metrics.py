@@ -17,14 +17,14 @@ from camserve.request_log import NO_ERROR, Outcome
 from camserve.runtime.stage_timer import STAGES
 from tests.support import color_resnet
 from tests.support.request_builders import b64
-from tests.support.scripts import COLOURS, ROOT
+from tests.support.scripts import COLOR_MODEL, ROOT
 from tests.support.server_client import Client
 
 SIZE = 320, 240
 PHOTO = color_resnet.png(
     color_resnet.photo(("cyan", (160, 120), 60), width=SIZE[0], height=SIZE[1])
 )
-PATH = f"/predictions/{COLOURS}"
+PATH = f"/predictions/{COLOR_MODEL}"
 
 
 def growth(server: Client, call: Callable[[], Any], batches: int = 1) -> dict[str, float]:
@@ -33,16 +33,16 @@ def growth(server: Client, call: Callable[[], Any], batches: int = 1) -> dict[st
     def series() -> dict[str, float]:
         found = {}
         for name, value in server.metrics().items():
-            if f'ModelName="{COLOURS}"' in name:
+            if f'ModelName="{COLOR_MODEL}"' in name:
                 fixed = r'(ModelName|Level|Hostname)="[^"]*",?'
                 found[re.sub(fixed, "", name).replace(",}", "}").replace("{}", "")] = value
         return found
 
-    before, already = series(), server.batches(COLOURS)
+    before, already = series(), server.batches(COLOR_MODEL)
     call()
     # The server reads what the worker says of them after it has sent the replies.
     deadline = time.monotonic() + 10
-    while server.batches(COLOURS) < already + batches and time.monotonic() < deadline:
+    while server.batches(COLOR_MODEL) < already + batches and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(0.3)
     after = series()
@@ -50,14 +50,14 @@ def growth(server: Client, call: Callable[[], Any], batches: int = 1) -> dict[st
 
 
 def test_torchserves_own_are_there(server: Client) -> None:
-    server.predict(COLOURS, data=PHOTO)
+    server.predict(COLOR_MODEL, data=PHOTO)
     metrics = server.metrics()
     assert any(name.startswith("ts_inference_requests_total{model_name=") for name in metrics)
-    assert any(name.startswith(f'HandlerTime{{ModelName="{COLOURS}"') for name in metrics)
+    assert any(name.startswith(f'HandlerTime{{ModelName="{COLOR_MODEL}"') for name in metrics)
 
 
 def test_each_batch_counts_once_in_every_stage(server: Client) -> None:
-    grown = growth(server, lambda: server.predict(COLOURS, data=PHOTO))
+    grown = growth(server, lambda: server.predict(COLOR_MODEL, data=PHOTO))
     assert {grown[f'StageTime_count{{Stage="{stage}"}}'] for stage in STAGES} == {1}
     assert all(0 < grown[f'StageTime_sum{{Stage="{stage}"}}'] < 60 for stage in STAGES)
     assert grown["BatchSize_count"] == grown["BatchSize_sum"] == 1
@@ -68,9 +68,9 @@ def test_requests_are_counted_by_how_they_ended(server: Client) -> None:
         server.http.post(PATH, content=PHOTO)
         server.http.post(PATH, content=b"no photo")
         server.http.post(f"{PATH}/1.0/alpha=7", content=PHOTO)
-        server.predict(COLOURS, data=PHOTO, target=b"pink")
+        server.predict(COLOR_MODEL, data=PHOTO, target=b"pink")
         body = {"instances": [b64(PHOTO), "eA=="]}
-        server.http.post(f"/v1/models/{COLOURS}:predict", json=body)
+        server.http.post(f"/v1/models/{COLOR_MODEL}:predict", json=body)
 
     grown = growth(server, calls, batches=5)
     told = {name: value for name, value in grown.items() if name.startswith("Requests") and value}

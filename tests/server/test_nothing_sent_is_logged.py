@@ -22,7 +22,7 @@ from devtools.fuzzing.behind_edge import behind_edge
 from devtools.fuzzing.calls import Call
 from devtools.fuzzing.server_target import Answer, ServerTarget
 from tests.support import marked_requests as marked
-from tests.support.scripts import COLOURS, ROOT, script
+from tests.support.scripts import COLOR_MODEL, ROOT, run_script
 from tests.support.server_client import Client
 
 #: Maximum length of a log line in bytes.
@@ -100,12 +100,12 @@ def send(
 
 @pytest.fixture(scope="module")
 def target(server: Client) -> ServerTarget:
-    return ServerTarget.from_run_dir(server.run_dir, server.token, COLOURS, predicts_color=True)
+    return ServerTarget.from_run_dir(server.run_dir, server.token, COLOR_MODEL, predicts_color=True)
 
 
 @pytest.fixture(scope="module")
 def management(server: Client, target: ServerTarget) -> ServerTarget:
-    token = script("serve.sh", "token", "management", **server.ports).strip()
+    token = run_script("serve.sh", "token", "management", **server.ports).strip()
     http, grpc = server.ports["MANAGEMENT_PORT"], server.ports["GRPC_MANAGEMENT_PORT"]
     return replace(target, base=f"http://127.0.0.1:{http}", grpc=f"127.0.0.1:{grpc}", token=token)
 
@@ -171,7 +171,7 @@ def send_raw(port: int, data: bytes) -> bytes:
 
 def wait_for_log(server: Client) -> None:
     """Wait until the log has the line of one more request, and so everything before it."""
-    reply = server.http.post(f"/predictions/{COLOURS}", content=marked.PNG)
+    reply = server.http.post(f"/predictions/{COLOR_MODEL}", content=marked.PNG)
     deadline = time.monotonic() + 10
     log = server.run_dir / "logs" / "server.log"
     while reply.headers["x-request-id"] not in log.read_text() and time.monotonic() < deadline:
@@ -229,7 +229,7 @@ def test_no_metric_has_a_byte_of_a_body(
 ) -> None:
     wait_for_log(server)
     text = httpx.get(f"http://127.0.0.1:{server.ports['METRICS_PORT']}/metrics").text
-    assert f'Requests{{ModelName="{COLOURS}"' in text
+    assert f'Requests{{ModelName="{COLOR_MODEL}"' in text
     exchanges = {**bare, **managed, **through_edge}
     leaks = [name for name, one in exchanges.items() if marked.encodings_in(text, one.marker)]
     assert leaks == []
@@ -280,7 +280,7 @@ def test_through_the_edge_no_answer_is_a_5xx(through_edge: dict[str, Exchange]) 
 def test_5_mb_that_cannot_be_decoded_cost_a_line(
     address: str, server: Client, target: ServerTarget, edge: ServerTarget
 ) -> None:
-    path = f"/predictions/{COLOURS}"
+    path = f"/predictions/{COLOR_MODEL}"
     marker = marked.marker(9000)
     body = b"data=" + marker * (5_000_000 // len(marker)) + b"%zz"
     headers = tuple(FORM.items())

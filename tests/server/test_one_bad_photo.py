@@ -15,9 +15,9 @@ import inference_pb2_grpc
 import numpy as np
 import pytest
 
-from tests.support.fault_server import Faulty, fault, misbehaving_archive, serving
+from tests.support.fault_server import FaultServer, fault, misbehaving_archive, serving
 from tests.support.load_clients import ANSWERED, OPTIONS, Photo
-from tests.support.scripts import COLOURS
+from tests.support.scripts import COLOR_MODEL
 from tests.support.transport_matrix import together
 
 BATCH = 8
@@ -25,21 +25,21 @@ PHOTOS = [Photo.draw(np.random.default_rng(seed)) for seed in range(BATCH - 1)]
 
 
 @pytest.fixture(scope="module")
-def careful(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faulty]:
+def careful(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultServer]:
     """A server of the network that misbehaves; requests that are sent together share a batch."""
     folder = tmp_path_factory.mktemp("careful")
-    archive = folder / "store" / f"{COLOURS}.mar"
+    archive = folder / "store" / f"{COLOR_MODEL}.mar"
     archive.parent.mkdir()
-    original = store / f"{COLOURS}.mar"
+    original = store / f"{COLOR_MODEL}.mar"
     misbehaving_archive(original, archive, batchSize=BATCH, maxBatchDelay=1000)
-    with serving(folder, {COLOURS: archive}, workers="1") as server:
+    with serving(folder, {COLOR_MODEL: archive}, workers="1") as server:
         yield server
 
 
-def over_http(server: Faulty, content: bytes) -> dict[str, Any]:
+def over_http(server: FaultServer, content: bytes) -> dict[str, Any]:
     """The reply; of an error, its status is HTTP's as well."""
     reply = httpx.post(
-        f"{server.inference}/predictions/{COLOURS}",
+        f"{server.inference}/predictions/{COLOR_MODEL}",
         files={"data": content},
         data=OPTIONS,
         headers=server.bearer(),
@@ -50,10 +50,10 @@ def over_http(server: Faulty, content: bytes) -> dict[str, Any]:
     return body
 
 
-def over_grpc(server: Faulty, content: bytes) -> dict[str, Any]:
+def over_grpc(server: FaultServer, content: bytes) -> dict[str, Any]:
     inputs = {name: value.encode() for name, value in OPTIONS.items()}
     request = inference_pb2.PredictionsRequest(
-        model_name=COLOURS, input={"data": content, **inputs}
+        model_name=COLOR_MODEL, input={"data": content, **inputs}
     )
     bearer = [("protocol", "gRPC"), ("authorization", f"Bearer {server.token()}")]
     with grpc.insecure_channel(server.grpc) as channel:
@@ -61,14 +61,14 @@ def over_grpc(server: Faulty, content: bytes) -> dict[str, Any]:
         return dict(json.loads(stub.Predictions(request, metadata=bearer, timeout=60).prediction))
 
 
-def of_a_batch(server: Faulty, contents: list[bytes]) -> list[dict[str, Any]]:
+def of_a_batch(server: FaultServer, contents: list[bytes]) -> list[dict[str, Any]]:
     """The replies to photos that are sent at once, by HTTP and gRPC in turn."""
     ways = (over_http, over_grpc)
     return together([partial(ways[n % 2], server, content) for n, content in enumerate(contents)])
 
 
 @pytest.fixture(scope="module")
-def alone(careful: Faulty) -> list[dict[str, Any]]:
+def alone(careful: FaultServer) -> list[dict[str, Any]]:
     """What each good photo is answered where nothing goes wrong."""
     replies = of_a_batch(careful, [photo.content for photo in PHOTOS])
     for photo, reply in zip(PHOTOS, replies, strict=True):
@@ -98,7 +98,7 @@ def assert_same(reply: dict[str, Any], expected: dict[str, Any]) -> None:
     ],
 )
 def test_the_others_are_answered(
-    careful: Faulty, alone: list[dict[str, Any]], name: str, code: str | None, place: int
+    careful: FaultServer, alone: list[dict[str, Any]], name: str, code: str | None, place: int
 ) -> None:
     workers = careful.ready_workers()
     contents = [photo.content for photo in PHOTOS]
@@ -114,7 +114,7 @@ def test_the_others_are_answered(
 
 
 def test_what_fits_in_no_half_is_said_to_that_half(
-    careful: Faulty, alone: list[dict[str, Any]]
+    careful: FaultServer, alone: list[dict[str, Any]]
 ) -> None:
     workers = careful.ready_workers()
     replies = of_a_batch(careful, [*(photo.content for photo in PHOTOS), fault("insatiable")])

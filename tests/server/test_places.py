@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.support.color_resnet import photo
-from tests.support.scripts import COLOURS
+from tests.support.scripts import COLOR_MODEL
 from tests.support.server_client import Client, picture
 
 ORIENTATION = 0x0112
@@ -58,7 +58,7 @@ def test_disc_is_found_in_the_files_pixels(
     (width, height), (x, y), radius = scene
     stored = photo(("red", (x, y), radius), width=width, height=height)
     data, options = written(stored, format, orientation), {**OPTIONS, "size": size}
-    path = f"/predictions/{COLOURS}"
+    path = f"/predictions/{COLOR_MODEL}"
     if way == "form":
         fields = {"options": json.dumps(options)}
         response = server.http.post(path, files={"data": data}, data=fields)

@@ -15,9 +15,9 @@ from jsonschema import Draft202012Validator
 from camserve.options import Options as Accepted
 from camserve_cli.sample_photos import sample_photo
 from tests.support import color_resnet, option_strategies
-from tests.support.contract import as_v2_has_it, assert_alike
+from tests.support.contract import as_v2_has_it, assert_replies_close
 from tests.support.option_strategies import Options
-from tests.support.scripts import COLOURS, IMAGENET
+from tests.support.scripts import COLOR_MODEL, IMAGENET
 from tests.support.server_client import Client
 from tests.support.transport_matrix import WAYS, Answered, in_tensors, together
 
@@ -117,7 +117,7 @@ def test_options_in_an_urlencoded_form(
 
 def test_options_in_a_header_may_be_escaped_as_json_has_it(server: Client) -> None:
     header = {"X-Explain": '{"target": "\\u0072ed"}', **IMAGE}
-    path = f"/predictions/{COLOURS}"
+    path = f"/predictions/{COLOR_MODEL}"
     assert explained(server.http.post(path, content=PHOTO, headers=header).json()) == [
         ("red", "gradcam")
     ]
@@ -150,7 +150,7 @@ examples = settings(
 
 
 @settings(examples, max_examples=2)
-@given(st.lists(st.tuples(option_strategies.right, ways), min_size=16, max_size=16))
+@given(st.lists(st.tuples(option_strategies.valid_options, ways), min_size=16, max_size=16))
 def test_right_options_are_answered_by_whatever_way(
     server: Client, asked: list[tuple[Options, str]]
 ) -> None:
@@ -160,11 +160,11 @@ def test_right_options_are_answered_by_whatever_way(
     for (_, way), got, expected in zip(asked, ask(server, asked), plain, strict=True):
         assert (got.status, expected.status) == (200, 200)
         wanted = as_v2_has_it(expected.outcome) if in_tensors(way) else expected.outcome
-        assert_alike(got.outcome, wanted, way)
+        assert_replies_close(got.outcome, wanted, way)
 
 
 @settings(examples, max_examples=6)
-@given(st.lists(st.tuples(option_strategies.wrong, ways), min_size=16, max_size=16))
+@given(st.lists(st.tuples(option_strategies.arbitrary_options, ways), min_size=16, max_size=16))
 def test_wrong_options_are_refused_as_the_callers_own(
     server: Client, asked: list[tuple[Options, str]]
 ) -> None:
@@ -177,10 +177,10 @@ def test_wrong_options_are_refused_as_the_callers_own(
 
 
 def test_the_model_describes_itself_over_the_management_api(server: Client) -> None:
-    by_http, by_grpc = server.describe(COLOURS), server.describe_by_grpc(COLOURS)
+    by_http, by_grpc = server.describe(COLOR_MODEL), server.describe_by_grpc(COLOR_MODEL)
     described = by_http["customizedMetadata"]
     assert by_grpc["customizedMetadata"] == described
-    assert described["model"]["name"] == COLOURS
+    assert described["model"]["name"] == COLOR_MODEL
     assert described["classes"] == color_resnet.LABELS
     assert [layer["name"] for layer in described["layers"]] == [
         "layer4.2",
@@ -190,7 +190,7 @@ def test_the_model_describes_itself_over_the_management_api(server: Client) -> N
         [2048, 7, 7], [1024, 14, 14], [2048, 7, 7],
     ]  # fmt: skip
     # TorchServe's own word is beside it.
-    assert by_http["modelName"] == by_grpc["modelName"] == COLOURS
+    assert by_http["modelName"] == by_grpc["modelName"] == COLOR_MODEL
 
 
 def test_the_schema_that_it_gives_is_that_of_its_options(server: Client) -> None:
@@ -203,11 +203,11 @@ def test_the_schema_that_it_gives_is_that_of_its_options(server: Client) -> None
 
 def test_descriptions_and_predictions_may_be_asked_for_together(server: Client) -> None:
     def predict() -> Any:
-        return server.predict(COLOURS, data=PHOTO, explain=b"false")["predictions"][0]["label"]
+        return server.predict(COLOR_MODEL, data=PHOTO, explain=b"false")["predictions"][0]["label"]
 
     def describe() -> Any:
-        return server.describe(COLOURS)["customizedMetadata"]["model"]["name"]
+        return server.describe(COLOR_MODEL)["customizedMetadata"]["model"]["name"]
 
     deaths = server.deaths()
-    assert together([predict, describe] * 4) == ["red", COLOURS] * 4
+    assert together([predict, describe] * 4) == ["red", COLOR_MODEL] * 4
     assert server.deaths() == deaths

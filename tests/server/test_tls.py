@@ -23,7 +23,7 @@ from camserve_cli.serving.certificate_authority import issue
 from camserve_cli.serving.certificates import PinnedHostContext
 from camserve_client import AsyncClient, AsyncGrpcClient, Client, GrpcClient, UnavailableError
 from tests.support import color_resnet
-from tests.support.scripts import CAMSERVE, COLOURS, camserve, free_ports, run, script
+from tests.support.scripts import CAMSERVE, COLOR_MODEL, camserve, free_ports, run, run_script
 
 PHOTO = color_resnet.png(color_resnet.photo(("cyan", (160, 120), 60)))
 #: No address of loopback: what a certificate for the public names.
@@ -58,23 +58,23 @@ def secured(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     # As somebody's own certificate would be; the command must still verify it over loopback.
     made = issue(folder, [HOST, "*.cam.example"], 1)
     environment = {"RUN_DIR": str(tmp_path_factory.mktemp("run")), **free_ports()}
-    options = ("--store", store, "--models", COLOURS, "--tls", folder)
-    said = script("serve.sh", "start", *options, **environment)
+    options = ("--store", store, "--models", COLOR_MODEL, "--tls", folder)
+    said = run_script("serve.sh", "start", *options, **environment)
     try:
         token, management = (
-            script("serve.sh", "token", kind, **environment).strip()
+            run_script("serve.sh", "token", kind, **environment).strip()
             for kind in ("inference", "management")
         )
         yield Secured(environment, said, token, management, made.authority)
     finally:
-        script("serve.sh", "stop", **environment)
+        run_script("serve.sh", "stop", **environment)
 
 
 def test_the_probe_verifies_the_server(secured: Secured) -> None:
     def probe(*options: str | Path) -> str:
         url = f"https://{secured.address('INFERENCE_PORT')}"
         token = {"CAMSERVE_TOKEN": secured.token}
-        done = run(CAMSERVE, "ready", "--model", COLOURS, "--url", url, *options, **token)
+        done = run(CAMSERVE, "ready", "--model", COLOR_MODEL, "--url", url, *options, **token)
         assert done.returncode == 1
         return done.stdout
 
@@ -101,11 +101,13 @@ def ask(secured: Secured, port: str, path: str, token: str, **more: Any) -> http
 
 
 def test_each_http_address_answers_a_client_that_verifies_it(secured: Secured) -> None:
-    path = f"/predictions/{COLOURS}"
+    path = f"/predictions/{COLOR_MODEL}"
     reply = ask(secured, "INFERENCE_PORT", path, secured.token, method="POST", content=PHOTO)
     assert reply.json()["predictions"][0]["label"] == "cyan"
     assert reply.json()["explanations"][0]["evidence"]
-    description = ask(secured, "MANAGEMENT_PORT", f"/models/{COLOURS}", secured.management_token)
+    description = ask(
+        secured, "MANAGEMENT_PORT", f"/models/{COLOR_MODEL}", secured.management_token
+    )
     assert description.json()[0]["workers"][0]["status"] == "READY"
     metrics = ask(secured, "METRICS_PORT", "/metrics", secured.token).text
     assert "ts_inference_requests_total" in metrics
@@ -122,7 +124,7 @@ def test_http_without_the_authority_or_without_tls_gets_nothing(
     with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
         httpx.get(f"https://{address}/ping", verify=named(secured.authority))
     plain = httpx.post(
-        f"http://{address}/predictions/{COLOURS}",
+        f"http://{address}/predictions/{COLOR_MODEL}",
         content=PHOTO,
         headers={"Authorization": f"Bearer {secured.token}"},
     )
@@ -147,7 +149,7 @@ def test_both_grpc_addresses_answer_a_client_that_verifies_them(secured: Secured
     address = secured.address("GRPC_INFERENCE_PORT")
     with grpc.secure_channel(address, secured.credentials, options) as channel:
         stub = inference_pb2_grpc.InferenceAPIsServiceStub(channel)
-        request = inference_pb2.PredictionsRequest(model_name=COLOURS, input={"data": PHOTO})
+        request = inference_pb2.PredictionsRequest(model_name=COLOR_MODEL, input={"data": PHOTO})
         reply = json.loads(
             stub.Predictions(request, metadata=secured.metadata, timeout=60).prediction
         )
@@ -160,9 +162,11 @@ def test_both_grpc_addresses_answer_a_client_that_verifies_them(secured: Secured
             ("authorization", f"Bearer {secured.management_token}"),
         ]
         described = manage.DescribeModel(
-            management_pb2.DescribeModelRequest(model_name=COLOURS), metadata=metadata, timeout=60
+            management_pb2.DescribeModelRequest(model_name=COLOR_MODEL),
+            metadata=metadata,
+            timeout=60,
         )
-    assert json.loads(described.msg)[0]["modelName"] == COLOURS
+    assert json.loads(described.msg)[0]["modelName"] == COLOR_MODEL
 
 
 @pytest.mark.parametrize("how", ["insecure", "other authority", "other name"])
@@ -177,7 +181,7 @@ def test_grpc_without_what_verifies_it_gets_nothing(secured: Secured, how: str) 
     }
     with channels[how]() as channel, pytest.raises(grpc.RpcError) as refusal:
         inference_pb2_grpc.InferenceAPIsServiceStub(channel).Predictions(
-            inference_pb2.PredictionsRequest(model_name=COLOURS, input={"data": PHOTO}),
+            inference_pb2.PredictionsRequest(model_name=COLOR_MODEL, input={"data": PHOTO}),
             metadata=secured.metadata,
             timeout=60,
         )
@@ -186,7 +190,12 @@ def test_grpc_without_what_verifies_it_gets_nothing(secured: Secured, how: str) 
 
 def clients(secured: Secured, authority: bytes | None) -> dict[str, Any]:
     """The project's four clients, the HTTP ones by the name that the certificate has."""
-    common: dict[str, Any] = {"model": COLOURS, "token": secured.token, "retries": 0, "timeout": 60}
+    common: dict[str, Any] = {
+        "model": COLOR_MODEL,
+        "token": secured.token,
+        "retries": 0,
+        "timeout": 60,
+    }
     trust = PinnedHostContext.of(str(secured.authority), HOST) if authority else True
     over_http: dict[str, Any] = {
         "address": f"https://{secured.address('INFERENCE_PORT')}",
@@ -224,8 +233,8 @@ def test_the_projects_clients_verify_the_server(secured: Secured, way: str) -> N
 
 
 def test_the_command_verifies_the_server(secured: Secured, tmp_path: Path) -> None:
-    status = script("serve.sh", "status", **secured.environment)
-    assert f"{COLOURS}: answers" in status
+    status = run_script("serve.sh", "status", **secured.environment)
+    assert f"{COLOR_MODEL}: answers" in status
     (tmp_path / "photo.png").write_bytes(PHOTO)
     address = secured.address("GRPC_INFERENCE_PORT")
     for more in ((), ("--grpc", address)):

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from tests.support import color_resnet
-from tests.support.contract import as_v2_has_it, assert_alike
+from tests.support.contract import as_v2_has_it, assert_replies_close
 from tests.support.option_strategies import Options
-from tests.support.scripts import COLOURS
+from tests.support.scripts import COLOR_MODEL
 from tests.support.server_client import Client, peak_in_photo, picture
 from tests.support.transport_matrix import (
     GRPC_WAYS,
-    HTTP_WAYS,
+    HTTP_TRANSPORTS,
     WAYS,
     Answered,
     in_tensors,
@@ -27,7 +27,7 @@ from tests.support.transport_matrix import (
 
 PHOTO = color_resnet.png(color_resnet.photo(("red", (100, 120), 50), ("blue", (230, 120), 30)))
 B64 = base64.b64encode(PHOTO).decode()
-PREDICT, EXPLAIN = f"/predictions/{COLOURS}", f"/explanations/{COLOURS}"
+PREDICT, EXPLAIN = f"/predictions/{COLOR_MODEL}", f"/explanations/{COLOR_MODEL}"
 ASKED: dict[str, Options] = {
     "one class": {"target": "blue", "top_k": 2, "colormap": "bone", "outputs": ["heatmap"]},
     "several classes, layers and outputs": {
@@ -103,7 +103,7 @@ def test_every_option_shows_in_the_reply(expected: dict[str, dict[str, Any]]) ->
 
 
 # TorchServe has no PUT of /invocations.
-PUT = [way for way in HTTP_WAYS if not way.startswith("invocations")]
+PUT = [way for way in HTTP_TRANSPORTS if not way.startswith("invocations")]
 
 
 @pytest.fixture(scope="module")
@@ -142,8 +142,8 @@ def test_every_way_gives_the_same_answer(
         raise answered
     assert answered.status == 200, answered
     wanted = expected[name]
-    assert answered.outcome["model"] == {"name": COLOURS, "version": "1.0"}
-    assert_alike(answered.outcome, as_v2_has_it(wanted) if in_tensors(way) else wanted, way)
+    assert answered.outcome["model"] == {"name": COLOR_MODEL, "version": "1.0"}
+    assert_replies_close(answered.outcome, as_v2_has_it(wanted) if in_tensors(way) else wanted, way)
 
 
 def test_stream_predictions_answers_once_and_the_worker_lives(
@@ -151,9 +151,9 @@ def test_stream_predictions_answers_once_and_the_worker_lives(
 ) -> None:
     deaths = server.deaths()
     stream, options = GRPC_WAYS["StreamPredictions"], ASKED["one class"]
-    assert_alike(stream(server, PHOTO, options).outcome, expected["one class"])
+    assert_replies_close(stream(server, PHOTO, options).outcome, expected["one class"])
     assert stream(server, b"no photo", options).status == 415
-    assert_alike(stream(server, PHOTO, options).outcome, expected["one class"])
+    assert_replies_close(stream(server, PHOTO, options).outcome, expected["one class"])
     assert server.deaths() == deaths
 
 
@@ -244,5 +244,5 @@ def test_calls_without_a_token_are_turned_away(server: Client) -> None:
     base = str(server.http.base_url)
     assert httpx.post(f"{base}{PREDICT}", content=PHOTO).status_code == 400
     assert httpx.get(f"{base}/ping").status_code == 400
-    for path in (f"/v1/models/{COLOURS}:predict", f"/v2/models/{COLOURS}/infer"):
+    for path in (f"/v1/models/{COLOR_MODEL}:predict", f"/v2/models/{COLOR_MODEL}/infer"):
         assert httpx.post(f"{base}{path}", content=json.dumps({})).status_code == 400

@@ -23,7 +23,7 @@ MEAN = torch.tensor([0.485, 0.456, 0.406])
 STD = torch.tensor([0.229, 0.224, 0.225])
 
 #: Class names and RGB values, in index order.
-COLOURS: dict[str, tuple[int, int, int]] = {
+COLOR_VALUES: dict[str, tuple[int, int, int]] = {
     "red": (255, 0, 0),
     "green": (0, 255, 0),
     "blue": (0, 0, 255),
@@ -31,17 +31,17 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "magenta": (255, 0, 255),
     "cyan": (0, 255, 255),
 }
-LABELS = list(COLOURS)
+LABELS = list(COLOR_VALUES)
 GREY = (128, 128, 128)
 
 
 @torch.no_grad()
 def colour_resnet50() -> nn.Module:
     """The network, in eval mode; its input is normalised with ImageNet's mean and deviation."""
-    network = models.resnet50(num_classes=len(COLOURS)).eval()
+    network = models.resnet50(num_classes=len(COLOR_VALUES)).eval()
     for parameter in network.parameters():
         parameter.zero_()
-    for k, rgb in enumerate(COLOURS.values()):
+    for k, rgb in enumerate(COLOR_VALUES.values()):
         colour = torch.tensor(rgb) / 255
         # No share of grey: the direction sums to zero.
         direction = colour - colour.mean()
@@ -51,7 +51,7 @@ def colour_resnet50() -> nn.Module:
     network.bn1.weight.fill_(1)
     for layer in (network.layer1, network.layer2, network.layer3, network.layer4):
         convolution, norm = layer[0].downsample
-        for k in range(len(COLOURS)):
+        for k in range(len(COLOR_VALUES)):
             convolution.weight[k, k] = 1
         norm.weight.fill_(1)
     return network
@@ -67,7 +67,7 @@ def photo(
     """Discs of (colour, (x, y), radius) on grey; (height, width, 3) RGB."""
     canvas = np.full((height, width, 3), GREY, np.uint8)
     for colour, centre, radius in discs:
-        cv2.circle(canvas, centre, radius, COLOURS[colour], -1)
+        cv2.circle(canvas, centre, radius, COLOR_VALUES[colour], -1)
     return canvas
 
 

@@ -27,7 +27,7 @@ _MAGIC = {"image/png": b"\x89PNG", "image/jpeg": b"\xff\xd8\xff", "image/webp": 
 # What every reply must be
 
 
-def strictly(kind: Any) -> Any:
+def forbid_extra_keys(kind: Any) -> Any:
     """A type of ``protocols.schema`` with no key beside its own, and no number for another.
 
     It is a copy; the type itself stays as it is.
@@ -35,24 +35,26 @@ def strictly(kind: Any) -> Any:
     if is_typeddict(kind):
         fields = get_type_hints(kind, include_extras=True)
         make: Any = TypedDict
-        copy = make(kind.__name__, {n: strictly(field) for n, field in fields.items()})
+        copy = make(kind.__name__, {n: forbid_extra_keys(field) for n, field in fields.items()})
         copy.__pydantic_config__ = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
         return copy
     origin, inner = get_origin(kind), get_args(kind)
     if origin is list:
-        return list[strictly(inner[0])]  # type: ignore[misc]
+        return list[forbid_extra_keys(inner[0])]  # type: ignore[misc]
     if origin is NotRequired:
-        return NotRequired[strictly(inner[0])]
+        return NotRequired[forbid_extra_keys(inner[0])]
     if origin in (Union, UnionType):
-        return reduce(or_, map(strictly, inner))
+        return reduce(or_, map(forbid_extra_keys, inner))
     return kind
 
 
 Protocol = Literal["plain", "v1", "v2"]
 _STRICT: dict[Protocol, TypeAdapter[Any]] = {
-    "plain": TypeAdapter(strictly(schema.AnswerBody | schema.ErrorBody)),
-    "v1": TypeAdapter(strictly(schema.V1Predictions | schema.V1Explanations | schema.ErrorBody)),
-    "v2": TypeAdapter(strictly(schema.V2Body)),
+    "plain": TypeAdapter(forbid_extra_keys(schema.AnswerBody | schema.ErrorBody)),
+    "v1": TypeAdapter(
+        forbid_extra_keys(schema.V1Predictions | schema.V1Explanations | schema.ErrorBody)
+    ),
+    "v2": TypeAdapter(forbid_extra_keys(schema.V2Body)),
 }
 
 
@@ -133,7 +135,7 @@ def decoded(picture: Mapping[str, Any]) -> NDArray[np.uint8]:
     return np.asarray(pixels, np.uint8)
 
 
-def assert_alike(got: Any, expected: Any, place: str = "reply") -> None:
+def assert_replies_close(got: Any, expected: Any, place: str = "reply") -> None:
     """Numbers equal to 1e-4, pictures to 2 grey levels of the map, all else exactly."""
     found, wanted = dict(_leaves(got, place)), dict(_leaves(expected, place))
     numbers = {at: value for at, value in wanted.items() if isinstance(value, float)}

@@ -17,7 +17,7 @@ import psutil
 import yaml
 
 from tests.support import color_resnet, fault_model
-from tests.support.scripts import COLOURS, ROOT, free_ports, script
+from tests.support.scripts import COLOR_MODEL, ROOT, free_ports, run_script
 
 #: A network that is asked small photos answers fast, on a loaded machine as well.
 _SMALL = {"resize": 64, "crop": 64}
@@ -29,7 +29,7 @@ def fault(name: str) -> bytes:
 
 
 def misbehaving_archive(
-    colours: Path, target: Path, model: str = COLOURS, version: str = "1.0", **settings: int
+    colours: Path, target: Path, model: str = COLOR_MODEL, version: str = "1.0", **settings: int
 ) -> None:
     """The constructed ResNet50's archive, with the network of :mod:`misbehaving` in it.
 
@@ -57,7 +57,7 @@ def misbehaving_archive(
             packed.writestr(name, content)
 
 
-def until(true: Callable[[], bool], seconds: float, what: str | Callable[[], str]) -> float:
+def wait_until(true: Callable[[], bool], seconds: float, what: str | Callable[[], str]) -> float:
     """Wait for something; the seconds that it took.
 
     Args:
@@ -73,7 +73,7 @@ def until(true: Callable[[], bool], seconds: float, what: str | Callable[[], str
 
 
 @dataclass(frozen=True)
-class Faulty:
+class FaultServer:
     """A running server.
 
     Attributes:
@@ -127,16 +127,16 @@ class Faulty:
         assert reply.status_code < 300, reply.text
         return reply
 
-    def describe(self, model: str = COLOURS) -> dict[str, Any]:
+    def describe(self, model: str = COLOR_MODEL) -> dict[str, Any]:
         """What TorchServe says of a model's default version."""
         return dict(self.manage("GET", f"/models/{model}").json()[0])
 
-    def ready_workers(self, model: str = COLOURS) -> list[int]:
+    def ready_workers(self, model: str = COLOR_MODEL) -> list[int]:
         """The process ids of a model's workers that TorchServe calls ready."""
         workers = self.describe(model)["workers"]
         return [worker["pid"] for worker in workers if worker["status"] == "READY"]
 
-    def pending(self, model: str = COLOURS) -> int:
+    def pending(self, model: str = COLOR_MODEL) -> int:
         """How many requests wait for a worker."""
         return int(self.describe(model)["jobQueueStatus"]["pendingRequests"])
 
@@ -148,7 +148,7 @@ class Faulty:
 @contextmanager
 def serving(
     folder: Path, archives: Mapping[str, Path], workers: str = "auto", **config: str | int
-) -> Iterator[Faulty]:
+) -> Iterator[FaultServer]:
     """Start a server and stop it by its id.
 
     Args:
@@ -165,8 +165,8 @@ def serving(
     environment = {"RUN_DIR": str(folder / "run"), **free_ports()}
     models = ",".join(f"{name}={file.name}" for name, file in archives.items())
     options = ("--store", store, "--models", models, "--config", settings, "--workers", workers)
-    script("serve.sh", "start", *options, **environment)
+    run_script("serve.sh", "start", *options, **environment)
     try:
-        yield Faulty(environment, store)
+        yield FaultServer(environment, store)
     finally:
-        script("serve.sh", "stop", **environment)
+        run_script("serve.sh", "stop", **environment)

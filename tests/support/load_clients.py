@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.support import color_resnet
-from tests.support.fault_server import Faulty, until
-from tests.support.scripts import COLOURS
+from tests.support.fault_server import FaultServer, wait_until
+from tests.support.scripts import COLOR_MODEL
 from tests.support.server_client import picture
 
 #: An overlay without a heatmap: the photo itself, pixel by pixel.
@@ -32,12 +32,12 @@ UNANSWERED = "unanswered"
 #: More than any wait for a worker that comes back, in seconds.
 PATIENCE = 30.0
 #: What a caller is told when its batch is lost with the worker.
-LOST = {"HTTP 500", "HTTP 507", "gRPC INTERNAL", "gRPC RESOURCE_EXHAUSTED"}
+LOST_BATCH_ERRORS = {"HTTP 500", "HTTP 507", "gRPC INTERNAL", "gRPC RESOURCE_EXHAUSTED"}
 #: And when the queue is full.
-FULL = {"HTTP 503", "gRPC INTERNAL"}
+QUEUE_FULL_ERRORS = {"HTTP 503", "gRPC INTERNAL"}
 
 #: Asks about a photo, with a token -> what became of it, and the reply that was right.
-Ask = Callable[["Photo", str], tuple[str, dict[str, Any]]]
+Caller = Callable[["Photo", str], tuple[str, dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,9 @@ class Outcome:
 
 
 @contextmanager
-def over_http(server: Faulty, model: str = COLOURS, timeout: float = PATIENCE) -> Iterator[Ask]:
+def over_http(
+    server: FaultServer, model: str = COLOR_MODEL, timeout: float = PATIENCE
+) -> Iterator[Caller]:
     """One connection over HTTP."""
     with httpx.Client(base_url=server.inference, timeout=timeout) as http:
 
@@ -118,7 +120,9 @@ def over_http(server: Faulty, model: str = COLOURS, timeout: float = PATIENCE) -
 
 
 @contextmanager
-def over_grpc(server: Faulty, model: str = COLOURS, timeout: float = PATIENCE) -> Iterator[Ask]:
+def over_grpc(
+    server: FaultServer, model: str = COLOR_MODEL, timeout: float = PATIENCE
+) -> Iterator[Caller]:
     """One connection over gRPC."""
     options = [("grpc.use_local_subchannel_pool", 1)]
     with grpc.insecure_channel(server.grpc, options) as channel:
@@ -151,7 +155,7 @@ class Traffic:
         outcomes: so far, in the order in which they ended.
     """
 
-    def __init__(self, server: Faulty, connections: int = 12) -> None:
+    def __init__(self, server: FaultServer, connections: int = 12) -> None:
         self.token = server.token()
         self.outcomes: list[Outcome] = []
         self._stop = Event()
@@ -196,7 +200,9 @@ class Traffic:
         def right() -> list[Outcome]:
             return [one for one in self.outcomes[seen:] if one.kind == ANSWERED]
 
-        until(lambda: len(right()) >= answers, seconds, lambda: f"{answers} answers; {self.kinds}")
+        wait_until(
+            lambda: len(right()) >= answers, seconds, lambda: f"{answers} answers; {self.kinds}"
+        )
         return right()[0].ended - start
 
     def _ask(self, connection: Any, seed: int) -> None:

@@ -20,17 +20,17 @@ from PIL import Image
 from devtools.fuzzing.calls import Call
 from devtools.fuzzing.generators import DUPLEX, INFER, PREDICTIONS, STREAM
 from tests.support import color_resnet
-from tests.support.scripts import COLOURS
+from tests.support.scripts import COLOR_MODEL
 
 MANAGEMENT = "/org.pytorch.serve.grpc.management.ManagementAPIsService/"
 FORM = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data; boundary=b"
 JSON = "application/json"
-PREDICT = f"/predictions/{COLOURS}"
-EXPLAIN = f"/explanations/{COLOURS}"
-V1 = f"/v1/models/{COLOURS}:predict"
-V2 = f"/v2/models/{COLOURS}/infer"
-INVOKE = f"/invocations?model_name={COLOURS}"
+PREDICT = f"/predictions/{COLOR_MODEL}"
+EXPLAIN = f"/explanations/{COLOR_MODEL}"
+V1 = f"/v1/models/{COLOR_MODEL}:predict"
+V2 = f"/v2/models/{COLOR_MODEL}/infer"
+INVOKE = f"/invocations?model_name={COLOR_MODEL}"
 PNG = color_resnet.png(color_resnet.photo(("red", (160, 120), 60)))
 
 #: Marker -> call.
@@ -252,21 +252,21 @@ def _grpc(method: str, message: Callable[[bytes], Any], protocol: Any = "unary")
 
 
 def _prediction(**inputs: bytes) -> inference_pb2.PredictionsRequest:
-    return inference_pb2.PredictionsRequest(model_name=COLOURS, input=inputs)
+    return inference_pb2.PredictionsRequest(model_name=COLOR_MODEL, input=inputs)
 
 
 def _tensors(
     field: str, values: list[Any], shape: tuple[int, ...] = (1,), **more: Any
 ) -> oip.ModelInferRequest:
     datatype = {"bytes": "BYTES", "fp32": "FP32", "fp64": "FP64", "bool": "BOOL"}[field]
-    request = oip.ModelInferRequest(model_name=COLOURS, **more)
+    request = oip.ModelInferRequest(model_name=COLOR_MODEL, **more)
     tensor = request.inputs.add(name="image", datatype=datatype, shape=shape)
     getattr(tensor.contents, f"{field}_contents").extend(values)
     return request
 
 
 def _raw_contents(bulk: bytes) -> oip.ModelInferRequest:
-    request = oip.ModelInferRequest(model_name=COLOURS, raw_input_contents=[bulk])
+    request = oip.ModelInferRequest(model_name=COLOR_MODEL, raw_input_contents=[bulk])
     request.inputs.add(name="image", datatype="BYTES", shape=[1])
     return request
 
@@ -281,7 +281,7 @@ _PREDICTIONS: dict[str, Callable[[bytes], Any]] = {
         model_name=bulk.decode(), input={"data": bulk}
     ),
     "a version named like the marker": lambda bulk: inference_pb2.PredictionsRequest(
-        model_name=COLOURS, model_version=bulk.decode(), input={"data": bulk}
+        model_name=COLOR_MODEL, model_version=bulk.decode(), input={"data": bulk}
     ),
     "no protobuf": lambda bulk: b"\xff\xff" + bulk,
     "a cut protobuf": lambda bulk: _prediction(data=bulk).SerializeToString()[:-9],
@@ -291,15 +291,15 @@ _TENSORS: dict[str, Callable[[bytes], Any]] = {
     "tensor": lambda bulk: _tensors("bytes", [bulk]),
     "tensor of a wrong shape": lambda bulk: _tensors("bytes", [bulk], (7,)),
     "tensor whose type is the marker": lambda bulk: oip.ModelInferRequest(
-        model_name=COLOURS, inputs=[{"name": "image", "datatype": bulk.decode(), "shape": [1]}]
+        model_name=COLOR_MODEL, inputs=[{"name": "image", "datatype": bulk.decode(), "shape": [1]}]
     ),
     "raw contents": _raw_contents,
     "NaN beside bytes": lambda bulk: oip.ModelInferRequest(
-        model_name=COLOURS,
+        model_name=COLOR_MODEL,
         inputs=[*_tensors("bytes", [bulk]).inputs, *_tensors("fp32", [float("nan")]).inputs],
     ),
     "infinity beside bytes": lambda bulk: oip.ModelInferRequest(
-        model_name=COLOURS,
+        model_name=COLOR_MODEL,
         inputs=[*_tensors("bytes", [bulk]).inputs, *_tensors("fp64", [float("inf")]).inputs],
     ),
     "tensor for an unknown model": lambda bulk: oip.ModelInferRequest(
@@ -309,7 +309,7 @@ _TENSORS: dict[str, Callable[[bytes], Any]] = {
         model_name=bulk.decode(), inputs=_tensors("bytes", [bulk]).inputs
     ),
     "parameters": lambda bulk: oip.ModelInferRequest(
-        model_name=COLOURS, parameters={"x": {"string_param": bulk.decode()}}
+        model_name=COLOR_MODEL, parameters={"x": {"string_param": bulk.decode()}}
     ),
     "tensor that is no protobuf": lambda bulk: b"\xff\xff" + bulk,
 }
@@ -351,8 +351,8 @@ MANAGE_HTTP: dict[str, CallBuilder] = {
     for where, (method, path) in {
         ", POST /models": ("POST", "/models"),
         ", POST /workflows": ("POST", "/workflows"),
-        ", PUT": ("PUT", f"/models/{COLOURS}"),
-        ", PUT set-default": ("PUT", f"/models/{COLOURS}/1.0/set-default"),
+        ", PUT": ("PUT", f"/models/{COLOR_MODEL}"),
+        ", PUT set-default": ("PUT", f"/models/{COLOR_MODEL}/1.0/set-default"),
         ", DELETE": ("DELETE", "/models/nobody"),
     }.items()
     for name, (content_type, body) in {
@@ -396,7 +396,7 @@ MANAGE_GRPC: dict[str, CallBuilder] = {
     "set default": _grpc(
         f"{MANAGEMENT}SetDefault",
         lambda bulk: management_pb2.SetDefaultRequest(
-            model_name=COLOURS, model_version=bulk.decode()
+            model_name=COLOR_MODEL, model_version=bulk.decode()
         ),
     ),
     "no protobuf": _grpc(f"{MANAGEMENT}ListModels", lambda bulk: b"\xff\xff" + bulk),

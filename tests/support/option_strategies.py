@@ -96,19 +96,19 @@ ANYTHING = st.recursive(
     _leaves, lambda inner: st.lists(inner) | st.dictionaries(_texts, inner), max_leaves=5
 )
 
-right: st.SearchStrategy[Options] = st.fixed_dictionaries({}, optional=RIGHT)
-_nearly = st.sampled_from(_NAMES).flatmap(
+valid_options: st.SearchStrategy[Options] = st.fixed_dictionaries({}, optional=RIGHT)
+_almost_valid = st.sampled_from(_NAMES).flatmap(
     lambda name: st.tuples(st.just(name), st.sampled_from(_NEARLY[name]))
 )
 _wild = st.tuples(st.sampled_from(_NAMES), ANYTHING)
 _unknown = st.tuples(st.sampled_from(["alhpa", "Target", "", " ", "model_nam", "x=y"]), _leaves)
 unknown: st.SearchStrategy[Options] = st.builds(
-    lambda base, name: {**base, **dict([name])}, right, _unknown
+    lambda base, name: {**base, **dict([name])}, valid_options, _unknown
 )
-wrong: st.SearchStrategy[Options] = st.builds(
+arbitrary_options: st.SearchStrategy[Options] = st.builds(
     lambda base, changes: {**base, **dict(changes)},
-    right,
-    st.lists(_nearly | _nearly | _wild | _unknown, min_size=1, max_size=2),
+    valid_options,
+    st.lists(_almost_valid | _almost_valid | _wild | _unknown, min_size=1, max_size=2),
 )
 
 

@@ -31,7 +31,7 @@ def b64(image: bytes) -> str:
     return base64.b64encode(image).decode()
 
 
-def jsoned(image: bytes, **options: Any) -> IncomingRequest:
+def json_request(image: bytes, **options: Any) -> IncomingRequest:
     return IncomingRequest({"body": {"image": {"b64": b64(image)}, **options}}, HTTP)
 
 
@@ -63,7 +63,7 @@ def protocol_of(row: IncomingRequest) -> contract.Protocol:
     return names[detect_protocol(row).protocol]
 
 
-def outcomes(pipeline: Pipeline, *rows: IncomingRequest) -> list[list[dict[str, Any]]]:
+def photo_outcomes(pipeline: Pipeline, *rows: IncomingRequest) -> list[list[dict[str, Any]]]:
     """What became of each row's photos; the reply's form and status are right."""
     replies = pipeline.postprocess(pipeline.inference(pipeline.preprocess(rows)))
     found = []
@@ -75,11 +75,11 @@ def outcomes(pipeline: Pipeline, *rows: IncomingRequest) -> list[list[dict[str, 
     return found
 
 
-def answer(pipeline: Pipeline, *rows: IncomingRequest) -> list[dict[str, Any]]:
+def single_reply(pipeline: Pipeline, *rows: IncomingRequest) -> list[dict[str, Any]]:
     """The reply to each row, which has one photo."""
-    return [one for (one,) in outcomes(pipeline, *rows)]
+    return [one for (one,) in photo_outcomes(pipeline, *rows)]
 
 
-def codes(found: Sequence[dict[str, Any]]) -> list[str | None]:
+def error_codes(found: Sequence[dict[str, Any]]) -> list[str | None]:
     """The codes of errors, None for answers."""
     return [one["error"]["code"] if "error" in one else None for one in found]

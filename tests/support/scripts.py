@@ -16,7 +16,7 @@ from camserve.runtime.cores import usable_cores
 from camserve_cli.serving.torchserve_config import PORT_VARIABLES
 
 ROOT = Path(__file__).resolve().parents[2]
-COLOURS = "colours"
+COLOR_MODEL = "colours"
 IMAGENET = "efficientnet-lite0"
 #: The command, as it is installed.
 CAMSERVE = Path(sys.executable).parent / "camserve"
@@ -36,7 +36,7 @@ def run(
     )
 
 
-def script(name: str, *arguments: str | Path, **environment: str) -> str:
+def run_script(name: str, *arguments: str | Path, **environment: str) -> str:
     """Run one of the scripts; what it prints. It must succeed."""
     interpreter = "bash" if name.endswith(".sh") else sys.executable
     done = run(interpreter, ROOT / "scripts" / name, *arguments, **environment)

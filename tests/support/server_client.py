@@ -21,7 +21,7 @@ import open_inference_grpc_pb2_grpc as oip_grpc
 from numpy.typing import NDArray
 
 from tests.support.contract import decoded
-from tests.support.scripts import script
+from tests.support.scripts import run_script
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class Client:
         return int(sum(found))
 
     def _management_token(self) -> str:
-        return script("serve.sh", "token", "management", **self.ports).strip()
+        return run_script("serve.sh", "token", "management", **self.ports).strip()
 
 
 #: The field of an Open Inference tensor's contents for each datatype.

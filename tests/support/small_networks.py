@@ -27,7 +27,7 @@ def photo() -> Tensor:
     return (torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255 - 0.498) / 0.502
 
 
-def settled(arch: str, classes: int = 1000) -> nn.Module:
+def with_batchnorm_statistics(arch: str, classes: int = 1000) -> nn.Module:
     """A seeded torchvision network whose batch norms have seen noise: its maps are not constant."""
     torch.manual_seed(0)
     network = build(arch, {}, classes)
@@ -41,7 +41,7 @@ def settled(arch: str, classes: int = 1000) -> nn.Module:
 
 
 @contextmanager
-def hooked(pipeline: Pipeline, hook: Callable[..., Any]) -> Iterator[None]:
+def forward_hook(pipeline: Pipeline, hook: Callable[..., Any]) -> Iterator[None]:
     """A forward hook on whatever network a pass goes through."""
     with ExitStack() as hooks:
         for way in pipeline.forward_paths:

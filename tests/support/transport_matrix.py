@@ -14,7 +14,7 @@ from urllib.parse import quote
 from tests.support import contract
 from tests.support.contract import inputs_of
 from tests.support.option_strategies import Options, path_of, text_of
-from tests.support.scripts import COLOURS
+from tests.support.scripts import COLOR_MODEL
 from tests.support.server_client import Client, infer_request
 
 T = TypeVar("T")
@@ -39,7 +39,7 @@ class Answered:
     status: int
 
 
-class Way(Protocol):
+class Transport(Protocol):
     """A call with a photo and its options, to the model of the constructed ResNet50."""
 
     def __call__(
@@ -76,7 +76,7 @@ def _http(
     protocol: contract.Protocol = "plain",
     in_path: bool = False,
     place: int = 0,
-) -> Way:
+) -> Transport:
     """A call of ``path``; the photo is the one at ``place`` of the reply's."""
 
     def call(server: Client, photo: bytes, options: Options, method: str = "POST") -> Answered:
@@ -95,12 +95,14 @@ def _http(
     return call
 
 
-def _grpc(inputs: Callable[[bytes, Options], Mapping[str, bytes]], stream: bool = False) -> Way:
+def _grpc(
+    inputs: Callable[[bytes, Options], Mapping[str, bytes]], stream: bool = False
+) -> Transport:
     def call(server: Client, photo: bytes, options: Options, method: str = "POST") -> Answered:
         if stream:
-            (reply,) = server.stream(COLOURS, **inputs(photo, options))
+            (reply,) = server.stream(COLOR_MODEL, **inputs(photo, options))
         else:
-            reply = server.predict(COLOURS, **inputs(photo, options))
+            reply = server.predict(COLOR_MODEL, **inputs(photo, options))
         (outcome,) = contract.outcomes(reply, "plain")
         return Answered(outcome, outcome.get("error", {"status": 200})["status"])
 
@@ -114,7 +116,7 @@ def _open_inference(
         name: value if _fits(value) else text_of(value).encode("utf-8", "replace")
         for name, value in options.items()
     }
-    reply = server.infer(infer_request(COLOURS, inputs_of([photo], **carried), id="seven"))
+    reply = server.infer(infer_request(COLOR_MODEL, inputs_of([photo], **carried), id="seven"))
     assert reply["id"] == "seven"
     (outcome,) = contract.outcomes(reply, "v2")
     return Answered(outcome, outcome.get("error", {"status": 200})["status"])
@@ -150,11 +152,11 @@ def _columns(photo: bytes, options: Options) -> dict[str, Any]:
     return _json({"inputs": [image, *columns]})
 
 
-_PREDICT, _EXPLAIN = f"/predictions/{COLOURS}", f"/explanations/{COLOURS}"
-_V1, _V2 = f"/v1/models/{COLOURS}", f"/v2/models/{COLOURS}"
-_NAMED = {"model_name": COLOURS}
+_PREDICT, _EXPLAIN = f"/predictions/{COLOR_MODEL}", f"/explanations/{COLOR_MODEL}"
+_V1, _V2 = f"/v1/models/{COLOR_MODEL}", f"/v2/models/{COLOR_MODEL}"
+_NAMED = {"model_name": COLOR_MODEL}
 
-HTTP_WAYS: dict[str, Way] = {
+HTTP_TRANSPORTS: dict[str, Transport] = {
     "raw body, header": _http(_PREDICT, _header),
     "raw body, header in lower case": _http(
         _PREDICT, lambda photo, options: _header(photo, options, "x-explain")
@@ -215,7 +217,7 @@ HTTP_WAYS: dict[str, Way] = {
         "v1",
     ),
     "M/predict": _http(
-        f"/{COLOURS}/predict", lambda photo, options: _raw(photo, params=texts(options))
+        f"/{COLOR_MODEL}/predict", lambda photo, options: _raw(photo, params=texts(options))
     ),
     "v1 predict": _http(
         f"{_V1}:predict",
@@ -276,7 +278,7 @@ HTTP_WAYS: dict[str, Way] = {
     "v2 infer, the second of two": _http(f"{_V2}/infer", _columns, "v2", place=1),
     "v2 by explanations": _http(_EXPLAIN, _v2, "v2"),
 }  # fmt: skip
-GRPC_WAYS: dict[str, Way] = {
+GRPC_WAYS: dict[str, Transport] = {
     "Predictions": _grpc(
         lambda photo, options: {
             "data": photo, **{name: text.encode() for name, text in texts(options).items()}
@@ -293,7 +295,7 @@ GRPC_WAYS: dict[str, Way] = {
     ),
     "Open Inference": _open_inference,
 }  # fmt: skip
-WAYS: dict[str, Way] = HTTP_WAYS | GRPC_WAYS
+WAYS: dict[str, Transport] = HTTP_TRANSPORTS | GRPC_WAYS
 
 
 def in_tensors(way: str) -> bool:

@@ -31,7 +31,7 @@ from camserve.explain.methods import METHODS
 from camserve.explain.targets import ClassRef, Target, TopRank
 from camserve.images import Heatmap, InputFrame
 from camserve.options import Method
-from tests.support.small_networks import BY_HAND, GRIDS, Squares, photo, settled
+from tests.support.small_networks import BY_HAND, GRIDS, Squares, photo, with_batchnorm_statistics
 
 TOP = tuple(Target(TopRank(rank)) for rank in range(4))
 REQUESTS = [
@@ -68,7 +68,7 @@ class NetworkUnderTest:
 
 @pytest.fixture(scope="module")
 def network() -> NetworkUnderTest:
-    plain = settled("resnet18", 6)
+    plain = with_batchnorm_statistics("resnet18", 6)
     torch.manual_seed(2)
     cat = photo()[..., 64:160, 64:160]
     shifted = [cat.roll(11 * n, n % 2 + 2) for n in range(len(REQUESTS) - 2)]

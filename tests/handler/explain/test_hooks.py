@@ -23,7 +23,7 @@ from tests.support.small_networks import (
     gradients_of,
     hooks_of,
     photo,
-    settled,
+    with_batchnorm_statistics,
 )
 
 # The default layer, then others from the last to the first: around it, or ones that are changed in
@@ -72,7 +72,9 @@ class ReferenceNetwork:
 def reference(request: pytest.FixtureRequest, efficientnet_lite0: nn.Module) -> ReferenceNetwork:
     names = LAYERS[request.param]
     lite = request.param == "efficientnet-lite0"
-    network = copy.deepcopy(efficientnet_lite0) if lite else settled(request.param, 5)
+    network = (
+        copy.deepcopy(efficientnet_lite0) if lite else with_batchnorm_statistics(request.param, 5)
+    )
     inputs = torch.cat([photo(), photo().flip(2)])[..., 64:160, 64:160].contiguous()
     activations: dict[str, Tensor] = {}
     outputs: dict[str, Tensor] = {}

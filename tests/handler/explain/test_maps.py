@@ -18,7 +18,7 @@ from tests.support.small_networks import (
     Squares,
     gradients_of,
     photo,
-    settled,
+    with_batchnorm_statistics,
 )
 
 
@@ -85,7 +85,7 @@ def test_normalisation_is_per_map_and_never_over_the_batch() -> None:
 
 def test_a_photos_map_does_not_depend_on_its_batch() -> None:
     cat = photo()
-    hooked = HookedNetwork(settled("resnet18"), ["layer4.1"], cat)
+    hooked = HookedNetwork(with_batchnorm_statistics("resnet18"), ["layer4.1"], cat)
     torch.manual_seed(1)
     inputs = torch.cat([cat, cat.flip(3), cat.roll(60, 2), -cat, torch.randn_like(cat)])
     logits = hooked.forward(inputs, ["layer4.1"]).logits

@@ -22,7 +22,7 @@ from camserve.explain import HookedNetwork
 from camserve.explain.maps import normalise_maps
 from camserve.explain.methods import METHODS
 from camserve.options import Method
-from tests.support.small_networks import gradients_of, photo, settled
+from tests.support.small_networks import gradients_of, photo, with_batchnorm_statistics
 
 #: The same methods in pytorch-grad-cam.
 PEERS: dict[Method, Any] = {
@@ -249,7 +249,7 @@ NETWORKS = {
 @pytest.fixture(scope="module", params=NETWORKS)
 def compared(request: pytest.FixtureRequest, efficientnet_lite0: nn.Module) -> Comparison:
     lite = request.param == "efficientnet-lite0"
-    network = efficientnet_lite0 if lite else settled(request.param)
+    network = efficientnet_lite0 if lite else with_batchnorm_statistics(request.param)
     names = NETWORKS[request.param]
     hooked = HookedNetwork(copy.deepcopy(network), names, photo())
     # The predicted class, the next, and one with a low score.

@@ -22,7 +22,7 @@ from camserve.options import Options, Size
 from camserve.pipeline import Pipeline
 from camserve.protocols.parsing import IncomingRequest
 from camserve.settings import Preprocess
-from tests.support.color_resnet import COLOURS, photo
+from tests.support.color_resnet import COLOR_VALUES, photo
 from tests.support.image_files import (
     FLOAT,
     RATIONAL,
@@ -176,7 +176,7 @@ EXTREME_SIZES = [(1, 1), (1, 20), (20, 1), (3, 5), (400, 20), (20, 400), (225, 2
 def test_extreme_photos_are_rendered_at_any_size(
     width: int, height: int, size: Size, fit: str
 ) -> None:
-    stored = np.full((height, width, 3), COLOURS["red"], np.uint8)
+    stored = np.full((height, width, 3), COLOR_VALUES["red"], np.uint8)
     for orientation in (3, 6):
         got = render_redness(stored, orientation, fit, size)
         x0, y0, x1, y1 = got.frame.visible_box
@@ -196,11 +196,11 @@ def test_extreme_photos_are_rendered_at_any_size(
 def test_pictures_of_an_extreme_photo_show_it(
     width: int, height: int, size: Size, fit: str
 ) -> None:
-    stored = np.full((height, width, 3), COLOURS["red"], np.uint8)
+    stored = np.full((height, width, 3), COLOR_VALUES["red"], np.uint8)
     for orientation in (3, 6):
         got = render_redness(stored, orientation, fit, size)
         assert not outside_input(got.mask, got.frame.visible_box, width, height).any()
-        assert (got.overlay == COLOURS["red"]).all()
+        assert (got.overlay == COLOR_VALUES["red"]).all()
 
 
 # From end to end, with the network whose answers are known by construction
@@ -213,10 +213,10 @@ OFFSET_SIGNS = {
 
 
 @pytest.fixture(scope="module")
-def pipelines(load: Callable[..., Pipeline], colours: Pipeline) -> dict[str, Pipeline]:
+def pipelines(load: Callable[..., Pipeline], color_pipeline: Pipeline) -> dict[str, Pipeline]:
     """The network with known answers, by the fit of its preprocessing."""
     loaded = {fit: load(preprocess={"fit": fit}) for fit in FITS if fit != "crop"}
-    return {"crop": colours, **loaded}
+    return {"crop": color_pipeline, **loaded}
 
 
 def replies_to(pipeline: Pipeline, *files: bytes, **options: str) -> Iterator[dict[str, Any]]:
@@ -339,13 +339,13 @@ FILE_KINDS: dict[str, Callable[[Pixels, int], bytes]] = {
 
 @pytest.mark.parametrize("kind", FILE_KINDS)
 def test_disc_is_located_in_every_kind_of_file_and_pictures_show_its_pixels(
-    colours: Pipeline, kind: str
+    color_pipeline: Pipeline, kind: str
 ) -> None:
     scene = SCENES["landscape"]
     orientations = range(1, 9) if kind == "jpeg" else (2, 6, 7)
     files = [FILE_KINDS[kind](scene.stored, orientation) for orientation in orientations]
     options = {"outputs": "mask,heatmap,overlay,boxes", "image_format": "png"}
-    replies = replies_to(colours, *files, **options)
+    replies = replies_to(color_pipeline, *files, **options)
     for orientation, reply, data in zip(orientations, replies, files, strict=True):
         assert_red_disc_is_located(reply, scene, orientation, "crop")
         flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
@@ -367,13 +367,13 @@ def test_strips_are_several() -> None:
 
 
 @pytest.mark.parametrize("orientation", [2, 7])
-def test_at_the_models_size_a_reply_is_upright(colours: Pipeline, orientation: int) -> None:
+def test_at_the_models_size_a_reply_is_upright(color_pipeline: Pipeline, orientation: int) -> None:
     stored = SCENES["landscape"].stored
     files = [
         save_with_exif(stored, "PNG", tiff_directory(orientation_tag(SHORT, orientation))),
         save_with_exif(apply_orientation(stored, orientation), "PNG"),
     ]
-    got, expected = replies_to(colours, *files, size="model", outputs="mask,heatmap,overlay")
+    got, expected = replies_to(color_pipeline, *files, size="model", outputs="mask,heatmap,overlay")
     for output in ("mask", "heatmap", "overlay"):
         pictures = [picture_pixels(reply["explanations"][0][output]) for reply in (got, expected)]
         assert pictures[0].shape[:2] == (224, 224)
@@ -394,7 +394,7 @@ def test_heatmap_is_zero_where_the_photo_is_cropped(
         assert not outside_input(mask, reply["image"]["seen"], 701, 201).any()
 
 
-def test_invalid_exif_does_not_affect_other_photos_of_the_batch(colours: Pipeline) -> None:
+def test_invalid_exif_does_not_affect_other_photos_of_the_batch(color_pipeline: Pipeline) -> None:
     blocks = [
         tiff_directory(orientation_tag(SHORT, 6)),
         tiff_directory(orientation_tag(RATIONAL, 6, 1, letter="I")),
@@ -402,6 +402,6 @@ def test_invalid_exif_does_not_affect_other_photos_of_the_batch(colours: Pipelin
         b"no TIFF header at all",
     ]
     files = [save_with_exif(SCENES["small"].stored, "JPEG", block) for block in blocks]
-    good, *others = replies_to(colours, *files, outputs="boxes")
+    good, *others = replies_to(color_pipeline, *files, outputs="boxes")
     assert good["image"]["orientation"] == 6
     assert all(type(reply["image"]["orientation"]) is int for reply in others)

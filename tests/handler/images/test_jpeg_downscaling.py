@@ -314,10 +314,10 @@ def test_a_reply_does_not_depend_on_the_downscaling(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     data = jpeg(scene(641, 579), orientation)
-    (downscaled,) = request_builders.answer(pipeline, request_builders.form(data, **options))
+    (downscaled,) = request_builders.single_reply(pipeline, request_builders.form(data, **options))
     assert denominators == [step]
     monkeypatch.setattr(photo_preparation, "downscale_factor", lambda *arguments: 1)
-    (exact,) = request_builders.answer(pipeline, request_builders.form(data, **options))
+    (exact,) = request_builders.single_reply(pipeline, request_builders.form(data, **options))
 
     assert downscaled["image"] == exact["image"]
     assert (downscaled["image"]["width"], downscaled["image"]["height"]) == (641, 579)

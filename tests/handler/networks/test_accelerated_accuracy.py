@@ -170,7 +170,7 @@ def networks_under_test(
         "ImageNet": NetworkUnderTest.of(
             efficientnet_lite0, directory(), 1000, 8, **pretrained.FALLBACK_MODEL
         ),
-        "constructed": NetworkUnderTest.of(color, directory(), len(color_resnet.COLOURS), 2),
+        "constructed": NetworkUnderTest.of(color, directory(), len(color_resnet.COLOR_VALUES), 2),
         "seeded": NetworkUnderTest.of(seeded, directory(), 1000, 2),
     }  # fmt: skip
 

@@ -26,8 +26,8 @@ from camserve.networks.partition import PartitionedNetwork
 from camserve.pipeline import Pipeline
 from camserve.protocols import ModelBody
 from tests.support.color_resnet import photo, png
-from tests.support.contract import assert_alike
-from tests.support.request_builders import answer, form, jsoned
+from tests.support.contract import assert_replies_close
+from tests.support.request_builders import form, json_request, single_reply
 from tests.support.small_networks import gradients_of
 
 BATCH = 8
@@ -696,7 +696,7 @@ def test_a_pipeline_keeps_every_networks_scores_and_peaks(
         pipeline = serve(kind, precision=precision)
         requests = [form(PHOTO, target="b", outputs="map")] * 3
         for reply, expected in zip(
-            answer(pipeline, *requests), answer(reference, *requests), strict=True
+            single_reply(pipeline, *requests), single_reply(reference, *requests), strict=True
         ):
             assert scores_of(reply) == pytest.approx(scores_of(expected), abs=0.01)
             peak, expected_peak = (r["explanations"][0]["peak"] for r in (reply, expected))
@@ -766,9 +766,9 @@ def test_any_layer_may_be_served_beside_others(
     assert pipeline.loaded.acceleration.network is not None
     reference = serve(kind, layers=layers, precision="float32", compile="off")
     for layer in ["layer", *layers, ["layer", *layers]]:
-        request = jsoned(PHOTO, target="b", layer=layer, outputs=["map"])
-        (reply,), (expected,) = answer(pipeline, request), answer(reference, request)
-        assert_alike(reply, expected)
+        request = json_request(PHOTO, target="b", layer=layer, outputs=["map"])
+        (reply,), (expected,) = single_reply(pipeline, request), single_reply(reference, request)
+        assert_replies_close(reply, expected)
 
 
 @pytest.fixture
@@ -784,11 +784,11 @@ def two_paths(serve: Callable[..., Pipeline]) -> tuple[Pipeline, list[tuple[int,
 
 
 REQUESTS = {
-    "default": jsoned(PHOTO, target="a", outputs=["map"]),
-    "unexplained": jsoned(PHOTO, explain=False),
-    "unexplained, other": jsoned(PHOTO, explain=False, layer="second"),
-    "other": jsoned(PHOTO, layer="second", target="b", outputs=["map"]),
-    "both": jsoned(PHOTO, layer=["layer", "second"], target=["a", "b"], outputs=["map"]),
+    "default": json_request(PHOTO, target="a", outputs=["map"]),
+    "unexplained": json_request(PHOTO, explain=False),
+    "unexplained, other": json_request(PHOTO, explain=False, layer="second"),
+    "other": json_request(PHOTO, layer="second", target="b", outputs=["map"]),
+    "both": json_request(PHOTO, layer=["layer", "second"], target=["a", "b"], outputs=["map"]),
     "failing": form(b"no photo"),
 }
 
@@ -811,11 +811,11 @@ def test_photos_are_grouped_by_forward_path_and_replies_do_not_depend_on_it(
     two_paths: tuple[Pipeline, list[tuple[int, int]]],
 ) -> None:
     pipeline, passes = two_paths
-    replies = answer(pipeline, *(REQUESTS[name] for name in names))
+    replies = single_reply(pipeline, *(REQUESTS[name] for name in names))
     assert passes == expected
-    single_replies = {name: answer(pipeline, REQUESTS[name])[0] for name in set(names)}
+    single_replies = {name: single_reply(pipeline, REQUESTS[name])[0] for name in set(names)}
     for name, reply in zip(names, replies, strict=True):
-        assert_alike(reply, single_replies[name], name)
+        assert_replies_close(reply, single_replies[name], name)
 
 
 def test_the_original_network_is_kept_only_where_further_layers_are_served(
@@ -828,7 +828,7 @@ def test_the_original_network_is_kept_only_where_further_layers_are_served(
     eager = serve(Small, layers=["second"], precision="float32", compile="off")
     assert [list(path.shapes) for path in eager.forward_paths] == [["layer", "second"]]
     assert_close(
-        torch.tensor(scores_of(answer(single, form(PHOTO))[0])),
-        torch.tensor(scores_of(answer(eager, form(PHOTO))[0])),
+        torch.tensor(scores_of(single_reply(single, form(PHOTO))[0])),
+        torch.tensor(scores_of(single_reply(eager, form(PHOTO))[0])),
         rtol=1e-4, atol=1e-5,
     )  # fmt: skip

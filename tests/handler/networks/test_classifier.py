@@ -197,11 +197,11 @@ def test_weights_that_do_not_fit_stop_the_load(
 # Normalisation
 
 
-def test_pixels_are_scaled_and_normalised_per_channel(colours: Pipeline) -> None:
+def test_pixels_are_scaled_and_normalised_per_channel(color_pipeline: Pipeline) -> None:
     crops = np.zeros((2, 4, 5, 3), np.uint8)
     crops[0, 1, 2] = 255, 51, 102
     crops[1] = 128, 128, 128
-    values = colours.network.normalise(crops)
+    values = color_pipeline.network.normalise(crops)
 
     assert values.shape == (2, 3, 4, 5)
     assert values.dtype == torch.float32

@@ -12,16 +12,16 @@ import torch
 from camserve.pipeline import Pipeline
 from camserve.protocols import ModelBody
 from tests.support.color_resnet import photo, png
-from tests.support.request_builders import answer, jsoned
+from tests.support.request_builders import json_request, single_reply
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 
 DISCS = png(photo(("red", (90, 120), 40), ("blue", (230, 120), 30)))
 REQUESTS = [
-    jsoned(DISCS, target=["red", "blue", "top:2", "red-blue"], outputs=["map", "boxes"]),
-    jsoned(DISCS, layer=["layer4.2", "layer3.5"], method="layercam", outputs=["map"]),
-    jsoned(DISCS, explain=False),
-    jsoned(b"no photo"),
+    json_request(DISCS, target=["red", "blue", "top:2", "red-blue"], outputs=["map", "boxes"]),
+    json_request(DISCS, layer=["layer4.2", "layer3.5"], method="layercam", outputs=["map"]),
+    json_request(DISCS, explain=False),
+    json_request(b"no photo"),
 ]
 
 
@@ -35,8 +35,8 @@ def on_gpu(
 
 
 def test_replies_are_those_of_a_cpu(on_gpu: Pipeline, load: Callable[..., Pipeline]) -> None:
-    expected = answer(load(layers=["layer3.5"], precision="float32"), *REQUESTS)
-    for reply, cpu_reply in zip(answer(on_gpu, *REQUESTS), expected, strict=True):
+    expected = single_reply(load(layers=["layer3.5"], precision="float32"), *REQUESTS)
+    for reply, cpu_reply in zip(single_reply(on_gpu, *REQUESTS), expected, strict=True):
         assert reply.get("error") == cpu_reply.get("error")
         for prediction, on_cpu in zip(
             reply.get("predictions", []), cpu_reply.get("predictions", []), strict=True

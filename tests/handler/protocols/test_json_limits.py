@@ -12,7 +12,7 @@ from camserve.protocols import json_limits
 from camserve.protocols.parsing import ImageRequest, IncomingRequest, parse_request
 from camserve.settings import Limits, Settings
 from tests.support.contract import tensor
-from tests.support.request_builders import HTTP, b64, form, jsoned
+from tests.support.request_builders import HTTP, b64, form, json_request
 
 LIMITS = Limits(json_bytes=100, json_values=20, json_depth=4)
 PHOTO = b"\xff\xd8\xff photo"
@@ -75,8 +75,8 @@ def test_options_that_are_not_a_json_object_are_invalid(text: str | bytes) -> No
 @pytest.mark.parametrize(
     "request_above_limits",
     [
-        pytest.param(jsoned(PHOTO, target=nested(200)), id="body"),
-        pytest.param(jsoned(PHOTO, target="x" * 70_000), id="text in a body"),
+        pytest.param(json_request(PHOTO, target=nested(200)), id="body"),
+        pytest.param(json_request(PHOTO, target="x" * 70_000), id="text in a body"),
         pytest.param(form(PHOTO, target="x" * 70_000), id="text in a form"),
         pytest.param(form(PHOTO, target="[" * 70_000), id="a list in a form"),
         pytest.param(form(PHOTO, options=json.dumps({"target": [1] * 30_000})), id="options"),
@@ -105,7 +105,7 @@ def test_a_request_above_the_limits_is_rejected(request_above_limits: IncomingRe
 
 
 def test_the_limit_of_options_does_not_apply_to_a_photo_in_json() -> None:
-    instances = parse_request(jsoned(PHOTO * 20_000), Settings()).instances
+    instances = parse_request(json_request(PHOTO * 20_000), Settings()).instances
     assert isinstance(instances, tuple)
     (instance,) = instances
     assert isinstance(instance, ImageRequest)

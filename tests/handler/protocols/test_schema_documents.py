@@ -80,9 +80,9 @@ REQUESTS: dict[str, tuple[dict[str, Any], bool]] = {
 
 @pytest.mark.parametrize(("body", "valid"), REQUESTS.values(), ids=REQUESTS)
 def test_the_request_schema_accepts_what_the_server_accepts(
-    colours: Pipeline, body: dict[str, Any], valid: bool
+    color_pipeline: Pipeline, body: dict[str, Any], valid: bool
 ) -> None:
-    request = parse_request(IncomingRequest({"body": body}, HTTP), colours.settings)
+    request = parse_request(IncomingRequest({"body": body}, HTTP), color_pipeline.settings)
     failed = isinstance(request.instances, RequestError) or any(
         isinstance(instance, RequestError) for instance in request.instances
     )
@@ -105,10 +105,12 @@ BODIES: dict[str, Callable[[str], dict[str, Any]]] = {
 @pytest.mark.parametrize("image", [B64, "AAAA", "@"], ids=["photo", "not-a-photo", "not-base64"])
 @pytest.mark.parametrize("explain", [False, True])
 def test_replies_match_the_reply_schema(
-    colours: Pipeline, body: Callable[[str], dict[str, Any]], image: str, explain: bool
+    color_pipeline: Pipeline, body: Callable[[str], dict[str, Any]], image: str, explain: bool
 ) -> None:
     request = IncomingRequest({"body": body(image)}, HTTP, force_explain=explain)
-    (reply,) = colours.postprocess(colours.inference(colours.preprocess([request])))
+    (reply,) = color_pipeline.postprocess(
+        color_pipeline.inference(color_pipeline.preprocess([request]))
+    )
     validator("reply").validate(json.loads(reply.body))
 
 
@@ -123,10 +125,12 @@ DAMAGES: dict[str, Callable[[dict[str, Any]], object]] = {
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_the_reply_schema_rejects_a_missing_or_wrong_part(
-    colours: Pipeline, damage: Callable[[dict[str, Any]], object]
+    color_pipeline: Pipeline, damage: Callable[[dict[str, Any]], object]
 ) -> None:
     request = IncomingRequest({"body": {"image": B64, **ALL_OPTIONS}}, HTTP)
-    (reply,) = colours.postprocess(colours.inference(colours.preprocess([request])))
+    (reply,) = color_pipeline.postprocess(
+        color_pipeline.inference(color_pipeline.preprocess([request]))
+    )
     body = json.loads(reply.body)
     assert validator("reply").is_valid(body)
     damage(body)

@@ -24,9 +24,9 @@ from camserve.photo_preparation import DecodePlan, plan_photo
 from camserve.pipeline import Pipeline
 from camserve.runtime import failures
 from tests.support.color_resnet import LABELS, photo, png
-from tests.support.contract import assert_alike
-from tests.support.request_builders import answer, codes, form, outcomes, v1
-from tests.support.small_networks import hooked
+from tests.support.contract import assert_replies_close
+from tests.support.request_builders import error_codes, form, photo_outcomes, single_reply, v1
+from tests.support.small_networks import forward_hook
 
 PHOTOS = {colour: png(photo((colour, (60, 50), 30), width=96, height=96)) for colour in LABELS}
 COLOURS = list(PHOTOS)
@@ -42,7 +42,7 @@ def small_pipeline(load: Callable[..., Pipeline]) -> Pipeline:
 @pytest.fixture(scope="module")
 def single_replies(small_pipeline: Pipeline) -> list[dict[str, Any]]:
     """The reply to each request in a batch of its own."""
-    return [answer(small_pipeline, request)[0] for request in REQUESTS]
+    return [single_reply(small_pipeline, request)[0] for request in REQUESTS]
 
 
 # One function
@@ -178,7 +178,7 @@ def failing_forward(
         if fails(args[0]):
             raise failure
 
-    with hooked(pipeline, hook):
+    with forward_hook(pipeline, hook):
         yield
 
 
@@ -194,21 +194,21 @@ def test_a_forward_that_fails_for_a_photo_fails_that_photo(
 ) -> None:
     red = COLOURS.index("red")
     with failing_forward(small_pipeline, any_red, RuntimeError("CUDA, a secret")):
-        replies = answer(small_pipeline, *REQUESTS)
+        replies = single_reply(small_pipeline, *REQUESTS)
     expected: list[str | None] = [
         "internal_error" if n % 6 == red else None for n in range(len(REQUESTS))
     ]
-    assert codes(replies) == expected
+    assert error_codes(replies) == expected
     assert "secret" not in str(replies)
     answered = [n for n, code in enumerate(expected) if code is None]
-    assert_alike([replies[n] for n in answered], [single_replies[n] for n in answered])
+    assert_replies_close([replies[n] for n in answered], [single_replies[n] for n in answered])
 
 
 def test_a_batch_too_large_for_memory_is_answered_in_halves(
     small_pipeline: Pipeline, single_replies: list[dict[str, Any]]
 ) -> None:
     with failing_forward(small_pipeline, lambda inputs: len(inputs) > 4, MemoryError()):
-        assert_alike(answer(small_pipeline, *REQUESTS), single_replies)
+        assert_replies_close(single_reply(small_pipeline, *REQUESTS), single_replies)
 
 
 def test_half_a_batch_too_large_for_memory_is_507(
@@ -216,13 +216,15 @@ def test_half_a_batch_too_large_for_memory_is_507(
 ) -> None:
     red = COLOURS.index("red")
     with failing_forward(small_pipeline, any_red, MemoryError()):
-        replies = answer(small_pipeline, *REQUESTS[: red + 5])
+        replies = single_reply(small_pipeline, *REQUESTS[: red + 5])
     middle = (len(replies) + 1) // 2
     failed = range(middle) if red < middle else range(middle, len(replies))
-    assert codes(replies) == ["out_of_memory" if n in failed else None for n in range(len(replies))]
+    assert error_codes(replies) == [
+        "out_of_memory" if n in failed else None for n in range(len(replies))
+    ]
     assert {reply["error"]["status"] for reply in replies if "error" in reply} == {507}
     answered = [n for n in range(len(replies)) if n not in failed]
-    assert_alike([replies[n] for n in answered], [single_replies[n] for n in answered])
+    assert_replies_close([replies[n] for n in answered], [single_replies[n] for n in answered])
 
 
 @pytest.mark.parametrize(
@@ -246,16 +248,18 @@ def test_a_backward_that_fails_is_retried_for_fewer_photos(
 
     monkeypatch.setattr("camserve.pipeline.explain_batch", explain_or_fail)
     layercam = form(PHOTOS["blue"], outputs="map", method="layercam")
-    replies = answer(small_pipeline, *REQUESTS[:5], layercam, *REQUESTS[6:])
-    assert codes(replies)[5] == code
+    replies = single_reply(small_pipeline, *REQUESTS[:5], layercam, *REQUESTS[6:])
+    assert error_codes(replies)[5] == code
     del replies[5]
-    assert_alike(replies, single_replies[:5] + single_replies[6:])
+    assert_replies_close(replies, single_replies[:5] + single_replies[6:])
 
 
 def test_a_request_of_several_photos_has_answers_beside_an_error(small_pipeline: Pipeline) -> None:
     with failing_forward(small_pipeline, any_red, RuntimeError("boom")):
-        (replies,) = outcomes(small_pipeline, v1(PHOTOS["green"], PHOTOS["red"], PHOTOS["blue"]))
-    assert codes(replies) == [None, "internal_error", None]
+        (replies,) = photo_outcomes(
+            small_pipeline, v1(PHOTOS["green"], PHOTOS["red"], PHOTOS["blue"])
+        )
+    assert error_codes(replies) == [None, "internal_error", None]
     assert [reply["predictions"][0]["label"] for reply in replies[::2]] == ["green", "blue"]
 
 
@@ -270,6 +274,6 @@ def test_a_plan_that_fails_fails_its_own_photo(
         return plan_photo(*args)
 
     monkeypatch.setattr("camserve.pipeline.plan_photo", plan_or_fail)
-    replies = answer(small_pipeline, *REQUESTS[:3])
-    assert codes(replies) == [None, "internal_error", None]
+    replies = single_reply(small_pipeline, *REQUESTS[:3])
+    assert error_codes(replies) == [None, "internal_error", None]
     assert "secret" not in str(replies)

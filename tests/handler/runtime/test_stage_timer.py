@@ -83,7 +83,7 @@ def test_an_unknown_stage_is_an_error(clock: list[float]) -> None:
 
 
 @pytest.fixture(scope="module")
-def colours(load: Callable[..., Pipeline]) -> Pipeline:
+def color_pipeline(load: Callable[..., Pipeline]) -> Pipeline:
     """It serves a further layer, whose photos take another forward path."""
     return load(layers=["layer4.1"], preprocess={"resize": 64, "crop": 64})
 
@@ -99,38 +99,38 @@ def timed_stages(batch: Batch) -> set[str]:
         [
             request_builders.form(PHOTO),
             request_builders.form(b"no photo"),
-            request_builders.jsoned(PHOTO, explain=False),
+            request_builders.json_request(PHOTO, explain=False),
         ],
         [request_builders.v1(PHOTO, PHOTO), request_builders.v2(PHOTO)],
         [request_builders.form(PHOTO, layer="layer4.1"), request_builders.form(PHOTO)],
     ],
 )
 def test_every_stage_of_a_batch_is_timed_and_no_time_is_counted_twice(
-    requests: list[IncomingRequest], colours: Pipeline
+    requests: list[IncomingRequest], color_pipeline: Pipeline
 ) -> None:
     start = perf_counter()
-    batch = colours.preprocess(requests)
+    batch = color_pipeline.preprocess(requests)
     assert timed_stages(batch) == {"read", "decode"}
-    scored = colours.inference(batch)
+    scored = color_pipeline.inference(batch)
     assert timed_stages(batch) == {"read", "decode", "forward"}
-    colours.postprocess(scored)
+    color_pipeline.postprocess(scored)
     total = perf_counter() - start
     assert list(batch.timer.seconds) == list(STAGES)
     assert all(seconds > 0 for seconds in batch.timer.seconds.values())
     assert sum(batch.timer.seconds.values()) <= total
 
 
-def test_batches_that_overlap_are_timed_separately(colours: Pipeline) -> None:
-    first, second = (colours.preprocess([request_builders.form(PHOTO)]) for _ in range(2))
-    scored = colours.inference(first)
+def test_batches_that_overlap_are_timed_separately(color_pipeline: Pipeline) -> None:
+    first, second = (color_pipeline.preprocess([request_builders.form(PHOTO)]) for _ in range(2))
+    scored = color_pipeline.inference(first)
     assert second.timer.seconds["forward"] == 0
-    colours.postprocess(scored)
+    color_pipeline.postprocess(scored)
     assert second.timer.seconds["draw"] == 0
 
 
-def test_an_empty_batch_has_a_time_of_each_stage(colours: Pipeline) -> None:
-    batch = colours.preprocess([])
-    assert colours.postprocess(colours.inference(batch)) == []
+def test_an_empty_batch_has_a_time_of_each_stage(color_pipeline: Pipeline) -> None:
+    batch = color_pipeline.preprocess([])
+    assert color_pipeline.postprocess(color_pipeline.inference(batch)) == []
     assert list(batch.timer.seconds) == list(STAGES)
 
 
