@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -16,7 +15,8 @@ from camserve.explain.hooks import ForwardOutput
 from camserve.explain.host_copy import copy_to_host
 from camserve.explain.maps import Maps
 from camserve.explain.methods import METHODS
-from camserve.explain.targets import ClassRef, Target, TopRank
+from camserve.explain.target_scores import TargetScores, score_weights, select_scores
+from camserve.explain.targets import Target
 from camserve.options import Method
 
 
@@ -84,23 +84,6 @@ class BatchExplanations:
 
 
 @dataclass(frozen=True)
-class _TargetScores:
-    """The M scores to explain: of all photos, each photo's targets in their order.
-
-    Attributes:
-        samples: the photo index of each.
-        class_ids: (M,) the class index of each.
-        contrast_indices: the indices of those that are contrasts.
-        against_ids: for each contrast the index of the class that it is against.
-    """
-
-    samples: list[int]
-    class_ids: Tensor
-    contrast_indices: list[int]
-    against_ids: Tensor
-
-
-@dataclass(frozen=True)
 class _MapGroup:
     """The maps of one backward pass, layer and method; ``indices`` are those of their scores."""
 
@@ -116,7 +99,7 @@ class _BatchTensors:
     logits: Tensor
     probabilities: Tensor
     order: Tensor
-    scores: _TargetScores
+    scores: TargetScores
     map_groups: list[_MapGroup]
 
 
@@ -141,60 +124,19 @@ def explain_batch(
     logits = output.logits.detach().float()
     # A stable sort: of equal scores the lower class index comes first, as in argmax.
     order = logits.argsort(dim=1, descending=True, stable=True)
-    scores = _select_scores(order, requests)
+    scores = select_scores(order, [request.targets for request in requests])
     map_groups = list(_compute_maps(output, scores, requests))
     tensors = _BatchTensors(logits, logits.softmax(dim=1), order, scores, map_groups)
     return _collect(copy_to_host(tensors, logits.device), requests)
 
 
-def _select_scores(order: Tensor, requests: Sequence[ExplanationRequest]) -> _TargetScores:
-    """The scores that the requests' targets stand for; ``order`` is (N, C)."""
-    targets = [
-        (sample, target) for sample, request in enumerate(requests) for target in request.targets
-    ]
-    contrasts = [
-        (index, sample, target.against)
-        for index, (sample, target) in enumerate(targets)
-        if target.against is not None
-    ]
-    class_ids = _class_indices(
-        order,
-        [(sample, target.class_ref) for sample, target in targets]
-        + [(sample, against) for _, sample, against in contrasts],
-    )
-    return _TargetScores(
-        [sample for sample, _ in targets],
-        class_ids[: len(targets)],
-        [index for index, _, _ in contrasts],
-        class_ids[len(targets) :],
-    )
-
-
-def _class_indices(order: Tensor, refs: Sequence[tuple[int, ClassRef]]) -> Tensor:
-    """The class index of each pair of sample and reference; a rank is looked up in ``order``."""
-    classes = order.shape[1]
-    is_rank = [isinstance(ref, TopRank) for _, ref in refs]
-    # The class index itself, or the position of a rank in the flattened order.
-    positions = torch.tensor(
-        [sample * classes + ref.rank if isinstance(ref, TopRank) else ref for sample, ref in refs],
-        dtype=torch.long,
-        device=order.device,
-    )
-    if not any(is_rank):
-        return positions
-    ranked = order.take(positions)
-    if all(is_rank):
-        return ranked
-    return torch.where(torch.tensor(is_rank, device=order.device), ranked, positions)
-
-
 def _compute_maps(
-    output: ForwardOutput, scores: _TargetScores, requests: Sequence[ExplanationRequest]
+    output: ForwardOutput, scores: TargetScores, requests: Sequence[ExplanationRequest]
 ) -> Iterator[_MapGroup]:
     """The map of each score at each layer of its request."""
     if not scores.samples:
         return
-    samples, weights = scores.samples, _score_weights(output.logits, scores)
+    samples, weights = scores.samples, score_weights(output.logits, scores)
     layers = [requests[sample].layers for sample in samples]
     for indices, gradients in backward.score_gradients(output, samples, weights, layers):
         for layer, gradient in gradients.items():
@@ -205,21 +147,6 @@ def _compute_maps(
                 group_gradients = backward.select_rows(gradient, rows)
                 raw = METHODS[method](group_activations.float(), group_gradients.float())
                 yield _MapGroup(group, layer, maps.normalise_maps(raw))
-
-
-def _score_weights(logits: Tensor, scores: _TargetScores) -> Tensor:
-    """(M, C): each score as a weighted sum of its photo's logits.
-
-    The weight is 1 for the score's class, and -1 for the class that a contrast is against.
-    """
-    class_ids = scores.class_ids
-    weights = logits.new_zeros(len(class_ids), logits.shape[1])
-    weights.scatter_(1, class_ids.unsqueeze(1), 1)
-    if scores.contrast_indices:
-        rows = torch.tensor(scores.contrast_indices, device=logits.device)
-        # Accumulated, so that a class against itself has weight 0.
-        weights.index_put_((rows, scores.against_ids), weights.new_tensor(-1), accumulate=True)
-    return weights
 
 
 def _rows_by_method(
