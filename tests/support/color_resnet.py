@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -38,7 +39,7 @@ GREY = (128, 128, 128)
 @torch.no_grad()
 def colour_resnet50() -> nn.Module:
     """The network, in eval mode; its input is normalised with ImageNet's mean and deviation."""
-    network = models.resnet50(num_classes=len(COLOR_VALUES)).eval()
+    network: Any = models.resnet50(num_classes=len(COLOR_VALUES)).eval()
     for parameter in network.parameters():
         parameter.zero_()
     for k, rgb in enumerate(COLOR_VALUES.values()):
@@ -54,7 +55,8 @@ def colour_resnet50() -> nn.Module:
         for k in range(len(COLOR_VALUES)):
             convolution.weight[k, k] = 1
         norm.weight.fill_(1)
-    return network
+    built: nn.Module = network
+    return built
 
 
 def state_dict() -> dict[str, Tensor]:

@@ -85,7 +85,8 @@ class Squares(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         self.unused(inputs)
         channels = self.after(self.pick(self.before(inputs)))
-        return self.fc(channels.square().sum(dim=(2, 3)))
+        scores: Tensor = self.fc(channels.square().sum(dim=(2, 3)))
+        return scores
 
 
 # The third channel is picked by none.
