@@ -118,7 +118,7 @@ class BenchReport:
             remarks.append(f"maxBatchDelay: {delays}")
         if self.served:
             mode = "compiled" if self.served["compiled"] else "eager"
-            reason = self.served["not_faster_because"]
+            reason = self.served["acceleration_notes"]
             mode = f"{self.served['precision']}, {mode}{f' ({reason})' if reason else ''}"
             workers = worker_summary(self.served["workers"], self.served["threads"])
             remarks.append(f"ours: {mode}, {workers}")

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import nn
 
-from camserve.images import header, preprocess
+from camserve import photo_preparation
+from camserve.images import downscale_factor, header
 from camserve.networks.architectures import build
 from camserve.pipeline import Pipeline
 from camserve.settings import Limits
@@ -130,7 +131,6 @@ class NetworkUnderTest:
     ) -> PipelineOutput:
         """Explain each photo's target; ``exact`` decodes all photos at full size."""
         factors: list[int] = []
-        downscale_factor = preprocess.downscale_factor
 
         def record_factor(*arguments: Any) -> int:
             factors.append(1 if exact else downscale_factor(*arguments))
@@ -143,7 +143,7 @@ class NetworkUnderTest:
             for photo, target in zip(photos, targets, strict=True)
         ]
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(preprocess, "downscale_factor", record_factor)
+            patch.setattr(photo_preparation, "downscale_factor", record_factor)
             batch = pipeline.preprocess(requests)
         for n, reply in enumerate(pipeline.postprocess(pipeline.inference(batch))):
             content = json.loads(reply.body)
