@@ -35,9 +35,10 @@ def _json(text: str | bytes) -> Any:
 
 
 def _as_dict(message: Message) -> dict[str, Any]:
-    return MessageToDict(
+    fields: dict[str, Any] = MessageToDict(
         message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )
+    return fields
 
 
 #: By the full name of the method: the type of the reply's message, and how it is read.

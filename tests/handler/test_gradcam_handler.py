@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import logging
-import struct
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -49,7 +48,8 @@ def ts() -> ModuleType:
     """TorchServe, imported where its warnings are known."""
     import ts.model_loader
 
-    return ts
+    module: ModuleType = ts
+    return module
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ class Answer:
 
     @property
     def error(self) -> str:
-        return self.content["error"]["code"]
+        return str(self.content["error"]["code"])
 
 
 def ask(service: Any, *requests: tuple[dict[str, Any], dict[str, Any]]) -> list[Answer]:
@@ -393,7 +393,7 @@ def unwire(message: bytes) -> tuple[int, list[tuple[str, str, int, str, dict[str
     def number() -> int:
         nonlocal at
         at += 4
-        return struct.unpack_from("!i", message, at - 4)[0]
+        return int.from_bytes(message[at - 4 : at], "big", signed=True)
 
     def data(length: int) -> bytes:
         nonlocal at

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from camserve.images.geometry import Box, InputFrame
-from camserve.images.render import EncodedImage, HotRegion
+from camserve.images.regions import HotRegion
+from camserve.images.render import EncodedImage
 from camserve.protocols.schema import ModelBody, PredictionBody
 from camserve.serialize import ExplanationFields, photo_reply
 

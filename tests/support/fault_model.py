@@ -43,7 +43,8 @@ def build() -> ResNet:
 class _Misbehaving(ResNet):  # type: ignore[misc]  # torchvision has no types
     def forward(self, photos: Tensor) -> Tensor:
         """(N, 3, H, W) normalised -> (N, 6)."""
-        return super().forward(misbehave(photos))
+        logits: Tensor = super().forward(misbehave(photos))
+        return logits
 
 
 @fx.wrap

@@ -181,7 +181,8 @@ def picture(image: dict[str, Any]) -> NDArray[np.uint8]:
 
 def heat(explanation: dict[str, Any]) -> NDArray[np.float32]:
     """A heatmap asked for with ``colormap`` bone -> (h, w), brighter where it is hotter."""
-    return picture(explanation["heatmap"]).mean(axis=2, dtype=np.float32)
+    brightness: NDArray[np.float32] = picture(explanation["heatmap"]).mean(axis=2, dtype=np.float32)
+    return brightness
 
 
 def peak_in_photo(reply: dict[str, Any], explanation: dict[str, Any]) -> tuple[float, float]:
