@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.scripts import COLOR_MODEL, camserve, free_ports, run_script
+from devtools.ports import free_server_ports
+from tests.support.scripts import COLOR_MODEL, camserve, run_script
 
 if TYPE_CHECKING:
     from tests.support.server_client import Client
@@ -56,7 +57,7 @@ def store(tmp_path_factory: pytest.TempPathFactory, colour_inputs: tuple[Path, P
 @pytest.fixture(scope="session")
 def server_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The variables that tell the scripts of the tests' own server."""
-    return {"RUN_DIR": str(tmp_path_factory.mktemp("run")), **free_ports()}
+    return {"RUN_DIR": str(tmp_path_factory.mktemp("run")), **free_server_ports()}
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from camserve_cli.serving import certificate_authority
 from camserve_cli.serving.certificate_authority import issue
 from camserve_cli.serving.certificates import Certificate, CertificateError
-from tests.support.scripts import CAMSERVE, ROOT, camserve, free_ports, run
+from devtools.ports import free_server_ports
+from tests.support.scripts import CAMSERVE, ROOT, camserve, run
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +147,7 @@ def test_an_expired_certificate_is_refused(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_serve_names_what_is_wrong_with_tls(made: Certificate, tmp_path: Path) -> None:
-    environment = {"RUN_DIR": str(tmp_path / "run"), **free_ports()}
+    environment = {"RUN_DIR": str(tmp_path / "run"), **free_server_ports()}
     serve = (CAMSERVE, "serve", "start")
     done = run(*serve, "--tls", tmp_path, **environment)
     assert done.returncode == 1

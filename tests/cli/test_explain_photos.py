@@ -24,8 +24,9 @@ from rich.progress import Progress
 from camserve_cli.commands.explain import explain_all
 from camserve_cli.explain_files import Photo, Results, find_photos
 from camserve_client import RequestTimeoutError
+from devtools.ports import free_server_ports
 from tests.support import color_resnet
-from tests.support.scripts import CAMSERVE, COLOR_MODEL, free_ports, interruptible, run
+from tests.support.scripts import CAMSERVE, COLOR_MODEL, interruptible, run
 from tests.support.server_client import Client
 
 EXPLAIN = (CAMSERVE, "explain")
@@ -267,7 +268,7 @@ def test_no_server_runs(photos: Path, tmp_path: Path) -> None:
 
 
 def test_a_server_that_cannot_be_reached(photos: Path, tmp_path: Path) -> None:
-    url = f"http://127.0.0.1:{free_ports()['INFERENCE_PORT']}"
+    url = f"http://127.0.0.1:{free_server_ports()['INFERENCE_PORT']}"
     named = ("--url", url, "--model", "pets", "--out", tmp_path / "out")
     done = run(*EXPLAIN, photos / "a", *named, RUN_DIR=str(tmp_path))
     assert done.returncode == 1

@@ -17,8 +17,9 @@ import psutil
 import pytest
 
 from camserve_cli.serving import ready as ready_file
+from devtools.ports import free_server_ports
 from tests.support.fault_server import FaultServer, fault, misbehaving_archive, serving, wait_until
-from tests.support.scripts import CAMSERVE, COLOR_MODEL, free_ports, run
+from tests.support.scripts import CAMSERVE, COLOR_MODEL, run
 
 pytestmark = pytest.mark.server
 
@@ -109,7 +110,7 @@ def test_a_token_is_renewed_when_it_has_expired_and_never_before(
     assert ready(probe_server.environment, "--model", COLOR_MODEL).returncode == 0
     assert probe_server.token() != before
     key_file.write_text(json.dumps(keys))
-    nowhere = f"http://127.0.0.1:{free_ports()['MANAGEMENT_PORT']}"
+    nowhere = f"http://127.0.0.1:{free_server_ports()['MANAGEMENT_PORT']}"
     options = ("--model", COLOR_MODEL, "--management", nowhere)
     assert_not_ready(probe_server, f"token: {nowhere}: [Errno 111]", *options)
     # The file is TorchServe's again.
@@ -198,7 +199,7 @@ def test_a_worker_that_is_dead_for_good(probe_server: FaultServer) -> None:
 
 
 def test_no_server(tmp_path: Path) -> None:
-    environment = {"RUN_DIR": str(tmp_path / "run"), **free_ports()}
+    environment = {"RUN_DIR": str(tmp_path / "run"), **free_server_ports()}
     for options in (("--model", COLOR_MODEL), ("--live",)):
         done = ready(environment, *options)
         assert done.returncode == 1

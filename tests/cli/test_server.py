@@ -15,16 +15,8 @@ import yaml
 
 from camserve_cli.serving import java
 from camserve_cli.serving.sizing import worker_summary
-from tests.support.scripts import (
-    CAMSERVE,
-    COLOR_MODEL,
-    IMAGENET,
-    ROOT,
-    camserve,
-    free_ports,
-    run,
-    two_cores,
-)
+from devtools.ports import free_server_ports
+from tests.support.scripts import CAMSERVE, COLOR_MODEL, IMAGENET, ROOT, camserve, run, two_cores
 from tests.support.server_client import Client
 
 pytestmark = pytest.mark.server
@@ -32,7 +24,7 @@ pytestmark = pytest.mark.server
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    return {"RUN_DIR": str(tmp_path / "run"), **free_ports()}
+    return {"RUN_DIR": str(tmp_path / "run"), **free_server_ports()}
 
 
 def test_a_second_server_starts_beside_the_first_and_both_stop_by_themselves(

@@ -23,7 +23,8 @@ from packaging.requirements import Requirement
 from camserve_cli.sample_photos import sample_photo
 from camserve_cli.serving.java import java_home
 from camserve_cli.serving.torchserve_config import PORT_VARIABLES
-from tests.support.scripts import CAMSERVE, COLOR_MODEL, IMAGENET, ROOT, free_ports, run
+from devtools.ports import free_server_ports
+from tests.support.scripts import CAMSERVE, COLOR_MODEL, IMAGENET, ROOT, run
 
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 #: Nobody listens there: published weights cannot be reached.
@@ -65,7 +66,7 @@ def quickstart(
 ) -> Iterator[tuple[Path, str]]:
     """An empty folder after a quick start, and what that said; the server runs."""
     folder = tmp_path_factory.mktemp("empty")
-    variables = {**free_ports(), **OFFLINE, "TORCH_HOME": str(folder.with_name("torch"))}
+    variables = {**free_server_ports(), **OFFLINE, "TORCH_HOME": str(folder.with_name("torch"))}
     try:
         done = run(installed, "quickstart", cwd=folder, **variables)
         assert done.returncode == 0, done.stderr
@@ -120,7 +121,7 @@ def somebody_elses_torchserve(folder: Path, archive: Path) -> Iterator[str]:
     """
     python = environment(folder / "venv")
     assert run(python, "-c", "import camserve").returncode == 1
-    ports = free_ports()
+    ports = free_server_ports()
     settings = {
         key: f"http://127.0.0.1:{ports[variable]}" if key.endswith("address") else ports[variable]
         for key, variable in PORT_VARIABLES.items()

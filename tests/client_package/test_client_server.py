@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from camserve_client import AuthenticationError, StatusError, UnavailableError
+from devtools.ports import free_server_ports
 from tests.support import color_resnet
-from tests.support.scripts import COLOR_MODEL, free_ports
+from tests.support.scripts import COLOR_MODEL
 from tests.support.server_client import Client
 from tests.support.stub_server import CLIENT_KINDS, CLIENTS, explain
 
@@ -166,7 +167,7 @@ def test_many_at_once(server: Client, client_kind: str) -> None:
 
 @each_client
 def test_nothing_listens(client_kind: str) -> None:
-    port = free_ports()["INFERENCE_PORT"]
+    port = free_server_ports()["INFERENCE_PORT"]
     address = f"http://127.0.0.1:{port}" if client_kind.startswith("http") else f"127.0.0.1:{port}"
     waits: list[float] = []
     with pytest.raises(UnavailableError, match="tried 3 times"):

@@ -28,10 +28,11 @@ import pytest
 from camserve_cli.commands.edge import EdgeError, render_config, settings
 from camserve_cli.serving.certificate_authority import issue
 from camserve_cli.serving.certificates import Certificate
+from devtools.ports import free_server_ports
 from tests.support import color_resnet
 from tests.support.contract import inputs_of
 from tests.support.fault_server import wait_until
-from tests.support.scripts import CAMSERVE, COLOR_MODEL, ROOT, free_ports, run, run_script
+from tests.support.scripts import CAMSERVE, COLOR_MODEL, ROOT, run, run_script
 from tests.support.server_client import Client, infer_request, v2_json
 
 PHOTO = color_resnet.png(color_resnet.photo(("cyan", (160, 120), 60), ("red", (60, 60), 30)))
@@ -94,7 +95,7 @@ class Edge:
 
 @contextmanager
 def running(server: Client, made: Certificate, folder: Path, **chosen: object) -> Iterator[Edge]:
-    port = int(free_ports()["INFERENCE_PORT"])
+    port = int(free_server_ports()["INFERENCE_PORT"])
     named = {"listen_port": port, **chosen}
     pairs = [f"--set={name}={value}" for name, value in named.items()]
     log = folder / "edge.log"

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from devtools.ports import free_server_ports
 from tests.golden.records import Api
 from tests.golden.replay import ReplayClient
 from tests.support import color_resnet
-from tests.support.scripts import free_ports, run_script
+from tests.support.scripts import run_script
 
 #: Part of the recorded requests, so it never changes.
 MODEL = "colours"
@@ -42,7 +43,7 @@ def golden_server(folder: Path, *settings: str) -> Iterator[ReplayClient]:
     run_script(
         "package.py", "--name", MODEL, *inputs, "--compress", "--store", folder, *set_options
     )
-    environment = {"RUN_DIR": str(folder / "run"), **free_ports()}
+    environment = {"RUN_DIR": str(folder / "run"), **free_server_ports()}
     # The recorded description has one worker, whatever the number of cores.
     run_script("serve.sh", "start", "--store", folder, "--workers", "1", **environment)
     try:

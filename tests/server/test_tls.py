@@ -22,8 +22,9 @@ import pytest
 from camserve_cli.serving.certificate_authority import issue
 from camserve_cli.serving.certificates import PinnedHostContext
 from camserve_client import AsyncClient, AsyncGrpcClient, Client, GrpcClient, UnavailableError
+from devtools.ports import free_server_ports
 from tests.support import color_resnet
-from tests.support.scripts import CAMSERVE, COLOR_MODEL, camserve, free_ports, run, run_script
+from tests.support.scripts import CAMSERVE, COLOR_MODEL, camserve, run, run_script
 
 PHOTO = color_resnet.png(color_resnet.photo(("cyan", (160, 120), 60)))
 #: No address of loopback: what a certificate for the public names.
@@ -57,7 +58,7 @@ def secured(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     folder = tmp_path_factory.mktemp("tls")
     # As somebody's own certificate would be; the command must still verify it over loopback.
     made = issue(folder, [HOST, "*.cam.example"], 1)
-    environment = {"RUN_DIR": str(tmp_path_factory.mktemp("run")), **free_ports()}
+    environment = {"RUN_DIR": str(tmp_path_factory.mktemp("run")), **free_server_ports()}
     options = ("--store", store, "--models", COLOR_MODEL, "--tls", folder)
     said = run_script("serve.sh", "start", *options, **environment)
     try:

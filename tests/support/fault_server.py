@@ -16,8 +16,9 @@ import numpy as np
 import psutil
 import yaml
 
+from devtools.ports import free_server_ports
 from tests.support import color_resnet, fault_model
-from tests.support.scripts import COLOR_MODEL, ROOT, free_ports, run_script
+from tests.support.scripts import COLOR_MODEL, ROOT, run_script
 
 #: A network that is asked small photos answers fast, on a loaded machine as well.
 _SMALL = {"resize": 64, "crop": 64}
@@ -162,7 +163,7 @@ def serving(
     settings = folder / "faulty.properties"
     settings.write_text("\n".join([*kept, *(f"{key}={value}" for key, value in config.items())]))
     (store,) = {file.parent for file in archives.values()}
-    environment = {"RUN_DIR": str(folder / "run"), **free_ports()}
+    environment = {"RUN_DIR": str(folder / "run"), **free_server_ports()}
     models = ",".join(f"{name}={file.name}" for name, file in archives.items())
     options = ("--store", store, "--models", models, "--config", settings, "--workers", workers)
     run_script("serve.sh", "start", *options, **environment)

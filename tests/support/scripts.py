@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,8 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from camserve.runtime.cores import usable_cores
-from camserve_cli.serving.torchserve_config import PORT_VARIABLES
+from camserve.runtime import usable_cores
 
 ROOT = Path(__file__).resolve().parents[2]
 COLOR_MODEL = "colours"
@@ -73,15 +71,3 @@ def two_cores() -> Iterator[int]:
         yield usable_cores()
     finally:
         os.sched_setaffinity(0, before)
-
-
-def free_ports() -> dict[str, str]:
-    """A free port for each of the server's addresses."""
-    names = PORT_VARIABLES.values()
-    sockets = [socket.socket() for _ in names]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = {name: str(one.getsockname()[1]) for name, one in zip(names, sockets, strict=True)}
-    for one in sockets:
-        one.close()
-    return ports

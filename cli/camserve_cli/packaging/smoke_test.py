@@ -28,8 +28,7 @@ def smoke_test() -> dict[str, Any]:
 
     import camserve
     from camserve.pipeline import Pipeline
-    from camserve.protocols.parsing import IncomingRequest
-    from camserve.protocols.schema import ModelBody
+    from camserve.protocols import IncomingRequest, ModelBody
 
     if not Path(camserve.__file__).is_relative_to(Path.cwd()):
         # An installed one would hide that it is missing where the archive is served.

@@ -93,10 +93,6 @@ class LocalServer:
         """What verifies its certificate; None where it speaks no TLS."""
         return PinnedHostContext.of(self.authority, self.name) if self.authority else None
 
-    def bearer(self) -> dict[str, str]:
-        """The header that authorizes a call for inference."""
-        return {"Authorization": f"Bearer {self.token()}"}
-
     def workers(self, model: str) -> list[str]:
         """The state of each of a model's workers, in TorchServe's words.
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 
-from camserve.runtime.cores import usable_cores
+from camserve.runtime import usable_cores
 from camserve_cli.serving.local_server import LocalServer, ServerError
 from camserve_cli.serving.torchserve_config import model_config
 
