@@ -32,5 +32,7 @@ STORE = ROOT / "model_store"
 RUN_DIR = Path(os.environ.get("RUN_DIR", ROOT / ".run")).resolve()
 #: The folder of the server's certificate.
 TLS = ROOT / ".tls"
+#: As ``--help`` names them: without the folder that the clone lies in, which may be long.
+STORE_SHOWN, TLS_SHOWN = STORE.name, TLS.name
 #: How the person at this machine calls ``camserve serve``; a clone's .venv may not be active.
 SERVE = "bash scripts/serve.sh" if IN_CLONE else "camserve serve"

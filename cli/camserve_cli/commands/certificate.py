@@ -37,7 +37,9 @@ def certificate(
         list[str] | None,
         typer.Option(help="A name or address of the server, beside those of loopback; repeatable."),
     ] = None,
-    out: Annotated[Path, typer.Option(help="The folder to write to.")] = paths.TLS,
+    out: Annotated[
+        Path, typer.Option(help="The folder to write to.", show_default=paths.TLS_SHOWN)
+    ] = paths.TLS,
     days: Annotated[int, typer.Option(min=1, max=825, help="How long it is good for.")] = 365,
     force: Annotated[bool, typer.Option("--force", help="Write over what is there.")] = False,
 ) -> None:

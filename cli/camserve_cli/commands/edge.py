@@ -100,7 +100,12 @@ def _pairs(given: list[str]) -> dict[str, str]:
 @app.command(help=__doc__)
 def edge(
     tls: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="Where server.pem and server.key are.")
+        Path,
+        typer.Option(
+            metavar="FOLDER",
+            help="Where server.pem and server.key are.",
+            show_default=paths.TLS_SHOWN,
+        ),
     ] = paths.TLS,
     set: Annotated[
         list[str] | None,

@@ -39,7 +39,7 @@ from camserve_cli.packaging.weights_source import (
     find_weights,
     preset_notes,
 )
-from camserve_cli.paths import STORE
+from camserve_cli.paths import STORE, STORE_SHOWN
 
 #: Of a model or a version: they stand in URLs and in file names.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -84,7 +84,9 @@ def package(
         list[Path] | None,
         typer.Option(help="Further files or packages that MODULE imports."),
     ] = None,
-    store: Annotated[Path, typer.Option(help="Where NAME.mar is written.")] = STORE,
+    store: Annotated[
+        Path, typer.Option(help="Where NAME.mar is written.", show_default=STORE_SHOWN)
+    ] = STORE,
     compress: Annotated[
         bool, typer.Option(help="Deflate the archive; weights hardly shrink and load slower.")
     ] = False,

@@ -31,11 +31,16 @@ app = typer.Typer(add_completion=False, help=__doc__, no_args_is_help=True)
 
 @app.command()
 def start(
-    store: Annotated[Path, typer.Option(help="The folder of archives.")] = paths.STORE,
+    store: Annotated[
+        Path, typer.Option(help="The folder of archives.", show_default=paths.STORE_SHOWN)
+    ] = paths.STORE,
     models: Annotated[
         str, typer.Option(help="NAME or NAME=FILE.mar, comma-separated; all by default.")
     ] = "",
-    config: Annotated[Path, typer.Option(help="TorchServe's settings.")] = paths.CONFIG_PROPERTIES,
+    config: Annotated[
+        Path,
+        typer.Option(help="TorchServe's settings.", show_default=paths.CONFIG_PROPERTIES.name),
+    ] = paths.CONFIG_PROPERTIES,
     tls: Annotated[
         Path | None,
         typer.Option(
