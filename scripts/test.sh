@@ -21,5 +21,4 @@ coverage=--no-cov
 
 bash scripts/setup.sh --dev
 scripts/check
-# Tests of one file stay together: they share servers.
-exec "${VENV:-.venv}/bin/python" -m pytest "$coverage" -n 2 --dist loadfile -m "$marks" "$@"
+exec "${VENV:-.venv}/bin/python" -m pytest "$coverage" -n 2 -m "$marks" "$@"

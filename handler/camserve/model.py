@@ -12,7 +12,7 @@ import torch
 
 from camserve.errors import RequestError, SettingsError
 from camserve.explain import HookedNetwork, resolve_targets
-from camserve.networks import AccelerationResult, Network, accelerate, check_network
+from camserve.networks import AccelerationResult, Labels, Network, accelerate, check_network
 from camserve.runtime import release_memory, worker_threads
 from camserve.settings import Settings
 
@@ -64,7 +64,10 @@ class LoadedModel:
         example, other = (network.example(settings.preprocess.crop, seed) for seed in (0, 1))
         # A network that would be explained wrongly stops the load. A network that cannot be
         # accelerated does not.
-        check_network(network.module, settings.served, example, other, batch_size, settings.layout)
+        classes = check_network(
+            network.module, settings.served, example, other, batch_size, settings.layout
+        )
+        settings = _check_classes(settings, network.labels, classes)
         acceleration = accelerate(
             network.module,
             settings.layer,
@@ -84,7 +87,6 @@ class LoadedModel:
         else:
             # Frees the original network, which no layer needs.
             network = replace(network, module=accelerated)
-        settings = _check_classes(settings, network, forward_paths[0].classes)
         for path in forward_paths:
             _warm_up(path, example, batch_size, network.memory_format)
         release_memory()
@@ -103,7 +105,7 @@ class LoadedModel:
         return {name: shape for path in self.forward_paths for name, shape in path.shapes.items()}
 
 
-def _check_classes(settings: Settings, network: Network, classes: int) -> Settings:
+def _check_classes(settings: Settings, labels: Labels, classes: int) -> Settings:
     """Check labels and the default target against the number of class scores.
 
     Returns:
@@ -112,7 +114,6 @@ def _check_classes(settings: Settings, network: Network, classes: int) -> Settin
     Raises:
         SettingsError: there is not a label for each class, or the default target names none.
     """
-    labels = network.labels
     if classes != len(labels):
         raise SettingsError(
             f"the network scores {classes} classes, but {settings.labels} names {len(labels)}; "

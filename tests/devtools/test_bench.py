@@ -67,6 +67,7 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Smoke:
     return Smoke(out / "new", scratch, done)
 
 
+@pytest.mark.server
 def test_every_target_is_measured(smoke: Smoke) -> None:
     results = smoke.content["results"]
     assert [result["key"] for result in results] == [
@@ -88,6 +89,7 @@ def test_every_target_is_measured(smoke: Smoke) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.server
 def test_no_request_fails_and_nothing_is_left_behind(smoke: Smoke) -> None:
     assert smoke.content["failures"] == {}
     assert "FAILED" not in smoke.done.stdout
@@ -95,6 +97,7 @@ def test_no_request_fails_and_nothing_is_left_behind(smoke: Smoke) -> None:
     assert left_in(smoke.scratch) == []
 
 
+@pytest.mark.server
 def test_the_results_say_what_they_were_measured_on(smoke: Smoke) -> None:
     content = smoke.content
     machine = content["machine"]
@@ -110,6 +113,7 @@ def test_the_results_say_what_they_were_measured_on(smoke: Smoke) -> None:
     assert content["growth"]["requests"] == content["options"]["soak"]
 
 
+@pytest.mark.server
 def test_the_profile_has_the_time_of_each_stage(smoke: Smoke) -> None:
     profile = smoke.content["profile_ms"]
     assert list(profile) == ["queue", *STAGES, REST]
@@ -118,6 +122,7 @@ def test_the_profile_has_the_time_of_each_stage(smoke: Smoke) -> None:
     assert profile["queue"] >= smoke.content["max_batch_delay_ms"]["ours"] * 0.9
 
 
+@pytest.mark.server
 def test_the_report_says_how_our_server_runs(smoke: Smoke) -> None:
     served = smoke.content["served"]
     assert served["arch"] == smoke.content["options"]["arch"]
@@ -131,6 +136,7 @@ def test_the_report_says_how_our_server_runs(smoke: Smoke) -> None:
     assert re.search(remark, smoke.done.stdout)
 
 
+@pytest.mark.server
 def test_workers_are_compared_with_threads(tmp_path: Path) -> None:
     with two_cores() as cores:
         options = ("--quick", "--only", "workers", "--repeat", "3", "--out", str(tmp_path))
@@ -154,6 +160,7 @@ def test_workers_are_compared_with_threads(tmp_path: Path) -> None:
     assert [round(ratio) for ratio in ratios] == ([2, 1] if cores > 1 else [])
 
 
+@pytest.mark.server
 def test_the_curves_and_their_plots(smoke: Smoke) -> None:
     content = smoke.content
     options = content["options"]
@@ -181,6 +188,7 @@ def scratch() -> Iterator[Path]:
         yield Path(folder)
 
 
+@pytest.mark.server
 def test_an_interrupt_stops_both_servers(scratch: Path, tmp_path: Path) -> None:
     command = [*map(str, BENCH), "--quick", "--only", "T1", "--out", str(tmp_path / "out")]
     with interruptible(

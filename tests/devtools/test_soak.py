@@ -20,6 +20,7 @@ from tests.support.scripts import COLOR_MODEL, ROOT, run
 SOAK = (sys.executable, ROOT / "scripts" / "soak.py")
 
 
+@pytest.mark.server
 def test_a_smoke_run(store: Path, tmp_path: Path) -> None:
     scratch = tmp_path / "t"
     scratch.mkdir()

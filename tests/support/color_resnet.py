@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 from torchvision import models
 
 MEAN = torch.tensor([0.485, 0.456, 0.406])
@@ -33,13 +33,19 @@ COLOR_VALUES: dict[str, tuple[int, int, int]] = {
     "cyan": (0, 255, 255),
 }
 LABELS = list(COLOR_VALUES)
+#: Keyword arguments that make the residual branches, which add nothing, an eighth as wide: the
+#: network answers the same at a fraction of its cost.
+NARROW = {"width_per_group": 8}
 GREY = (128, 128, 128)
 
 
 @torch.no_grad()
-def colour_resnet50() -> nn.Module:
-    """The network, in eval mode; its input is normalised with ImageNet's mean and deviation."""
-    network: Any = models.resnet50(num_classes=len(COLOR_VALUES)).eval()
+def colour_resnet50(**kwargs: Any) -> nn.Module:
+    """The network, in eval mode; its input is normalised with ImageNet's mean and deviation.
+
+    Keyword arguments are torchvision's.
+    """
+    network: Any = models.resnet50(num_classes=len(COLOR_VALUES), **kwargs).eval()
     for parameter in network.parameters():
         parameter.zero_()
     for k, rgb in enumerate(COLOR_VALUES.values()):
@@ -59,10 +65,6 @@ def colour_resnet50() -> nn.Module:
     return built
 
 
-def state_dict() -> dict[str, Tensor]:
-    return colour_resnet50().state_dict()
-
-
 def photo(
     *discs: tuple[str, tuple[int, int], int], width: int = 320, height: int = 240
 ) -> NDArray[np.uint8]:
@@ -78,9 +80,12 @@ def png(pixels: NDArray[np.uint8]) -> bytes:
     return cv2.imencode(".png", pixels[..., ::-1])[1].tobytes()
 
 
-def write_archive_inputs(directory: Path) -> tuple[Path, Path]:
-    """The weights and labels that ``camserve package`` takes: (state dict, labels)."""
+def write_archive_inputs(directory: Path, **kwargs: Any) -> tuple[Path, Path]:
+    """The weights and labels that ``camserve package`` takes: (state dict, labels).
+
+    Keyword arguments are torchvision's.
+    """
     weights, labels = directory / "colours.safetensors", directory / "colours.json"
-    save_file(state_dict(), weights)
+    save_file(colour_resnet50(**kwargs).state_dict(), weights)
     labels.write_text(json.dumps(LABELS))
     return weights, labels

@@ -71,15 +71,12 @@ class HookedNetwork:
     Attributes:
         network: the classifier.
         shapes: (K, h, w) of each layer's output, by name.
-        classes: C, the number of the network's class scores.
 
     Raises:
         SettingsError: no module has such a name (the nearest names are given), or a layer cannot be
             explained: it runs other than once, its output has another shape, or the scores do not
             depend on it.
     """
-
-    classes: int
 
     def __init__(
         self,
@@ -169,7 +166,6 @@ class HookedNetwork:
         logits, activations = output.logits, output.activations[name]
         if not isinstance(logits, Tensor) or logits.ndim != 2:
             raise SettingsError("the network must give class scores of shape (N, C)")
-        self.classes = logits.shape[1]
         _, channels, height, width = activations.shape
         self.shapes[name] = channels, height, width
         (gradient,) = (

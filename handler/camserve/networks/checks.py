@@ -45,7 +45,7 @@ def check_network(
     other: Tensor,
     batch_size: int,
     layout: Layout = "auto",
-) -> None:
+) -> int:
     """Check that a network's scores and layers can be explained.
 
     It must return two or more scores per photo, as logits; the same scores for the same photo, in
@@ -57,6 +57,9 @@ def check_network(
         photo, other: (1, 3, H, W), two different inputs on the network's device.
         batch_size: the largest N of a forward pass.
         layout: ``grid`` where the operator states that the layers' outputs are grids.
+
+    Returns:
+        C, the number of class scores.
 
     Raises:
         SettingsError: a check fails; the message says which, and what would be accepted.
@@ -80,6 +83,7 @@ def check_network(
             outputs = torch.cat([result.layer_outputs[name][0] for result in results])
             _check_sample_axis(name, outputs, len(photos))
             check_grid(name, outputs[:5], photo.shape[2] / photo.shape[3], layout)
+    return scores.shape[1]
 
 
 def _run(network: nn.Module, layers: Mapping[str, nn.Module], photos: Tensor) -> _ForwardResult:

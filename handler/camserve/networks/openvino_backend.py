@@ -28,6 +28,7 @@ for _module in _BLOCKED_IMPORTS:
     sys.modules.setdefault(_module, cast(Any, None))
 try:
     import openvino
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
     from openvino.preprocess import PrePostProcessor
 except ImportError as failure:
     _unavailable = f"OpenVINO is not installed: {failure}"
@@ -129,7 +130,12 @@ def _convert(trunk: fx.GraphModule, example: Tensor) -> openvino.Model:
     with warnings.catch_warnings():
         # PyTorch warns that torch.jit.trace is deprecated, and that a trace may not generalize.
         warnings.simplefilter("ignore")
-        model = openvino.convert_model(trunk, example_input=example)
+        # PyTorch's own check of the trace would run the trunk twice more, and what is compiled is
+        # compared with the original network in any case.
+        traced = TorchScriptPythonDecoder(
+            trunk, example_input=example, trace_kwargs={"check_trace": False}
+        )
+        model = openvino.convert_model(traced, example_input=example)
     model.reshape([-1, *example.shape[1:]])
     steps = PrePostProcessor(model)
     # Photos are channels last in memory, and OpenVINO's convolution kernels want them so.

@@ -165,12 +165,14 @@ def networks_under_test(
 
     torch.manual_seed(0)
     seeded = build("resnet50", {}, 1000)
-    color = color_resnet.colour_resnet50()
+    color = color_resnet.colour_resnet50(**color_resnet.NARROW)
     return {
         "ImageNet": NetworkUnderTest.of(
             efficientnet_lite0, directory(), 1000, 8, **pretrained.FALLBACK_MODEL
         ),
-        "constructed": NetworkUnderTest.of(color, directory(), len(color_resnet.COLOR_VALUES), 2),
+        "constructed": NetworkUnderTest.of(
+            color, directory(), len(color_resnet.COLOR_VALUES), 2, arch_kwargs=color_resnet.NARROW
+        ),
         "seeded": NetworkUnderTest.of(seeded, directory(), 1000, 2),
     }  # fmt: skip
 
@@ -185,7 +187,23 @@ SETTINGS: dict[str, dict[str, str]] = {
 
 @pytest.fixture(scope="module")
 def pipelines(networks_under_test: dict[str, NetworkUnderTest]) -> Callable[[str, str], Pipeline]:
-    return cache(lambda name, settings: networks_under_test[name].load(**SETTINGS[settings]))
+    """The pipeline of a network with some settings, by both names.
+
+    As it comes, a pipeline runs in one of the two precisions; it is not loaded again for that one.
+    """
+
+    @cache
+    def load(name: str, settings: str) -> Pipeline:
+        if settings in ("bfloat16", "float32"):
+            usual = load(name, "as it comes")
+            if (usual.loaded.acceleration.precision, usual.loaded.acceleration.compiled) == (
+                settings,
+                True,
+            ):
+                return usual
+        return networks_under_test[name].load(**SETTINGS[settings])
+
+    return load
 
 
 @pytest.fixture(scope="module")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
 from collections.abc import Callable
-from functools import cache
 from typing import Any, cast
 
 import pytest
@@ -17,21 +15,22 @@ from torch import Tensor, fx, nn
 from torch.testing import assert_close
 
 from camserve.explain import hooks
-from camserve.networks import acceleration, hardware, openvino_backend
-from camserve.networks.acceleration import AccelerationResult
-from camserve.networks.architectures import build
-from camserve.networks.layers import last_spatial_layer
+from camserve.networks import hardware, openvino_backend
 from camserve.networks.openvino_backend import OpenVINOModule
-from camserve.networks.partition import PartitionedNetwork
 from camserve.pipeline import Pipeline
 from camserve.protocols import ModelBody
+from tests.support.accelerated_networks import (
+    BATCH,
+    accelerate,
+    accelerated_network,
+    noise,
+    relative_error,
+    run,
+)
 from tests.support.color_resnet import photo, png
 from tests.support.contract import assert_replies_close
 from tests.support.request_builders import form, json_request, single_reply
-from tests.support.small_networks import gradients_of
 
-BATCH = 8
-THREADS = 2
 MISSING = "OpenVINO is not installed: No module named 'openvino'"
 NO_FASTER = "this device computes bfloat16 no faster than float32"
 
@@ -74,173 +73,6 @@ class Bf16Safe(Small):
         return F.relu(self.second(first) + first)
 
 
-def noise(batch: int, side: int = 16, seed: int = 0) -> Tensor:
-    return torch.randn(batch, 3, side, side, generator=torch.Generator().manual_seed(seed))
-
-
-def accelerate(
-    network: nn.Module,
-    layer: str = "layer",
-    precision: Any = "float32",
-    compile: Any = "auto",
-    side: int = 16,
-) -> AccelerationResult:
-    return acceleration.accelerate(
-        network,
-        layer,
-        noise(1, side),
-        batch_size=BATCH,
-        threads=THREADS,
-        precision=precision,
-        compile=compile,
-    )
-
-
-def accelerated_network(
-    network: nn.Module, layer: str = "layer", **options: Any
-) -> PartitionedNetwork:
-    result = accelerate(network, layer, **options)
-    assert result.network is not None, result.fallback_reason
-    return result.network
-
-
-def run(network: nn.Module, layer: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """The layer's output and the scores."""
-    outputs: list[Tensor] = []
-    hook = layer.register_forward_hook(lambda module, args, output: outputs.append(output.clone()))
-    with hook, torch.no_grad():
-        scores = network(inputs.clone())
-    (activations,) = outputs
-    return activations, scores
-
-
-def relative_error(output: Tensor, expected: Tensor) -> float:
-    assert output.shape == expected.shape
-    return float((output - expected).detach().norm() / expected.detach().norm())
-
-
-# torchvision networks: the arguments of their constructors and the side of their input.
-NETWORKS: dict[str, tuple[dict[str, Any], int]] = {
-    "resnet18": ({}, 64),
-    "vgg11": ({"init_weights": False}, 64),
-    "mobilenet_v2": ({}, 64),
-    "mobilenet_v3_small": ({}, 64),
-    "densenet121": ({}, 64),
-    "efficientnet_b0": ({}, 64),
-    "squeezenet1_1": ({}, 64),
-    "shufflenet_v2_x0_5": ({}, 64),
-    "regnet_y_400mf": ({}, 64),
-    "mnasnet0_5": ({}, 64),
-    "convnext_tiny": ({}, 64),
-    "googlenet": ({"init_weights": False, "aux_logits": False}, 64),
-    "inception_v3": ({"init_weights": False, "aux_logits": False}, 128),
-}
-
-
-@pytest.fixture(scope="module")
-def network_under_test() -> Callable[[str], tuple[nn.Module, str, int]]:
-    """A network with batch norm statistics of noise, its default layer and its input's side."""
-
-    @cache
-    def network_under_test(arch: str) -> tuple[nn.Module, str, int]:
-        kwargs, side = NETWORKS[arch]
-        torch.manual_seed(0)
-        network = build(arch, kwargs, 10)
-        for module in network.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.momentum = 1.0
-        with torch.no_grad():
-            network.train()(noise(4, side, seed=1))
-        network.eval()
-        return network, last_spatial_layer(network, noise(1, side)), side
-
-    return network_under_test
-
-
-@pytest.mark.parametrize("arch", NETWORKS)
-def test_accelerated_outputs_are_the_original_networks(
-    arch: str, network_under_test: Callable[..., Any]
-) -> None:
-    network, layer, side = network_under_test(arch)
-    fast = accelerated_network(network, layer, side=side)
-    inputs = noise(3, side, seed=2)
-    activations, scores = run(network, network.get_submodule(layer), inputs)
-    fast_activations, fast_scores = run(fast, fast.layer, inputs)
-    assert relative_error(fast_activations, activations) < 1e-4
-    assert relative_error(fast_scores, scores) < 1e-4
-
-
-# These are safe in bfloat16; Inception, too, but it is so deep that it amplifies noise.
-@pytest.mark.parametrize("arch", ["resnet18", "googlenet", "vgg11"])
-def test_bfloat16_outputs_are_close_to_the_original_networks(
-    arch: str, network_under_test: Callable[..., Any]
-) -> None:
-    network, layer, side = network_under_test(arch)
-    fast = accelerate(network, layer, precision="bfloat16", side=side)
-    assert fast.network is not None, fast.fallback_reason
-    assert fast.precision == "bfloat16"
-    inputs = noise(3, side, seed=2)
-    activations, scores = run(network, network.get_submodule(layer), inputs)
-    fast_activations, fast_scores = run(fast.network, fast.network.layer, inputs)
-    # The error is that large for noise and untrained weights; for photos and a trained network it
-    # is far smaller.
-    assert 1e-4 < relative_error(fast_activations, activations) < 0.25
-    assert relative_error(fast_scores, scores) < 0.25
-
-
-@pytest.mark.parametrize("precision", ["auto", "bfloat16"])
-@pytest.mark.parametrize("arch", ["convnext_tiny", "mobilenet_v2", "densenet121"])
-def test_a_trunk_that_is_not_safe_in_bfloat16_is_compiled_in_float32(
-    arch: str,
-    precision: str,
-    network_under_test: Callable[..., Any],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(hardware, "has_fast_bfloat16", lambda device: True)
-    network, layer, side = network_under_test(arch)
-    fast = accelerate(network, layer, precision=precision, side=side)
-    assert (fast.precision, fast.compiled) == ("float32", True)
-    assert fast.fallback_reason == "not all of the trunk's convolutions are safe in bfloat16"
-
-
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("arch", ["resnet18", "mobilenet_v3_small", "squeezenet1_1"])
-def test_a_photo_has_the_same_scores_in_a_batch_of_any_size(
-    arch: str, precision: str, network_under_test: Callable[..., Any]
-) -> None:
-    network, layer, side = network_under_test(arch)
-    fast = accelerated_network(network, layer, precision=precision, side=side)
-    inputs = noise(BATCH, side, seed=3)
-    _, together = run(fast, fast.layer, inputs)
-    for size in range(1, BATCH + 1):
-        _, scores = run(fast, fast.layer, inputs[:size])
-        assert relative_error(scores, together[:size]) < (
-            1e-5 if precision == "float32" else 2e-2
-        ), size
-
-
-@pytest.mark.parametrize("arch", ["resnet18", "mobilenet_v2", "densenet121", "squeezenet1_1"])
-def test_gradients_at_the_layer_are_those_of_the_network(
-    arch: str, network_under_test: Callable[..., Any]
-) -> None:
-    network, layer, side = network_under_test(arch)
-    network = copy.deepcopy(network)
-    fast = accelerated_network(network, layer, side=side)
-    example, inputs, classes = noise(1, side), noise(3, side, seed=4), [5, 0, 9]
-    paths = {
-        "fast": hooks.HookedNetwork(fast, {layer: fast.layer}, example),
-        "plain": hooks.HookedNetwork(network, [layer], example),
-    }
-    assert paths["fast"].shapes == paths["plain"].shapes
-    assert paths["fast"].classes == paths["plain"].classes == 10
-    scores = {name: path.forward(inputs, [layer]) for name, path in paths.items()}
-    assert relative_error(scores["fast"].logits, scores["plain"].logits) < 1e-4
-    gradients = {
-        name: gradients_of(output, range(3), classes)[layer] for name, output in scores.items()
-    }
-    assert relative_error(gradients["fast"], gradients["plain"]) < 1e-4
-
-
 @pytest.mark.parametrize(
     ("precision", "compile"),
     # Autograd never records OpenVINO, but it does record what runs in PyTorch.
@@ -263,27 +95,6 @@ def test_autograd_does_not_record_the_trunk(precision: str, compile: str) -> Non
     assert scores.activations["layer"].is_leaf
     assert scores.activations["layer"].dtype == scores.logits.dtype == torch.float32
     assert scores.logits.requires_grad
-
-
-@pytest.mark.parametrize("precision", ["auto", "float32", "bfloat16"])
-@pytest.mark.parametrize("arch", ["resnet18", "efficientnet_b0"])
-def test_acceleration_does_not_change_the_original_network(
-    arch: str, precision: str, network_under_test: Callable[..., Any]
-) -> None:
-    network, layer, side = network_under_test(arch)
-    before = copy.deepcopy(network)
-    fast = accelerated_network(network, layer, precision=precision, side=side)
-    run(fast, fast.layer, noise(2, side))
-    assert not network.training
-    state, expected = network.state_dict(), before.state_dict()
-    assert state.keys() == expected.keys()
-    for name in expected:
-        assert torch.equal(state[name], expected[name]), name
-    with torch.no_grad():
-        assert torch.equal(network(noise(2, side)), before(noise(2, side)))
-    for module in [*network.modules(), *fast.modules()]:
-        assert not module._forward_hooks
-        assert not module._forward_pre_hooks
 
 
 # Settings

@@ -29,7 +29,7 @@ REQUESTS = [
 def on_gpu(
     make_archive: Callable[..., tuple[dict[str, Any], Path]], request: pytest.FixtureRequest
 ) -> Pipeline:
-    config, directory = make_archive(layers=["layer3.5"], precision=request.param)
+    config, directory = make_archive(arch_kwargs={}, layers=["layer3.5"], precision=request.param)
     model: ModelBody = {"name": "colours", "version": "1.0"}
     return Pipeline.load(config, directory, model, torch.device("cuda", 0))
 

@@ -67,19 +67,24 @@ def test_a_vision_transformer_has_no_default_layer() -> None:
 # A grid
 
 
-@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(
-    ("arch", "layer", "side"),
+    ("arch", "layer", "side", "seed"),
     [
-        ("resnet18", "layer4.1", 96),
-        ("resnet18", "layer1.0", 96),
-        ("mobilenet_v3_small", "features.12", 96),
-        ("efficientnet_v2_s", "features.7", 96),
-        ("regnet_x_400mf", "trunk_output.block4", 96),
-        ("swin_t", "permute", 96),
+        *(
+            (*case, 96, seed)
+            for seed in range(3)
+            for case in (
+                ("resnet18", "layer4.1"),
+                ("resnet18", "layer1.0"),
+                ("mobilenet_v3_small", "features.12"),
+                ("efficientnet_v2_s", "features.7"),
+                ("regnet_x_400mf", "trunk_output.block4"),
+                ("swin_t", "permute"),
+            )
+        ),
         # It mixes all positions of the photo.
-        ("maxvit_t", "blocks.3", 224),
-        ("vit_b_16", "conv_proj", 224),
+        ("maxvit_t", "blocks.3", 224, 0),
+        ("vit_b_16", "conv_proj", 224, 0),
     ],
 )
 def test_layers_of_classifiers_are_grids(arch: str, layer: str, side: int, seed: int) -> None:
