@@ -76,7 +76,7 @@ def bench(
     ] = "auto",
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="KEY=VALUE of our model-config.yaml, as for package.py."),
+        typer.Option("--set", help="KEY=VALUE, as of `camserve package`, for our archive."),
     ] = None,
 ) -> None:
     changes = {

@@ -61,7 +61,7 @@ def _archive(given: Path | None) -> Path:
     """
     archives = [given] if given else sorted((ROOT / "model_store").glob("*.mar"))
     if not archives or not archives[0].is_file():
-        raise SetupError(f"no archive {given or 'in model_store'}; build one with package.py")
+        raise SetupError(f"no archive {given or 'in model_store'}; `camserve package` builds one")
     return archives[0].resolve()
 
 

@@ -21,7 +21,7 @@ from tests.support.scripts import CAMSERVE, IMAGENET, ROOT, run
 from tests.support.server_client import Client
 
 README = (ROOT / "README.md").read_text()
-#: The settings that package.py writes: the archive's files are its own.
+#: The settings that `camserve package` writes: the archive's files are its own.
 WRITTEN = {"weights", "weights_sha256", "labels"}
 BLOCKS = re.findall(r"^```(bash|python)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 

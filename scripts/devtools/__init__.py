@@ -2,6 +2,7 @@
 
 ``benchmark`` compares our server and pipeline with others, ``fuzzing`` sends broken and valid
 requests to a server and checks the answers, ``json_schemas`` generates the schemas in docs/. The
-other modules are shared by these: a server to test (``servers``), its processes (``processes``),
+other modules are shared by these: a server to test (``servers``), an edge in front of one
+(``edge_proxy``), its processes (``processes``),
 the machine (``machine``), statistics of repeated measurements (``measurements``).
 """

@@ -6,7 +6,6 @@ import base64
 import json
 import socket
 import ssl
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -28,11 +27,11 @@ import pytest
 from camserve_cli.commands.edge import EdgeError, render_config, settings
 from camserve_cli.serving.certificate_authority import issue
 from camserve_cli.serving.certificates import Certificate
-from devtools.ports import free_server_ports
+from devtools.edge_proxy import running_edge
 from tests.support import color_resnet
 from tests.support.contract import inputs_of
 from tests.support.fault_server import wait_until
-from tests.support.scripts import CAMSERVE, COLOR_MODEL, ROOT, run, run_script
+from tests.support.scripts import COLOR_MODEL, ROOT, run, run_script
 from tests.support.server_client import Client, infer_request, v2_json
 
 PHOTO = color_resnet.png(color_resnet.photo(("cyan", (160, 120), 60), ("red", (60, 60), 30)))
@@ -95,33 +94,10 @@ class Edge:
 
 @contextmanager
 def running(server: Client, made: Certificate, folder: Path, **chosen: object) -> Iterator[Edge]:
-    port = int(free_server_ports()["INFERENCE_PORT"])
-    named = {"listen_port": port, **chosen}
-    pairs = [f"--set={name}={value}" for name, value in named.items()]
-    log = folder / "edge.log"
-    environment = {**server.ports, "RUN_DIR": str(server.run_dir)}
-    with log.open("w") as file:
-        process = subprocess.Popen(
-            [CAMSERVE, "edge", "--tls", made.folder, *pairs],
-            env={**environment, "PATH": ""},
-            stdout=file,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        edge = Edge(port, process.pid, log, made.authority, server.token)
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                edge.connect().close()
-                break
-            except OSError:
-                assert process.poll() is None, log.read_text()
-                assert time.monotonic() < deadline, log.read_text()
-                time.sleep(0.05)
-        yield edge
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
+    # Envoy is found where the package put it, not on PATH.
+    environment = {**server.ports, "RUN_DIR": str(server.run_dir), "PATH": ""}
+    with running_edge(made, folder / "edge.log", environment, chosen) as proxy:
+        yield Edge(proxy.port, proxy.pid, proxy.log, made.authority, server.token)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from devtools.ports import free_server_ports
 from tests.golden.records import Api
 from tests.golden.replay import ReplayClient
 from tests.support import color_resnet
-from tests.support.scripts import run_script
+from tests.support.scripts import camserve, run_script
 
 #: Part of the recorded requests, so it never changes.
 MODEL = "colours"
@@ -40,9 +40,7 @@ def golden_server(folder: Path, *settings: str) -> Iterator[ReplayClient]:
         for word in ("--set", setting)
     ]
     inputs = ("--weights", weights, "--labels", labels)
-    run_script(
-        "package.py", "--name", MODEL, *inputs, "--compress", "--store", folder, *set_options
-    )
+    camserve("package", "--name", MODEL, *inputs, "--compress", "--store", folder, *set_options)
     environment = {"RUN_DIR": str(folder / "run"), **free_server_ports()}
     # The recorded description has one worker, whatever the number of cores.
     run_script("serve.sh", "start", "--store", folder, "--workers", "1", **environment)

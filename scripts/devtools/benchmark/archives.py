@@ -85,7 +85,7 @@ def seeded_weights(arch: str, folder: Path) -> SeededWeights:
 
 
 def camserve_archive(weights: SeededWeights, settings: Sequence[str], store: Path) -> Path:
-    """Our archive ``ours.mar``, packaged by scripts/package.py.
+    """Our archive ``ours.mar``, packaged by `camserve package`.
 
     Args:
         settings: values of its ``--set`` options.

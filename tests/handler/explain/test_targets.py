@@ -1,16 +1,14 @@
-"""Labels from their files, and the scores that a request's target names."""
+"""The scores that a request's target names."""
 
 from __future__ import annotations
 
 import difflib
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 from torchvision.models import ResNet50_Weights
 
-from camserve.errors import RequestError, SettingsError
+from camserve.errors import RequestError
 from camserve.explain.targets import Target, TopRank, resolve_targets
 from camserve.networks.labels import Labels
 from camserve.options import RawTarget
@@ -36,62 +34,6 @@ def resolve_error(
 
 
 # Files
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        ["cat", "dog", "kite"],
-        {"0": "cat", "1": "dog", "2": "kite"},
-        {"2": "kite", "0": "cat", "1": "dog"},
-        {"0": ["n01", "cat"], "1": ["n02", "dog"], "2": ["n03", "kite"]},
-        {"0": ["n01", "cat"], "1": "dog", "2": ["kite"]},
-    ],
-)
-def test_labels_load_from_either_form(content: object, tmp_path: Path) -> None:
-    path = tmp_path / "labels.json"
-    path.write_text(json.dumps(content))
-    labels = Labels.load(path)
-    assert labels.names == ("cat", "dog", "kite")
-    assert len(labels) == 3
-    assert [labels[n] for n in range(3)] == ["cat", "dog", "kite"]
-
-
-def test_labels_keep_their_letters(tmp_path: Path) -> None:
-    path = tmp_path / "labels.json"
-    path.write_text(json.dumps(["Bär", "猫"], ensure_ascii=False), "utf-8")
-    assert resolve_targets(Labels.load(path), "猫", MAX_TARGETS) == single(1)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ('{"0": "cat", "2": "dog"}', "keys must be 0 to 1"),
-        ('{"1": "cat", "2": "dog"}', "keys must be 0 to 1"),
-        ('{"cat": 0, "dog": 1}', "keys must be 0 to 1"),
-        ('{"0": "cat", "1": 7}', "accepted are a JSON list of names"),
-        ('{"0": "cat", "1": []}', "accepted are a JSON list of names"),
-        ('["cat", 7]', "accepted are a JSON list of names"),
-        ('"cat"', "accepted are a JSON list of names"),
-        ("null", "accepted are a JSON list of names"),
-        ("[]", "no label in it"),
-        ("{}", "no label in it"),
-        ("cat\ndog\n", "Expecting value"),
-        (b"\xff\xfe", "utf-8"),
-    ],
-)
-def test_labels_of_another_form_are_resolve_error(
-    content: str | bytes, message: str, tmp_path: Path
-) -> None:
-    path = tmp_path / "labels.json"
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    with pytest.raises(SettingsError, match=f"labels.json: .*{message}"):
-        Labels.load(path)
-
-
-def test_missing_labels_are_named(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"labels\.json: .*No such file"):
-        Labels.load(tmp_path / "labels.json")
 
 
 # One target and several
