@@ -1,6 +1,6 @@
 """A running TorchServe that is measured or tested, and ours as a context manager.
 
-Ours is started by scripts/server.py with the project's config.properties, so that whatever the
+`camserve serve start` starts ours with the project's config.properties, so that whatever the
 project does to a server is part of the measurement.
 """
 
