@@ -22,7 +22,7 @@ COMMANDS = {
         "package": ("Build an archive: handler, weights and labels in one file.", "package"),
     },
     "Serve it": {
-        "serve": ("Start and stop TorchServe on this machine; status, tokens.", "serve"),
+        "serve": ("TorchServe on this machine: start, stop, status, token.", "serve"),
         "ready": ("Whether models answer, by exit status, for a probe.", ""),
         "certificate": ("Make a certificate for TLS.", "certificate"),
         "edge": ("Run Envoy between the server and the public.", "edge"),
@@ -81,7 +81,9 @@ def _print_version(wanted: bool) -> None:
 def _root(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print it."),
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version, and exit."
+        ),
     ] = False,
 ) -> None: ...
 

@@ -8,7 +8,10 @@ folder.
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 from pathlib import Path
+from shlex import quote
 
 _PACKAGE = Path(__file__).resolve().parent
 _REPOSITORY = _PACKAGE.parent.parent
@@ -32,7 +35,15 @@ STORE = ROOT / "model_store"
 RUN_DIR = Path(os.environ.get("RUN_DIR", ROOT / ".run")).resolve()
 #: The folder of the server's certificate.
 TLS = ROOT / ".tls"
-#: As ``--help`` names them: without the folder that the clone lies in, which may be long.
-STORE_SHOWN, TLS_SHOWN = STORE.name, TLS.name
-#: How the person at this machine calls ``camserve serve``; a clone's .venv may not be active.
-SERVE = "bash scripts/serve.sh" if IN_CLONE else "camserve serve"
+#: As ``--help`` names them: a clone's path may be long.
+_OWNER = "the clone's " if IN_CLONE else ""
+STORE_SHOWN, TLS_SHOWN = f"{_OWNER}{STORE.name}", f"{_OWNER}{TLS.name}"
+CONFIG_SHOWN = f"{_OWNER or 'the packaged '}{CONFIG_PROPERTIES.name}"
+
+
+def command_line() -> str:
+    """This command, as it can be typed in the current folder; a virtual environment may be off."""
+    program, here = Path(sys.executable).with_name("camserve"), Path.cwd()
+    if shutil.which("camserve") == str(program):
+        return "camserve"
+    return quote(str(program.relative_to(here) if program.is_relative_to(here) else program))

@@ -52,6 +52,9 @@ def error_from_http(status: int, body: bytes, reason: str) -> StatusError:
         match parsed:
             case {"type": str(exception), "message": str(message)}:
                 return error_from_torchserve(exception, status, message)
+            case {"status": str(message)}:
+                # TorchServe, asked over HTTP where it speaks TLS.
+                return status_error(f"http_{status}", status, message)
     text = " ".join(body[:200].decode("utf-8", "replace").split())
     if text.startswith("<"):
         # An HTML page.

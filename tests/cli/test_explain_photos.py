@@ -80,7 +80,7 @@ def test_a_folder_with_a_broken_photo(server: Client, photos: Path, tmp_path: Pa
         "photos/b/broken.jpg: the photo's format is not recognised; accepted: JPEG, PNG, WebP, "
         "GIF, BMP or TIFF (unsupported_format, 415)\n"
     )
-    assert "5 of 5 photos in " in done.stdout
+    assert "4 of 5 photos explained, 1 failed, in " in done.stdout
     assert ", 1 failed; out/explained/explanations.jsonl" in done.stdout
     out = tmp_path / "out" / "explained"
     written = lines(out)
@@ -369,7 +369,7 @@ def test_ctrl_c_keeps_what_is_done(photos: Path, tmp_path: Path) -> None:
             process.kill()
             over.set()
     assert process.returncode == 130
-    assert "stopped: 4 of 5 photos" in said
+    assert "stopped: 0 of 5 photos explained, 4 failed" in said
     assert all("Unsupported Media Type (http_415, 415)" in line for line in complaints)
     assert rest == ""
     assert len(lines(tmp_path / "out" / "explained")) == 4

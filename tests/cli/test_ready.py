@@ -60,6 +60,24 @@ def send(server: FaultServer, photo: bytes, model: str = COLOR_MODEL) -> int:
     return httpx.post(url, content=photo, headers=server.bearer(), timeout=60).status_code
 
 
+def test_it_asks_the_server_that_was_started_in_run_dir(tmp_path: Path) -> None:
+    # Nothing listens on these ports.
+    addresses = {"inference": "https://127.0.0.1:1", "management": "https://127.0.0.1:2"}
+    noted = tmp_path / "server.json"
+    noted.write_text(json.dumps({**addresses, "authority": ""}))
+    environment = {"RUN_DIR": str(tmp_path), "CAMSERVE_TOKEN": "x"}
+    assert "m: https://127.0.0.1:1: " in ready(environment, "--model", "m").stdout
+    elsewhere = ready(environment | {"INFERENCE_PORT": "3"}, "--model", "m")
+    assert "m: http://127.0.0.1:3: " in elsewhere.stdout
+    named = ready(environment, "--model", "m", "--url", "http://127.0.0.1:4")
+    assert "m: http://127.0.0.1:4: " in named.stdout
+    noted.write_text(json.dumps({**addresses, "authority": str(tmp_path / "none.pem")}))
+    assert "--ca" in ready(environment, "--model", "m").stdout
+    for damaged in ("", "[]", "{}"):
+        noted.write_text(damaged)
+        assert ":8080: " in ready(environment, "--model", "m").stdout
+
+
 def test_it_is_light_and_says_when_all_is_well(probe_server: FaultServer) -> None:
     both = ready(probe_server.environment, "--model", f"{COLOR_MODEL},{FRAIL}")
     assert (both.returncode, both.stdout) == (0, "ready\n")
@@ -190,7 +208,7 @@ def test_a_worker_that_is_dead_for_good(probe_server: FaultServer) -> None:
     status = run(CAMSERVE, "serve", "status", **probe_server.environment)
     assert status.returncode == 1
     assert f"{COLOR_MODEL}: DOES NOT ANSWER" in status.stdout
-    assert f"{FRAIL}: answers; workers ['READY']" in status.stdout
+    assert f"{FRAIL}: answers; workers: 1 READY" in status.stdout
     # TorchServe says so itself once it has given a worker up.
     psutil.Process(frail).kill()
     wait_until(lambda: probe_server.ping() == "Unhealthy", 60, "/ping says Unhealthy")
@@ -205,6 +223,7 @@ def test_no_server(tmp_path: Path) -> None:
         assert done.returncode == 1
         assert "Connection refused" in done.stdout
     status = run(CAMSERVE, "serve", "status", **environment)
-    assert (status.returncode, status.stdout) == (1, "not running\n")
+    assert status.returncode == 1
+    assert status.stdout.startswith("not running (RUN_DIR is ")
     done = ready(environment, "--model", COLOR_MODEL, "--url", "ftp://127.0.0.1")
     assert "accepted is http://host:port or https://host:port" in done.stdout

@@ -44,7 +44,7 @@ def test_a_second_server_starts_beside_the_first_and_both_stop_by_themselves(
         assert f"{base}/predictions/{COLOR_MODEL}" in said
         status = run(*serve, "status", **environment)
         assert status.returncode == 0
-        assert f"{COLOR_MODEL}: answers; workers ['READY']" in status.stdout
+        assert f"{COLOR_MODEL}: answers; workers: 1 READY" in status.stdout
         assert IMAGENET not in status.stdout
         stale = camserve("serve", "token", **environment).strip()
         token = camserve("serve", "token", **environment).strip()
@@ -61,7 +61,7 @@ def test_a_second_server_starts_beside_the_first_and_both_stop_by_themselves(
         stopped = run(*serve, "stop", **environment)
     assert stopped.stdout == "stopped\n"
     assert not any(process.is_running() for process in family)
-    assert run(*serve, "stop", **environment).stdout == "not running\n"
+    assert run(*serve, "stop", **environment).stdout.startswith("not running (RUN_DIR is ")
     assert not (Path(environment["RUN_DIR"]) / "key_file.json").exists()
     # The other server noticed nothing.
     assert server.http.get("/ping").status_code == 200
@@ -118,7 +118,7 @@ def test_so_many_workers_of_each_model_as_are_asked_for(
             assert f"\n{name}: 2 workers of 1 thread\n" in said
         status = camserve("serve", "status", **environment)
         for name in ("few", "many"):
-            assert f"{name}: answers; workers ['READY', 'READY']" in status
+            assert f"{name}: answers; workers: 2 READY" in status
         log = (Path(environment["RUN_DIR"]) / "logs" / "server.log").read_text()
         assert '"level":"ERROR"' not in log
     finally:
@@ -185,7 +185,7 @@ def test_a_server_that_died_is_noticed_and_cleared_away(
         done = run(CAMSERVE, "serve", command, **environment)
         assert done.returncode == 1
         assert "not running" in done.stdout + done.stderr
-    assert camserve("serve", "stop", **environment) == "not running\n"
+    assert camserve("serve", "stop", **environment).startswith("not running (RUN_DIR is ")
     assert not Path(record["scratch"]).exists()
 
 

@@ -253,6 +253,6 @@ def test_the_command_that_a_start_says_works(secured: Secured, tmp_path: Path) -
     command = re.search(r"curl .*", secured.said)
     assert command is not None
     (tmp_path / "photo.png").write_bytes(PHOTO)
-    said = command[0].replace("$(bash scripts/serve.sh token)", secured.token)
-    done = run("bash", "-c", said.replace("PHOTO.jpg", str(tmp_path / "photo.png")))
+    said = command[0].replace("PHOTO.jpg", str(tmp_path / "photo.png"))
+    done = run("bash", "-c", said, **secured.environment)
     assert '"cyan"' in done.stdout, done.stderr

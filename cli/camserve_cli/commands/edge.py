@@ -112,20 +112,12 @@ def edge(
         typer.Option(metavar="NAME=VALUE", help="A setting of deploy/envoy.yaml; repeatable."),
     ] = None,
     show: Annotated[
-        bool, typer.Option("--show", help="Print the settings, and do nothing.")
+        bool, typer.Option("--show", help="Print the settings that would be used, and exit.")
     ] = False,
 ) -> None:
-    source = paths.ENVOY_CONFIG.read_text()
-    if show:
-        for name, value in settings(source).items():
-            typer.echo(f"{name}={value}")
-        return
     certificate = Certificate(tls.resolve())
-    for path in (certificate.chain, certificate.key):
-        if not path.is_file():
-            raise EdgeError(f"no {path}; camserve certificate makes it")
     text = render_config(
-        source,
+        paths.ENVOY_CONFIG.read_text(),
         {
             **upstream_settings(LocalServer.running()),
             "certificate": str(certificate.chain),
@@ -133,6 +125,13 @@ def edge(
             **_pairs(set or []),
         },
     )
+    if show:
+        for name, value in settings(text).items():
+            typer.echo(f"{name}={value}")
+        return
+    for path in (certificate.chain, certificate.key):
+        if not path.is_file():
+            raise EdgeError(f"no {path}; camserve certificate makes it")
     beside = Path(sys.executable).parent / "envoy"
     envoy = str(beside) if beside.exists() else shutil.which("envoy")
     if envoy is None:

@@ -259,9 +259,9 @@ def explain(
         results.close()
     seconds = time.perf_counter() - begin
     typer.echo(
-        f"{'stopped: ' if interrupted else ''}{results.done} of {len(found)} photos in "
-        f"{seconds:.1f} s ({results.done / seconds:.1f} photos/s), {results.failed} failed; "
-        f"{lines}"
+        f"{'stopped: ' if interrupted else ''}{results.done - results.failed} of {len(found)} "
+        f"photos explained, {results.failed} failed, in {seconds:.1f} s "
+        f"({results.done / seconds:.1f} photos/s); {lines}"
     )
     if interrupted:
         raise typer.Exit(INTERRUPTED)

@@ -1,4 +1,4 @@
-"""Build a model archive: handler, weights and labels in one file that needs nothing else.
+"""Build a model archive: handler, weights and labels in one file.
 
 The archive is loaded and explains a picture before it is written. An
 architecture of your own, MODULE:CALLABLE, may lie in the current folder.
@@ -15,7 +15,7 @@ Examples:
   camserve package --name mine --arch my_net:build \\
       --weights my.safetensors --labels my.json \\
       --set handler.preprocess.resize=256 --set batchSize=16
-  camserve package --fallback-model    an ImageNet CNN that a package carries
+  camserve package --fallback-model    EfficientNet-Lite0, without a download
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import hashlib
 import json
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,6 +34,7 @@ from camserve.errors import short_repr
 from camserve.networks import Labels
 from camserve_cli.packaging import pretrained
 from camserve_cli.packaging.archive import Archive, local_source_files
+from camserve_cli.packaging.check_archive import ArchiveError
 from camserve_cli.packaging.model_config import PackageError, build_config
 from camserve_cli.packaging.weights_source import (
     constructor_arguments,
@@ -66,11 +68,13 @@ def package(
     layer: Annotated[
         list[str] | None,
         typer.Option(
-            help="Dotted name of the module to explain; the last grid's. Again for each further "
-            "one that a request may ask for."
+            help="Dotted name of the module to explain; by default the last whose output is a "
+            "grid. Repeat it for each further layer that a request may ask for."
         ),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="The model's name; the arch's.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="The model's name; by default that of --arch.")
+    ] = None,
     version: Annotated[str, typer.Option(help="The model's version.")] = "1.0",
     settings: Annotated[
         list[str] | None,
@@ -92,7 +96,10 @@ def package(
     ] = False,
     fallback_model: Annotated[
         bool,
-        typer.Option("--fallback-model", help="Package the ImageNet CNN that a package carries."),
+        typer.Option(
+            "--fallback-model",
+            help="Package EfficientNet-Lite0, whose weights are in a Python package.",
+        ),
     ] = False,
     stand_in: Annotated[
         bool, typer.Option("--stand-in", hidden=True, help="The former name of --fallback-model.")
@@ -127,19 +134,39 @@ def package(
     names = Labels.load(labels).names if labels else source.categories
     config = build_config(section, settings or [], len(names))
     arch = config["handler"]["arch"]
-    for note in preset_notes(config["handler"], source):
-        typer.echo(f"package: {note}")
     code = local_source_files(arch)
     if ":" in arch and not code:
-        typer.echo(f"{arch} comes from an installed package; install it where you serve")
+        typer.echo(
+            f"package: the code of {arch} is in an installed package and not in the archive; the "
+            "machine that serves the archive needs that package too"
+        )
     archive = Archive(name, version, config, source.state, names, [*code, *(include or [])])
-    file, found = archive.write(store, compress)
+    try:
+        file, found = archive.write(store, compress)
+    except ArchiveError as error:
+        raise PackageError(_with_given_files(str(error), config, weights, labels)) from None
+    for note in preset_notes(config["handler"], source):
+        typer.echo(f"package: {note}")
     with file.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     typer.echo(
         f"{file}: {arch}, {found['classes']} classes, layers "
         f"{', '.join(found['layers'])}, {file.stat().st_size / 1e6:.1f} MB, sha256 {digest}"
     )
+
+
+def _with_given_files(
+    message: str, config: Mapping[str, Any], weights: str | None, labels: Path | None
+) -> str:
+    """A message of the archive's check that names the files that were given, not the archive's."""
+    section = config["handler"]
+    if weights:
+        message = message.replace(f"weights {section['weights']} ", f"weights {weights} ")
+    if labels:
+        return message.replace(section["labels"], str(labels))
+    if weights and "do not fit" in message:
+        message += "; the names are ImageNet's, as no --labels is given; accepted: one per class"
+    return message
 
 
 def _json_object(option: str, text: str) -> dict[str, Any]:

@@ -45,10 +45,11 @@ def choose_model() -> str:
         from camserve_cli.commands.package import package
         from camserve_cli.packaging.pretrained import UnreachableError
 
+        typer.echo("quickstart: packaging ResNet50 with its ImageNet weights ..")
         try:
             package()
         except UnreachableError as error:
-            typer.echo(f"package: {error}", err=True)
+            typer.echo(f"quickstart: {error}; so it packages EfficientNet-Lite0 instead")
             package(fallback_model=True)
         else:
             return MODEL
@@ -103,6 +104,7 @@ def quickstart(
 ) -> None:
     photos = {"HTTP": sample_photo("chelsea.png"), "gRPC": sample_photo("coffee.png")}
     model = choose_model()
+    typer.echo(f"quickstart: starting TorchServe with {model} ..")
     stop_server()
     server, _ = start_server(STORE, [model])
     overlays = explain_samples(server, model, photos, out)

@@ -1,9 +1,9 @@
-"""Start, stop and ask after a TorchServe on this machine.
+"""Start, stop and check a TorchServe on this machine.
 
 Where it listens: config.properties, or the variables INFERENCE_PORT,
 MANAGEMENT_PORT, METRICS_PORT, GRPC_INFERENCE_PORT and GRPC_MANAGEMENT_PORT.
 RUN_DIR (default: .run) holds what a running server leaves: its logs, tokens
-and process id. Servers with a RUN_DIR each do not disturb one another.
+and process id. Servers with different RUN_DIRs do not disturb one another.
 
 Examples:
 
@@ -15,6 +15,7 @@ Examples:
 
 from __future__ import annotations
 
+from collections import Counter
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -25,6 +26,8 @@ from camserve_cli import paths
 from camserve_cli.serving import sizing
 from camserve_cli.serving.launch import LOG, start_server, stop_server
 from camserve_cli.serving.local_server import LocalServer, ServerError
+
+NOT_RUNNING = f"not running (RUN_DIR is {paths.RUN_DIR})"
 
 app = typer.Typer(add_completion=False, help=__doc__, no_args_is_help=True)
 
@@ -39,7 +42,7 @@ def start(
     ] = "",
     config: Annotated[
         Path,
-        typer.Option(help="TorchServe's settings.", show_default=paths.CONFIG_PROPERTIES.name),
+        typer.Option(help="TorchServe's settings.", show_default=paths.CONFIG_SHOWN),
     ] = paths.CONFIG_PROPERTIES,
     tls: Annotated[
         Path | None,
@@ -53,13 +56,15 @@ def start(
         str,
         typer.Option(
             metavar="auto|N",
-            help="Workers of each model. auto: one for each core, of one thread; models share the "
-            "cores, as far as memory goes, and archives that set workers or threads keep theirs.",
+            help="Workers per model. auto: one per core, with one thread, as far as memory allows; "
+            "several models share the cores; an archive that sets workers or threads keeps them.",
         ),
     ] = sizing.AUTO,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the models.")] = 180,
 ) -> None:
     """Start the server, wait until its models answer, and say how to call them.
+
+    The server runs in the background until `camserve serve stop`.
 
     Examples:
 
@@ -78,17 +83,21 @@ def start(
 def stop() -> None:
     """Stop the server.
 
+    Its tokens end with it; its logs stay in RUN_DIR.
+
     Examples:
 
       camserve serve stop
       RUN_DIR=/var/lib/camserve camserve serve stop
     """
-    typer.echo("stopped" if stop_server() else "not running")
+    typer.echo("stopped" if stop_server() else NOT_RUNNING)
 
 
 @app.command()
 def status() -> None:
-    """Say whether the server runs and each model answers; exit 1 where not.
+    """Say whether the server runs and each model answers; exit 1 if not.
+
+    Each model is asked for a prediction.
 
     Examples:
 
@@ -97,16 +106,17 @@ def status() -> None:
     """
     server = LocalServer.running()
     if server is None:
-        typer.echo("not running")
+        typer.echo(NOT_RUNNING)
         raise typer.Exit(1)
     typer.echo(f"process {server.pid}: HTTP {server.inference}, gRPC {server.grpc}")
     healthy = True
     for name in server.models:
-        states = server.workers(name)
+        states = Counter(server.workers(name))
+        workers = ", ".join(f"{count} {state}" for state, count in states.items()) or "none"
         refusal = server.why_not_ready(name)
         healthy &= refusal is None
         says = f"DOES NOT ANSWER ({refusal})" if refusal else "answers"
-        typer.echo(f"{name}: {says}; workers {states}")
+        typer.echo(f"{name}: {says}; workers: {workers}")
     raise typer.Exit(0 if healthy else 1)
 
 
@@ -119,9 +129,11 @@ class Kind(StrEnum):
 
 @app.command()
 def token(
-    kind: Annotated[Kind, typer.Argument(help="What it opens.")] = Kind.INFERENCE,
+    kind: Annotated[Kind, typer.Argument(help="The API that it opens.")] = Kind.INFERENCE,
 ) -> None:
-    """Print a token that is good for at least a minute.
+    """Print the current token, or a new one if that ends within a minute.
+
+    A token is valid for an hour. A new one ends the one before it, for everybody.
 
     Examples:
 
@@ -130,5 +142,5 @@ def token(
     """
     server = LocalServer.running()
     if server is None:
-        raise ServerError("not running")
+        raise ServerError(NOT_RUNNING)
     typer.echo(server.token(kind.value))

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 from urllib.parse import urlparse
 
 import torch
@@ -92,7 +92,11 @@ def fetch(weights: TorchvisionWeights | WeightsEnum) -> dict[str, Tensor]:
         try:
             download_url_to_file(weights.url, str(file), prefix, progress=True)
         except (URLError, TimeoutError, ConnectionError) as failure:
-            raise UnreachableError(f"{weights.url} cannot be reached: {failure}") from None
+            # The reason of an HTTPError lacks its status.
+            reason: object = failure
+            if isinstance(failure, URLError) and not isinstance(failure, HTTPError):
+                reason = failure.reason
+            raise UnreachableError(f"{weights.url} cannot be reached: {reason}") from None
         except RuntimeError as failure:
             raise WeightsError(f"{weights.url}: {failure}") from None
     elif prefix and not _sha256(file).startswith(prefix):
@@ -119,9 +123,11 @@ def read(file: Path) -> dict[str, Tensor]:
     except pickle.UnpicklingError:
         # Of more than tensors; torch's own words would have its check turned off.
         raise WeightsError(
-            f"{file} cannot be read as weights: it is no state dict of tensors alone, but a whole "
-            "model perhaps; accepted: what torch.save(model.state_dict(), FILE) writes"
+            f"{file} cannot be read as weights: it holds more than a state dict of tensors, "
+            "perhaps a whole model; accepted: what torch.save(model.state_dict(), FILE) writes"
         ) from None
+    except FileNotFoundError:
+        raise WeightsError(f"no file {file}") from None
     except Exception as failure:
         # torch.load lets through whatever a pickle can raise.
         reason = str(failure).splitlines()[0] if str(failure) else type(failure).__name__

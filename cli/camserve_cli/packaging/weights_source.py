@@ -100,12 +100,12 @@ def preset_notes(handler: Mapping[str, Any], source: WeightsSource) -> Iterator[
             if Preprocess(**preset).model_dump()[key] != given.model_dump()[key]
         )
         yield (
-            f"photos are prepared otherwise (resize {given.resize}, crop {given.crop}, "
-            f"{given.interpolation}) than torchvision's own weights of {arch} have it; if yours "
-            f"were trained as its {name}, add {settings}"
+            f"photos are resized to {given.resize} and cropped to {given.crop}, "
+            f"{given.interpolation}, which differs from torchvision's {name} weights of {arch}; "
+            f"if your weights were trained like those, add {settings}"
         )
     if arch in pretrained.TRANSFORM_INPUT and "transform_input" not in handler["arch_kwargs"]:
         yield (
-            f"if the weights were trained on from torchvision's own of {arch}, they need "
-            "transform_input=true in --arch-kwargs"
+            f"if your weights were trained from torchvision's own of {arch}, add "
+            "transform_input=true to --arch-kwargs"
         )

@@ -15,7 +15,7 @@ import httpx
 import psutil
 
 from camserve_cli.errors import CommandError
-from camserve_cli.paths import RUN_DIR, SERVE
+from camserve_cli.paths import RUN_DIR, command_line
 from camserve_cli.serving import ready
 from camserve_cli.serving.certificates import LOOPBACK, PinnedHostContext
 
@@ -148,7 +148,7 @@ class LocalServer:
 
     def how_to_call(self, model: str, photo: str) -> str:
         """The commands to go on with, for a person to paste."""
-        verified, base = "", self.inference
+        verified, base, camserve = "", self.inference, command_line()
         if self.authority:
             address = urlsplit(self.inference)
             base = f"https://{self.name}:{address.port}"
@@ -157,10 +157,10 @@ class LocalServer:
                 verified += f"--resolve {self.name}:{address.port}:{address.hostname} "
         return (
             "Explain a photo:\n"
-            f'  curl -H "Authorization: Bearer $({SERVE} token)" '
+            f'  curl -H "Authorization: Bearer $({camserve} serve token)" '
             f"{verified}-T {photo} {base}/predictions/{model}\n"
             "Stop it:\n"
-            f"  {SERVE} stop"
+            f"  {camserve} serve stop"
         )
 
     def stop(self) -> None:

@@ -187,6 +187,15 @@ def run_with_deadline(
     return {name: found.get(name, NotReadyError("no answer in time")) for name in threads}
 
 
+def _last_started(run_dir: Path) -> dict[str, str]:
+    """The addresses that ``camserve serve`` noted when it started a server; empty without one."""
+    try:
+        noted = json.loads((run_dir / "server.json").read_bytes())
+        return {name: str(noted[name]) for name in ("inference", "management", "authority")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
 def _parse(
     arguments: Sequence[str] | None, prog: str | None, run_dir: str, environment: Mapping[str, str]
 ) -> argparse.Namespace:
@@ -194,33 +203,45 @@ def _parse(
         prog=prog,
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Each option but --live and --timeout can come from CAMSERVE_URL, CAMSERVE_MODEL, "
-        "CAMSERVE_CA, .. instead, and a token itself from CAMSERVE_TOKEN.",
+        epilog="Variables can set the options too: CAMSERVE_MODEL, CAMSERVE_URL, CAMSERVE_CA, "
+        "CAMSERVE_TOKEN_FILE, CAMSERVE_KEY_FILE, CAMSERVE_MANAGEMENT; and CAMSERVE_TOKEN a token.",
     )
 
     def option(name: str, help: str, default: str | None = None, **more: Any) -> None:
         default = environment.get(f"CAMSERVE_{name.upper().replace('-', '_')}", default)
         parser.add_argument(f"--{name}", default=default, help=help, **more)
 
-    def local(port: str) -> str:
-        return f"http://127.0.0.1:{port}"
+    run_dir = environment.get("RUN_DIR", run_dir)
+    started = _last_started(Path(run_dir))
+
+    def address(name: str, port: str) -> str:
+        # A port that is set says more than what a server left that was started here.
+        if (variable := f"{name.upper()}_PORT") in environment:
+            return f"http://127.0.0.1:{environment[variable]}"
+        return started.get(name) or f"http://127.0.0.1:{port}"
 
     option("model", "NAME, or NAME,NAME; each must answer.")
-    option("url", "The inference address.", local(environment.get("INFERENCE_PORT", "8080")))
-    option("ca", "Certificates to trust, where the address is https.")
-    option("token-file", "A file that holds a token and no more.")
-    run_dir = environment.get("RUN_DIR", run_dir)
+    option(
+        "url",
+        "The inference address; by default that of the server that `camserve serve` started here, "
+        "or INFERENCE_PORT on loopback.",
+        address("inference", "8080"),
+    )
+    option(
+        "ca", "Certificates to trust, where the address is https.", started.get("authority") or None
+    )
+    option("token-file", "A file that contains only a token.")
     option("key-file", "TorchServe's key_file.json.", f"{run_dir}/key_file.json")
     option(
         "management",
-        "Where a token is renewed that has expired.",
-        local(environment.get("MANAGEMENT_PORT", "8081")),
+        "The management address, which renews an expired token; by default as for --url.",
+        address("management", "8081"),
     )
     parser.add_argument("--timeout", type=float, default=5, help="Seconds, of all of it.")
     parser.add_argument("--live", action="store_true", help="Liveness; no model is asked.")
     parsed = parser.parse_args(arguments)
     if not parsed.live and not parsed.model:
-        parser.error("--model NAME says who must answer")
+        parser.error("--model NAME is required, except with --live")
     return parsed
 
 

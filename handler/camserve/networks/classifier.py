@@ -141,12 +141,12 @@ def _state_dict_differences(module: nn.Module, state_dict: Mapping[str, Tensor])
     """
     expected = module.state_dict()
     shapes = [
-        f'"{name}" is {tuple(state_dict[name].shape)} rather than {tuple(value.shape)}'
+        f'"{name}" is {tuple(state_dict[name].shape)} instead of {tuple(value.shape)}'
         for name, value in expected.items()
         if name in state_dict and state_dict[name].shape != value.shape
     ]
     differences = {
-        "size mismatch for": shapes,
+        "Wrong size of": shapes,
         "Missing key": [f'"{name}"' for name in expected if name not in state_dict],
         "Unexpected key": [f'"{name}"' for name in state_dict if name not in expected],
     }

@@ -180,8 +180,8 @@ def for_more_classes(directory: Path) -> None:
         (of_another_arch, "Missing key"),
         (with_an_extra_key, 'Unexpected key.*"extra"'),
         (with_a_missing_key, 'Missing key.*"classifier.3.bias"'),
-        (of_another_shape, 'size mismatch for "features.0.0.weight"'),
-        (for_more_classes, 'size mismatch for "classifier.3'),
+        (of_another_shape, 'Wrong size of "features.0.0.weight"'),
+        (for_more_classes, 'Wrong size of "classifier.3'),
     ],
 )
 def test_weights_that_do_not_fit_stop_the_load(
