@@ -8,6 +8,8 @@
 # Other arguments go to pytest, which then measures no coverage: -n 0 has it run in one process, as a
 # debugger wants it, and -m chooses by marks instead.
 set -euo pipefail
+# With CDPATH, cd could enter a folder of another project.
+unset CDPATH
 cd "$(dirname "$0")/.."
 
 marks="not slow and not env"

@@ -97,6 +97,14 @@ def test_without_any_python_it_says_what_is_accepted(bin_folder: Path) -> None:
         assert "accepted: Python 3.11, 3.12 or 3.13" in said
 
 
+@pytest.mark.parametrize("program", ["/bin/true", "/bin/echo", "/bin/false"])
+def test_a_program_that_is_no_python_is_refused(bin_folder: Path, program: str) -> None:
+    pretend(bin_folder, "python3", "3.11")
+    status, said, made = setup(bin_folder, PYTHON=program)
+    assert (status, made) == (1, "")
+    assert f"(none starts, PYTHON={program}); accepted: Python 3.11" in said
+
+
 @pytest.mark.parametrize(
     ("there", "asked", "message"),
     [
