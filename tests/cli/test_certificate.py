@@ -82,10 +82,43 @@ def test_nothing_is_written_over_unless_it_is_asked_for(made: Certificate) -> No
     made.validate()
 
 
-@pytest.mark.parametrize("host", ["", "a b", "a..b", "https://cam.example", "cam.example:443"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("", "a b", "a..b", "https://cam.example", "cam.example:443", "cam.example\n"),
+        *("-x", "x-", "a.-x", "x-.a", "-", "a" * 64, f"{'a' * 64}.example"),
+        *("1", "999.1.1.1", "127.1", "1.2.3.4.5", "a.1", "*.1", "*.1.2.3.4"),
+        *("*", "*.", "a.*", "*a.example", "*.*.example", "cam\u212a.example", "a" * 63 + ".b" * 96),
+    ],
+)
 def test_what_is_no_host_is_named(host: str) -> None:
     with pytest.raises(CertificateError, match="accepted is a DNS name"):
         certificate_authority.alternative_name(host)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *(
+            "cam",
+            "cam.example",
+            "CAM.example",
+            "*.cam.example",
+            "a-b.c--d",
+            "xn--bcher-kva.example",
+        ),
+        *("1.example", "3com", "1a", "a1", "a.1-1", "a" * 63, f"{'a' * 63}.{'b' * 63}"),
+    ],
+)
+def test_a_name_is_written_in_lower_case(host: str) -> None:
+    assert certificate_authority.alternative_name(host) == x509.DNSName(host.lower())
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    done = run(CAMSERVE, "certificate", "--out", "", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "'--out': it is empty; accepted is a folder" in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_name_that_is_asked_for(made: Certificate, tmp_path: Path) -> None:

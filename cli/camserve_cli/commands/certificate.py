@@ -25,6 +25,7 @@ from typing import Annotated
 import typer
 
 from camserve_cli import paths
+from camserve_cli.folder_option import given_folder
 from camserve_cli.serving.certificate_authority import issue
 from camserve_cli.serving.certificates import LOOPBACK, Certificate, CertificateError
 
@@ -38,7 +39,13 @@ def certificate(
         typer.Option(help="A name or address of the server, beside those of loopback; repeatable."),
     ] = None,
     out: Annotated[
-        Path, typer.Option(help="The folder to write to.", show_default=paths.TLS_SHOWN)
+        Path,
+        typer.Option(
+            metavar="FOLDER",
+            help="The folder to write to.",
+            show_default=paths.TLS_SHOWN,
+            parser=given_folder,
+        ),
     ] = paths.TLS,
     days: Annotated[int, typer.Option(min=1, max=825, help="How long it is good for.")] = 365,
     force: Annotated[bool, typer.Option("--force", help="Write over what is there.")] = False,

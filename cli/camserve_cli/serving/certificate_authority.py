@@ -20,9 +20,9 @@ from camserve_cli.serving.certificates import Certificate, CertificateError
 BITS = 3072
 #: A clock that is behind must not find a certificate of the future.
 SKEW = timedelta(hours=1)
-_DNS_NAME = re.compile(
-    r"(\*\.)?([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9-]{1,63}", re.IGNORECASE
-)
+_LABEL = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+# A name whose last label is a number is taken for an IPv4 address (WHATWG URL, "ends in a number").
+_DNS_NAME = re.compile(rf"(\*\.)?({_LABEL}\.)*(?![0-9]+$){_LABEL}", re.IGNORECASE | re.ASCII)
 
 
 def alternative_name(host: str) -> x509.GeneralName:
@@ -36,7 +36,8 @@ def alternative_name(host: str) -> x509.GeneralName:
     except ValueError:
         if not _DNS_NAME.fullmatch(host) or len(host) > 253:
             raise CertificateError(
-                f"--host {host!r}: accepted is a DNS name, as cam.example, or an IP address"
+                f"--host {host!r}: accepted is a DNS name, as cam.example or *.cam.example "
+                "(letters, digits and inner hyphens, no number as the last part), or an IP address"
             ) from None
         return x509.DNSName(host.lower())
 
