@@ -24,9 +24,9 @@ import open_inference_grpc_pb2_grpc as oip_grpc
 import psutil
 import pytest
 
-from camserve_cli.commands.edge import EdgeError, render_config, settings
 from camserve_cli.serving.certificate_authority import issue
 from camserve_cli.serving.certificates import Certificate
+from camserve_cli.serving.envoy_config import settings
 from devtools.edge_proxy import running_edge
 from tests.support import color_resnet
 from tests.support.contract import inputs_of
@@ -150,14 +150,6 @@ def test_its_bounds_are_the_servers() -> None:
     port = settings(SOURCE)["inference_port"]
     assert config["inference_address"].endswith(f":{port}")
     assert config["grpc_inference_port"] == settings(SOURCE)["grpc_port"]
-
-
-def test_settings_are_named() -> None:
-    assert "port_value: 443 # <listen_port>" in render_config(SOURCE, {"listen_port": "443"})
-    with pytest.raises(EdgeError, match="no setting 'port'; accepted: burst"):
-        render_config(SOURCE, {"port": "443"})
-    with pytest.raises(EdgeError, match="accepted is a word"):
-        render_config(SOURCE, {"listen_address": "127.0.0.1\nadmin: {}"})
 
 
 def test_it_listens_on_one_port_of_loopback_and_has_no_admin(edge: Edge) -> None:

@@ -15,7 +15,6 @@ Examples:
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import sys
 from collections.abc import Mapping
@@ -26,45 +25,12 @@ from urllib.parse import urlsplit
 import typer
 
 from camserve_cli import paths
-from camserve_cli.errors import CommandError
-from camserve_cli.serving.certificates import Certificate
+from camserve_cli.folder_option import given_folder
+from camserve_cli.serving.certificates import Certificate, load_pair
+from camserve_cli.serving.envoy_config import EdgeError, render_config, settings
 from camserve_cli.serving.local_server import LocalServer
 
-#: A value and, in the comment behind it, its setting's name.
-_SETTING = re.compile(r"(?m)(?<=: )(?P<value>\S+)(?P<comment> # <(?P<name>\w+)>)$")
-_VALUE = re.compile(r"[\w./:@+-]+")
-
 app = typer.Typer(add_completion=False)
-
-
-class EdgeError(CommandError):
-    """What keeps Envoy from being started, in words for the person who runs it."""
-
-
-def settings(source: str) -> dict[str, str]:
-    """The settings of a configuration, and their values there."""
-    return {found["name"]: found["value"] for found in _SETTING.finditer(source)}
-
-
-def render_config(source: str, chosen: Mapping[str, str]) -> str:
-    """The configuration with other values.
-
-    Args:
-        source: YAML, with a comment <name> behind each value that is a setting.
-        chosen: values by name.
-
-    Raises:
-        EdgeError: there is no such setting, or a value would be more than one word of YAML.
-    """
-    accepted = settings(source)
-    for name, value in chosen.items():
-        if name not in accepted:
-            raise EdgeError(f"no setting {name!r}; accepted: {', '.join(sorted(accepted))}")
-        if not _VALUE.fullmatch(value):
-            raise EdgeError(f"{name}={value!r}: accepted is a word, as {accepted[name]}")
-    return _SETTING.sub(
-        lambda found: chosen.get(found["name"], found["value"]) + found["comment"], source
-    )
 
 
 def upstream_settings(server: LocalServer | None) -> dict[str, str]:
@@ -85,16 +51,47 @@ def upstream_settings(server: LocalServer | None) -> dict[str, str]:
     return {
         "inference_address": str(http.hostname),
         "inference_port": str(http.port),
-        "grpc_address": grpc_address,
+        "grpc_address": grpc_address.strip("[]"),
         "grpc_port": grpc_port,
     }
 
 
-def _pairs(given: list[str]) -> dict[str, str]:
+def parse_pairs(given: list[str]) -> dict[str, str]:
+    """The settings that --set gives.
+
+    Raises:
+        EdgeError: one is no NAME=VALUE, or has two values.
+    """
+    pairs: dict[str, str] = {}
     for one in given:
-        if "=" not in one:
+        name, separator, value = one.partition("=")
+        if not separator:
             raise EdgeError(f"--set {one}: accepted is NAME=VALUE, as listen_port=443")
-    return {name: value for name, _, value in (one.partition("=") for one in given)}
+        if pairs.setdefault(name, value) != value:
+            raise EdgeError(f"--set: {name} is given twice, {pairs[name]} and {value}")
+    return pairs
+
+
+def _check_certificate(made: Certificate, chosen: Mapping[str, str]) -> None:
+    """Refuse files with which Envoy would not start, or that its clients would refuse.
+
+    Args:
+        made: the certificate of --tls.
+        chosen: the settings, which may name other files.
+
+    Raises:
+        EdgeError: a file is missing.
+        CertificateError: one is no certificate or no open key, the key is not the certificate's, or
+            a client would refuse the certificate.
+    """
+    chain, key = Path(chosen["certificate"]), Path(chosen["private_key"])
+    for path in (chain, key):
+        if not path.is_file():
+            raise EdgeError(f"no {path}; camserve certificate makes it")
+    load_pair(chain, key)
+    # Envoy does not need ca.pem, and other files than those of --tls have another authority.
+    if (chain, key) == (made.chain, made.key) and made.authority.is_file():
+        made.hold_handshake()
 
 
 @app.command(help=__doc__)
@@ -105,6 +102,7 @@ def edge(
             metavar="FOLDER",
             help="Where server.pem and server.key are.",
             show_default=paths.TLS_SHOWN,
+            parser=given_folder,
         ),
     ] = paths.TLS,
     set: Annotated[
@@ -116,22 +114,19 @@ def edge(
     ] = False,
 ) -> None:
     certificate = Certificate(tls.resolve())
-    text = render_config(
-        paths.ENVOY_CONFIG.read_text(),
-        {
-            **upstream_settings(LocalServer.running()),
-            "certificate": str(certificate.chain),
-            "private_key": str(certificate.key),
-            **_pairs(set or []),
-        },
-    )
+    source = paths.ENVOY_CONFIG.read_text()
+    chosen = {
+        **upstream_settings(LocalServer.running()),
+        "certificate": str(certificate.chain),
+        "private_key": str(certificate.key),
+        **parse_pairs(set or []),
+    }
+    text = render_config(source, chosen)
     if show:
-        for name, value in settings(text).items():
+        for name, value in {**settings(source), **chosen}.items():
             typer.echo(f"{name}={value}")
         return
-    for path in (certificate.chain, certificate.key):
-        if not path.is_file():
-            raise EdgeError(f"no {path}; camserve certificate makes it")
+    _check_certificate(certificate, chosen)
     beside = Path(sys.executable).parent / "envoy"
     envoy = str(beside) if beside.exists() else shutil.which("envoy")
     if envoy is None:

@@ -12,7 +12,9 @@ from socket import socket
 from typing import Any
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from camserve_cli.errors import CommandError
@@ -57,12 +59,13 @@ class Certificate:
             CertificateError: it cannot be read, or names no host.
         """
         try:
-            certificate = x509.load_pem_x509_certificate(self.chain.read_bytes())
-            names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-        except OSError as failure:
-            raise CertificateError(f"{self.chain}: {failure.strerror}") from None
+            names = _read_certificate(self.chain).extensions.get_extension_for_class(
+                x509.SubjectAlternativeName
+            )
         except ValueError as failure:
-            raise CertificateError(f"{self.chain} is no certificate in PEM: {failure}") from None
+            raise CertificateError(
+                f"{self.chain}: its extensions cannot be read: {failure}"
+            ) from None
         except x509.ExtensionNotFound:
             raise CertificateError(
                 f"{self.chain} has no subjectAltName: it names no host"
@@ -78,7 +81,7 @@ class Certificate:
         return first.replace("*", "camserve", 1)
 
     def validate(self) -> None:
-        """Hold a handshake, as between TorchServe and a client that trusts the authority alone.
+        """Check that TorchServe can use the certificate, and hold a handshake.
 
         Raises:
             CertificateError: a file is missing, the key is not the certificate's or not RSA, or the
@@ -89,28 +92,73 @@ class Certificate:
                 raise CertificateError(
                     f"no {path}; camserve certificate writes server.pem, server.key and ca.pem"
                 )
-        try:
-            key = load_pem_private_key(self.key.read_bytes(), password=None)
-        except (ValueError, TypeError) as failure:
-            raise CertificateError(
-                f"{self.key}: accepted is an open key in PEM; {failure}"
-            ) from None
-        except OSError as failure:
-            raise CertificateError(f"{self.key}: {failure.strerror}") from None
-        if not isinstance(key, RSAPrivateKey):
+        if not isinstance(_read_key(self.key), RSAPrivateKey):
             raise CertificateError(f"{self.key}: TorchServe takes an RSA key alone")
         if not self.key.read_bytes().startswith(b"-----BEGIN"):
             raise CertificateError(f"{self.key}: TorchServe takes no text before -----BEGIN")
-        server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.hold_handshake()
+
+    def hold_handshake(self) -> None:
+        """Hold a handshake, as between a server and a client that trusts the authority alone.
+
+        Raises:
+            CertificateError: the key is not the certificate's, or the client would refuse the
+                certificate: expired, of another authority.
+        """
+        server = load_pair(self.chain, self.key)
         server.maximum_version = ssl.TLSVersion.TLSv1_2
         try:
-            server.load_cert_chain(self.chain, self.key)
             _handshake_in_memory(PinnedHostContext.of(str(self.authority), self.name()), server)
         except ssl.SSLError as failure:
             why = getattr(failure, "verify_message", "") or failure.reason or failure
             raise CertificateError(
                 f"{self.chain} with {self.key.name} and {self.authority.name}: {why}"
             ) from None
+
+
+def load_pair(chain: Path, key: Path) -> ssl.SSLContext:
+    """What a server shows a certificate with, whatever the kind of its key.
+
+    Raises:
+        CertificateError: a file cannot be read, is no certificate or no open key, or the key is not
+            the certificate's.
+    """
+    _read_certificate(chain)
+    _read_key(key)
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        server.load_cert_chain(chain, key)
+    except ssl.SSLError as failure:
+        raise CertificateError(f"{chain} with {key.name}: {failure.reason or failure}") from None
+    return server
+
+
+def _read_certificate(file: Path) -> x509.Certificate:
+    """The first certificate of a file.
+
+    Raises:
+        CertificateError: it cannot be read, or is none.
+    """
+    try:
+        return x509.load_pem_x509_certificates(file.read_bytes())[0]
+    except OSError as failure:
+        raise CertificateError(f"{file}: {failure.strerror}") from None
+    except ValueError as failure:
+        raise CertificateError(f"{file} is no certificate in PEM: {failure}") from None
+
+
+def _read_key(file: Path) -> PrivateKeyTypes:
+    """The key of a file, which would otherwise be asked for a password on the terminal.
+
+    Raises:
+        CertificateError: it cannot be read, or is no open key.
+    """
+    try:
+        return load_pem_private_key(file.read_bytes(), password=None)
+    except OSError as failure:
+        raise CertificateError(f"{file}: {failure.strerror}") from None
+    except (ValueError, TypeError, UnsupportedAlgorithm) as failure:
+        raise CertificateError(f"{file}: accepted is an open key in PEM; {failure}") from None
 
 
 class PinnedHostContext(ssl.SSLContext):
