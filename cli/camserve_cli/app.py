@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -11,6 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from camserve_cli.arguments import check_not_empty
 from camserve_cli.errors import CommandError
 
 #: Panel -> command -> (what it does, in one line; the module whose ``app`` it is).
@@ -88,13 +90,22 @@ def _root(
 ) -> None: ...
 
 
+def _exit_by_signal(number: int, frame: object) -> NoReturn:
+    sys.exit(128 + number)
+
+
 def run(arguments: Sequence[str]) -> NoReturn:
     """Run a command, and end this process with its exit status.
 
     What a command raises ends it with one line on stderr, never with a traceback.
     """
     status = 1
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # As Ctrl-C does, they end a command by an exception, so that it clears away what it began.
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _exit_by_signal)
     try:
+        check_not_empty(arguments)
         app(arguments, prog_name="camserve")
     except CommandError as error:
         message, status = str(error), error.exit_status

@@ -72,11 +72,12 @@ def _found(named: str, out: Path) -> Iterator[tuple[Path, Path]]:
         for file in sorted(path.rglob("*")):
             if file.suffix.lower() in SUFFIXES and file.is_file() and not _in(file, out):
                 yield file, path
-    elif path.is_file():
+    elif path.is_file() or path.is_fifo():
+        # A pipe too, as /dev/stdin or the shell's <(..) may be.
         yield path, path.parent
-    else:
+    elif not path.exists():
         for match in sorted(glob(named, recursive=True)):  # noqa: PTH207  # may be absolute
-            if Path(match).exists() and not _in(Path(match), out):
+            if (Path(match).is_file() or Path(match).is_dir()) and not _in(Path(match), out):
                 yield from _found(match, out)
 
 

@@ -13,6 +13,18 @@ import sys
 from pathlib import Path
 from shlex import quote
 
+from camserve_cli.errors import CommandError
+
+
+def _current_folder() -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise CommandError(
+            "the current folder does not exist any more; change to another"
+        ) from None
+
+
 _PACKAGE = Path(__file__).resolve().parent
 _REPOSITORY = _PACKAGE.parent.parent
 
@@ -20,7 +32,7 @@ IN_CLONE = (_REPOSITORY / "handler" / "gradcam_handler.py").is_file()
 #: What the command reads lies here, under the same names in both.
 _FILES = _REPOSITORY if IN_CLONE else _PACKAGE / "files"
 #: What it writes goes here: the repository's root, or the current folder.
-ROOT = _REPOSITORY if IN_CLONE else Path.cwd()
+ROOT = _REPOSITORY if IN_CLONE else _current_folder()
 
 HANDLER = _FILES / "handler" / "gradcam_handler.py"
 MODEL_CONFIG = _FILES / "handler" / "model-config.yaml"
@@ -32,7 +44,7 @@ ENVOY_CONFIG = _FILES / "deploy" / "envoy.yaml"
 #: The folder of archives.
 STORE = ROOT / "model_store"
 #: What a running server leaves: logs, tokens, its process id.
-RUN_DIR = Path(os.environ.get("RUN_DIR", ROOT / ".run")).resolve()
+RUN_DIR = Path(os.environ.get("RUN_DIR") or ROOT / ".run").resolve()
 #: The folder of the server's certificate.
 TLS = ROOT / ".tls"
 #: As ``--help`` names them: a clone's path may be long.
@@ -43,7 +55,7 @@ CONFIG_SHOWN = f"{_OWNER or 'the packaged '}{CONFIG_PROPERTIES.name}"
 
 def command_line() -> str:
     """This command, as it can be typed in the current folder; a virtual environment may be off."""
-    program, here = Path(sys.executable).with_name("camserve"), Path.cwd()
+    program, here = Path(sys.executable).with_name("camserve"), _current_folder()
     if shutil.which("camserve") == str(program):
         return "camserve"
     return quote(str(program.relative_to(here) if program.is_relative_to(here) else program))

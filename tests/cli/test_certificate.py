@@ -117,7 +117,7 @@ def test_a_name_is_written_in_lower_case(host: str) -> None:
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     done = run(CAMSERVE, "certificate", "--out", "", cwd=tmp_path)
     assert done.returncode == 2
-    assert "'--out': it is empty; accepted is a folder" in done.stderr
+    assert "--out: its value is empty" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 

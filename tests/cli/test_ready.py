@@ -78,6 +78,36 @@ def test_it_asks_the_server_that_was_started_in_run_dir(tmp_path: Path) -> None:
         assert ":8080: " in ready(environment, "--model", "m").stdout
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--model", ","), "--model NAME is required"),
+        (("--model", " , "), "--model NAME is required"),
+        (("--model", "m", "--timeout", "inf"), "--timeout inf: accepted is"),
+        (("--model", "m", "--timeout", "1e300"), "--timeout 1e+300: accepted is"),
+        (("--model", "m", "--timeout", "nan"), "--timeout nan: accepted is"),
+        (("--live", "--timeout", "0"), "--timeout 0: accepted is"),
+    ],
+)
+def test_arguments_that_are_refused(options: tuple[str, ...], message: str) -> None:
+    done = run(CAMSERVE, "ready", *options)
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
+def test_an_address_that_is_none_is_named() -> None:
+    for url in ("http://[::1", "http://127.0.0.1:99999", "http://127.0.0.1:x"):
+        done = ready({"CAMSERVE_TOKEN": "x"}, "--model", "m", "--url", url)
+        assert done.returncode == 1
+        assert f"m: {url}: " in done.stdout
+
+
+def test_variables_that_are_empty_count_as_not_set(tmp_path: Path) -> None:
+    empty = ("INFERENCE_PORT", "CAMSERVE_URL", "CAMSERVE_CA", "CAMSERVE_TOKEN_FILE")
+    environment = {"RUN_DIR": str(tmp_path), "CAMSERVE_TOKEN": "x", **dict.fromkeys(empty, "")}
+    assert "m: http://127.0.0.1:8080: " in ready(environment, "--model", "m").stdout
+
+
 def test_it_is_light_and_says_when_all_is_well(probe_server: FaultServer) -> None:
     both = ready(probe_server.environment, "--model", f"{COLOR_MODEL},{FRAIL}")
     assert (both.returncode, both.stdout) == (0, "ready\n")

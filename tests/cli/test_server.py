@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import signal
+import subprocess
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,17 @@ import yaml
 from camserve_cli.serving import java
 from camserve_cli.serving.sizing import worker_summary
 from devtools.ports import free_server_ports
-from tests.support.scripts import CAMSERVE, COLOR_MODEL, IMAGENET, ROOT, camserve, run, two_cores
+from tests.support.fault_server import wait_until
+from tests.support.scripts import (
+    CAMSERVE,
+    COLOR_MODEL,
+    IMAGENET,
+    ROOT,
+    camserve,
+    interruptible,
+    run,
+    two_cores,
+)
 from tests.support.server_client import Client
 
 pytestmark = pytest.mark.server
@@ -38,8 +51,15 @@ def test_a_second_server_starts_beside_the_first_and_both_stop_by_themselves(
     (tmp_path / "short.properties").write_text(config)
     config_file = ("--config", tmp_path / "short.properties")
     options = ("--store", store, "--models", COLOR_MODEL, "--workers", "1", *config_file)
+    logs = Path(environment["RUN_DIR"]) / "logs"
+    logs.mkdir(parents=True)
+    for name in ("server.1.log", "grpc.0.log", "mine.log"):
+        (logs / name).write_text("before\n")
     said = camserve("serve", "start", *options, **environment)
     try:
+        # Of what was there, only its own logs are gone.
+        assert (logs / "mine.log").read_text() == "before\n"
+        assert not (logs / "server.1.log").exists()
         base = f"http://127.0.0.1:{environment['INFERENCE_PORT']}"
         assert f"{base}/predictions/{COLOR_MODEL}" in said
         status = run(*serve, "status", **environment)
@@ -101,7 +121,7 @@ def test_there_is_a_worker_of_one_thread_for_each_core(
         assert (model["minWorkers"], model["maxWorkers"]) == (cores, cores)
         assert model["customizedMetadata"]["model"]["threads"] == 1
         status = camserve("serve", "status", **environment)
-        assert f"{COLOR_MODEL}: answers; workers {['READY'] * cores}" in status
+        assert f"{COLOR_MODEL}: answers; workers: {cores} READY" in status
     finally:
         camserve("serve", "stop", **environment)
 
@@ -187,6 +207,24 @@ def test_a_server_that_died_is_noticed_and_cleared_away(
         assert "not running" in done.stdout + done.stderr
     assert camserve("serve", "stop", **environment).startswith("not running (RUN_DIR is ")
     assert not Path(record["scratch"]).exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_start_that_is_ended_leaves_nothing_running(
+    store: Path, environment: dict[str, str], tmp_path: Path, number: signal.Signals
+) -> None:
+    start = (CAMSERVE, "serve", "start", "--store", store, "--models", COLOR_MODEL)
+    record = Path(environment["RUN_DIR"]) / "server.json"
+    with interruptible(start, env={**os.environ, **environment}, stderr=subprocess.PIPE) as process:
+        wait_until(record.exists, 60, "TorchServe was started")
+        noted = json.loads(record.read_text())
+        java = psutil.Process(noted["pid"])
+        process.send_signal(number)
+        process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert not java.is_running()
+    assert not record.exists()
+    assert not Path(noted["scratch"]).exists()
 
 
 def test_a_port_that_is_taken_is_named(

@@ -166,6 +166,18 @@ def test_many_at_once(server: Client, client_kind: str) -> None:
 
 
 @each_client
+@pytest.mark.parametrize("proxy", ["http://127.0.0.1:9", "socks5://127.0.0.1:9"])
+def test_loopback_is_called_past_proxies(
+    server: Client, client_kind: str, proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nothing listens there, and httpx alone knows no SOCKS.
+    for name in ("http_proxy", "https_proxy", "all_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, proxy)
+    (reply,) = ask(server, client_kind, PHOTO, explain=False)
+    assert reply.predictions[0].label == "red"
+
+
+@each_client
 def test_nothing_listens(client_kind: str) -> None:
     port = free_server_ports()["INFERENCE_PORT"]
     address = f"http://127.0.0.1:{port}" if client_kind.startswith("http") else f"127.0.0.1:{port}"

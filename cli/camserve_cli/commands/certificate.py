@@ -25,7 +25,6 @@ from typing import Annotated
 import typer
 
 from camserve_cli import paths
-from camserve_cli.folder_option import given_folder
 from camserve_cli.serving.certificate_authority import issue
 from camserve_cli.serving.certificates import LOOPBACK, Certificate, CertificateError
 
@@ -44,7 +43,6 @@ def certificate(
             metavar="FOLDER",
             help="The folder to write to.",
             show_default=paths.TLS_SHOWN,
-            parser=given_folder,
         ),
     ] = paths.TLS,
     days: Annotated[int, typer.Option(min=1, max=825, help="How long it is good for.")] = 365,

@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 import typer
 
 from camserve_cli import paths
-from camserve_cli.folder_option import given_folder
+from camserve_cli.arguments import key_values
 from camserve_cli.serving.certificates import Certificate, load_pair
 from camserve_cli.serving.envoy_config import EdgeError, render_config, settings
 from camserve_cli.serving.local_server import LocalServer
@@ -54,22 +54,6 @@ def upstream_settings(server: LocalServer | None) -> dict[str, str]:
         "grpc_address": grpc_address.strip("[]"),
         "grpc_port": grpc_port,
     }
-
-
-def parse_pairs(given: list[str]) -> dict[str, str]:
-    """The settings that --set gives.
-
-    Raises:
-        EdgeError: one is no NAME=VALUE, or has two values.
-    """
-    pairs: dict[str, str] = {}
-    for one in given:
-        name, separator, value = one.partition("=")
-        if not separator:
-            raise EdgeError(f"--set {one}: accepted is NAME=VALUE, as listen_port=443")
-        if pairs.setdefault(name, value) != value:
-            raise EdgeError(f"--set: {name} is given twice, {pairs[name]} and {value}")
-    return pairs
 
 
 def _check_certificate(made: Certificate, chosen: Mapping[str, str]) -> None:
@@ -102,7 +86,6 @@ def edge(
             metavar="FOLDER",
             help="Where server.pem and server.key are.",
             show_default=paths.TLS_SHOWN,
-            parser=given_folder,
         ),
     ] = paths.TLS,
     set: Annotated[
@@ -114,12 +97,12 @@ def edge(
     ] = False,
 ) -> None:
     certificate = Certificate(tls.resolve())
-    source = paths.ENVOY_CONFIG.read_text()
+    source = paths.ENVOY_CONFIG.read_text("utf-8")
     chosen = {
         **upstream_settings(LocalServer.running()),
         "certificate": str(certificate.chain),
         "private_key": str(certificate.key),
-        **parse_pairs(set or []),
+        **key_values("--set", set or [], "listen_port=443"),
     }
     text = render_config(source, chosen)
     if show:

@@ -41,6 +41,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from camserve_cli.arguments import ArgumentError, key_values
 from camserve_cli.errors import CommandError
 from camserve_cli.explain_files import SUFFIXES, Photo, Results, find_photos
 from camserve_cli.serving.local_server import LocalServer, ServerError
@@ -98,9 +99,13 @@ async def explain_all(
             results.write(number, line)
             progress.update(bar, advance=1, failed=results.failed)
 
-    async with client, asyncio.TaskGroup() as group:
-        for _ in range(min(in_flight, len(photos))):
-            group.create_task(work())
+    try:
+        async with client, asyncio.TaskGroup() as group:
+            for _ in range(min(in_flight, len(photos))):
+                group.create_task(work())
+    except ExceptionGroup as failures:
+        # What one task raised; the others were cancelled.
+        raise failures.exceptions[0] from None
 
 
 def _error(failure: Exception) -> dict[str, Any]:
@@ -112,12 +117,12 @@ def _error(failure: Exception) -> dict[str, Any]:
 
 def _options(targets: Sequence[str], named: Sequence[str]) -> dict[str, Any]:
     """The options to send: the server reads numbers and lists from their text."""
-    options: dict[str, Any] = dict(DEFAULTS)
-    for one in named:
-        name, equals, value = one.partition("=")
-        if not equals:
-            raise ExplainError(f"--option {one}: accepted is NAME=VALUE, as top_k=3")
-        options[name] = value
+    try:
+        options: dict[str, Any] = {**DEFAULTS, **key_values("--option", named, "top_k=3")}
+    except ArgumentError as error:
+        raise ExplainError(str(error)) from None
+    if not_sent := {"self", "photo"} & options.keys():
+        raise ExplainError(f"--option {not_sent.pop()}: the server has no such option")
     if targets:
         if "target" in options:
             raise ExplainError("--target and --option target=.. are the same; use one")
@@ -160,6 +165,9 @@ def _client(
         raise ExplainError("--model names the model of a server that was not started here")
     try:
         if address:
+            if ca:
+                # gRPC would not say what is wrong with the file.
+                ssl.create_default_context(cafile=ca)
             credentials = grpc.ssl_channel_credentials(ca.read_bytes()) if ca else None
             return AsyncGrpcClient(
                 address,

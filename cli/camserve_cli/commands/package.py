@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,6 +31,7 @@ import typer
 
 from camserve.errors import short_repr
 from camserve.networks import Labels
+from camserve_cli.arguments import check_name
 from camserve_cli.packaging import pretrained
 from camserve_cli.packaging.archive import Archive, local_source_files
 from camserve_cli.packaging.check_archive import ArchiveError
@@ -42,9 +42,6 @@ from camserve_cli.packaging.weights_source import (
     preset_notes,
 )
 from camserve_cli.paths import STORE, STORE_SHOWN
-
-#: Of a model or a version: they stand in URLs and in file names.
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 app = typer.Typer(add_completion=False)
 
@@ -116,15 +113,8 @@ def package(
         weights = str(pretrained.fallback_weights())
         name = name or "efficientnet-lite0"
     name = name or arch.replace(":", ".")
-    if not NAME.fullmatch(name):
-        raise PackageError(
-            f"--name {short_repr(name)}: accepted are up to 100 letters, digits, '.', '_' and '-'"
-        )
-    if not NAME.fullmatch(version):
-        raise PackageError(
-            f"--version {short_repr(version)}: accepted are up to 100 letters, digits, '.', '_' "
-            "and '-'"
-        )
+    check_name("--name", name)
+    check_name("--version", version)
     source = find_weights(section["arch"], weights)
     section["arch_kwargs"] = constructor_arguments(section, source)
     if source.preprocess:

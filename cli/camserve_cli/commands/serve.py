@@ -72,7 +72,7 @@ def start(
       camserve serve start --models resnet50,pets --workers 2
       camserve serve start --tls .tls
     """
-    names = [name for name in models.split(",") if name]
+    names = [name.strip() for name in models.split(",")] if models else []
     server, lines = start_server(store, names, config, tls, workers, timeout)
     ready = f"HTTP {server.inference}, gRPC {server.grpc}, log in {LOG}"
     how = server.how_to_call(server.models[0], "PHOTO.jpg")

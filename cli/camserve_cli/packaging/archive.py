@@ -78,16 +78,17 @@ class Archive:
         section = self.config["handler"]
         extra, out, tmp = stage / "extra", stage / "out", stage / "tmp"
         shutil.copytree(PACKAGE, extra / PACKAGE.name, ignore=_NOT_PACKED)
-        (extra / section["labels"]).write_text(json.dumps(list(self.labels), indent=0))
-        for path in self.code:
-            _copy(path, extra)
+        (extra / section["labels"]).write_text(json.dumps(list(self.labels), indent=0), "utf-8")
+        # A file that is named twice is the same file.
+        for resolved, path in {path.resolve(): path for path in self.code}.items():
+            _copy(path, extra / resolved.name)
         weights = stage / section["weights"]
         save_file({name: value.contiguous().clone() for name, value in self.state.items()}, weights)
         with weights.open("rb") as stream:
             sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
         config = stage / "model-config.yaml"
         whole = {**self.config, "handler": {**section, "weights_sha256": sha256}}
-        config.write_text(yaml.safe_dump(whole, sort_keys=False))
+        config.write_text(yaml.safe_dump(whole, sort_keys=False), "utf-8")
         # The archiver works in, and deletes, a folder of the model's name in TMPDIR.
         out.mkdir()
         tmp.mkdir()
@@ -112,10 +113,10 @@ class Archive:
             *_, reason = ["no reason given", *run.stderr.strip().splitlines()]
             raise ArchiveError(f"torch-model-archiver: {reason}")
         manifest = out / self.name / "MAR-INF" / "MANIFEST.json"
-        content = json.loads(manifest.read_text())
+        content = json.loads(manifest.read_text("utf-8"))
         # The one thing in it that changes from run to run.
         del content["createdOn"]
-        manifest.write_text(json.dumps(content, indent=2, sort_keys=True))
+        manifest.write_text(json.dumps(content, indent=2, sort_keys=True), "utf-8")
         return out / self.name
 
 
@@ -144,16 +145,20 @@ def local_source_files(arch: str) -> list[Path]:
     return [origin.parent if spec.submodule_search_locations else origin]
 
 
-def _copy(path: Path, folder: Path) -> None:
+def _copy(path: Path, target: Path) -> None:
     if not path.exists():
         raise ArchiveError(f"there is no {path} to include")
-    target = folder / path.name
-    if target.exists() or path.name == "gradcam_handler.py":
-        raise ArchiveError(f"{path} would overwrite the handler's own {path.name}")
-    if path.is_dir():
-        shutil.copytree(path, target, ignore=shutil.ignore_patterns("__pycache__"))
-    else:
-        shutil.copy(path, target)
+    if target.exists() or target.name == "gradcam_handler.py":
+        raise ArchiveError(f"{path} would overwrite the archive's own {target.name}")
+    try:
+        if path.is_dir():
+            shutil.copytree(path, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(path, target)
+    except shutil.Error as failure:
+        # Of several files, each with its source, its target and its reason.
+        source, _, reason = failure.args[0][0]
+        raise ArchiveError(f"{source} cannot be included: {reason}") from None
 
 
 def _zip(folder: Path, target: Path, compress: bool) -> None:

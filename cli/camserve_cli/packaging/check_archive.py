@@ -50,7 +50,7 @@ def check(directory: Path) -> dict[str, Any]:
             text=True,
             errors="replace",
         )
-        outcome = json.loads(result.read_text()) if result.exists() else {}
+        outcome = json.loads(result.read_text("utf-8")) if result.exists() else {}
     if "error" in outcome:
         raise ArchiveError(outcome["error"])
     if not outcome:

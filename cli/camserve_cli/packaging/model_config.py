@@ -10,10 +10,11 @@ import yaml
 from camserve.errors import SettingsError, describe_exception, short_repr, unknown_name_message
 from camserve.networks import build, last_spatial_layer, run_network, set_eval
 from camserve.settings import Settings
+from camserve_cli.arguments import key_values
 from camserve_cli.errors import CommandError
 from camserve_cli.paths import MODEL_CONFIG
 
-_EXAMPLE_KEY = "batchSize or handler.preprocess.resize"
+_EXAMPLE_KEY = "batchSize=16 or handler.preprocess.resize=256"
 
 
 class PackageError(CommandError):
@@ -32,10 +33,10 @@ def build_config(section: dict[str, Any], settings: list[str], classes: int) -> 
         PackageError: a setting cannot be read, or its section is unknown.
         SettingsError: a value is not accepted, or no layer can be found.
     """
-    config: dict[str, Any] = yaml.safe_load(MODEL_CONFIG.read_text())
+    config: dict[str, Any] = yaml.safe_load(MODEL_CONFIG.read_text("utf-8"))
     config["handler"].update(section, layer=section.get("layer"))
-    for setting in settings:
-        _set(config, setting)
+    for key, text in key_values("--set", settings, _EXAMPLE_KEY).items():
+        _set(config, key, text)
     handler = config["handler"]
     if handler.get("layer") is None:
         # What is not known yet: the layer, and so which one requests may get by default.
@@ -48,9 +49,9 @@ def build_config(section: dict[str, Any], settings: list[str], classes: int) -> 
     return config
 
 
-def _set(config: dict[str, Any], setting: str) -> None:
+def _set(config: dict[str, Any], key: str, text: str) -> None:
     """Change one key of model-config.yaml by the text of a ``--set``."""
-    key, equals, text = setting.partition("=")
+    setting = f"{key}={text}"
     *path, last = key.split(".")
     section: Any = config
     for part in path:
@@ -59,10 +60,8 @@ def _set(config: dict[str, Any], setting: str) -> None:
                 f"--set {short_repr(setting)}: {unknown_name_message('section', part, section)}"
             )
         section = section.get(part) if isinstance(section, dict) else None
-    if not equals or not all([*path, last]) or not isinstance(section, dict) or key == "handler":
-        raise PackageError(
-            f"--set {short_repr(setting)}: accepted is KEY=VALUE, KEY as in {_EXAMPLE_KEY}"
-        )
+    if not all([*path, last]) or not isinstance(section, dict) or key == "handler":
+        raise PackageError(f"--set {short_repr(setting)}: accepted is KEY=VALUE, as {_EXAMPLE_KEY}")
     try:
         section[last] = yaml.safe_load(text)
     except Exception as failure:

@@ -92,10 +92,11 @@ def fetch(weights: TorchvisionWeights | WeightsEnum) -> dict[str, Tensor]:
         try:
             download_url_to_file(weights.url, str(file), prefix, progress=True)
         except (URLError, TimeoutError, ConnectionError) as failure:
-            # The reason of an HTTPError lacks its status.
-            reason: object = failure
-            if isinstance(failure, URLError) and not isinstance(failure, HTTPError):
-                reason = failure.reason
+            # The reason of an HTTPError lacks its status. Only its text is kept: a variable that
+            # held the exception would keep its connection open.
+            reason = str(failure)
+            if not isinstance(failure, HTTPError):
+                reason = str(getattr(failure, "reason", failure))
             raise UnreachableError(f"{weights.url} cannot be reached: {reason}") from None
         except RuntimeError as failure:
             raise WeightsError(f"{weights.url}: {failure}") from None

@@ -33,8 +33,8 @@ def smoke_test() -> dict[str, Any]:
     if not Path(camserve.__file__).is_relative_to(Path.cwd()):
         # An installed one would hide that it is missing where the archive is served.
         raise SmokeTestError("the archive does not hold the package camserve")
-    manifest = json.loads(Path("MAR-INF/MANIFEST.json").read_text())["model"]
-    config = yaml.safe_load(Path(manifest["configFile"]).read_text())
+    manifest = json.loads(Path("MAR-INF/MANIFEST.json").read_text("utf-8"))["model"]
+    config = yaml.safe_load(Path(manifest["configFile"]).read_text("utf-8"))
     model = ModelBody(name=manifest["modelName"], version=manifest["modelVersion"])
     pipeline = Pipeline.load(config, Path(), model, torch.device("cpu"))
 
@@ -65,7 +65,7 @@ def _write_outcome(result: Path) -> None:
         outcome = {"error": str(failure)}
     except (Exception, SystemExit) as failure:
         outcome = {"error": describe_exception(failure)}
-    result.write_text(json.dumps(outcome))
+    result.write_text(json.dumps(outcome), "utf-8")
 
 
 if __name__ == "__main__":

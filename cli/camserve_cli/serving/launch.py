@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import math
 import os
 import re
 import shutil
@@ -11,10 +13,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 
+from camserve_cli.arguments import check_name
 from camserve_cli.paths import CONFIG_PROPERTIES, JAVA_LOGGING, LOG_CONFIG, RUN_DIR
 from camserve_cli.serving import sizing, torchserve_config
 from camserve_cli.serving.certificates import Certificate, CertificateError
@@ -56,14 +60,45 @@ def start_server(
             not answer in time.
     """
     wanted = sizing.parse(workers)
+    if not 0 < timeout < math.inf:
+        raise ServerError(f"--timeout {timeout:g}: accepted is a number of seconds above 0")
+    certificate = _read_certificate(tls)
+    store = store.resolve()
+    archives = _find_archives(store, names)
+    RUN_DIR.mkdir(parents=True, exist_ok=True)
+    with _only_start():
+        return _start(archives, store, config, certificate, wanted, timeout)
+
+
+@contextmanager
+def _only_start() -> Iterator[None]:
+    """Hold the lock of RUN_DIR: two starts would end each other's server.
+
+    Raises:
+        ServerError: another start holds it.
+    """
+    with (RUN_DIR / "start.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ServerError(f"a server is being started in {RUN_DIR}; wait for it") from None
+        yield
+
+
+def _start(
+    archives: dict[str, Path],
+    store: Path,
+    config: Path,
+    certificate: Certificate | None,
+    wanted: int | None,
+    timeout: float,
+) -> tuple[LocalServer, list[str]]:
     if left := LocalServer.last_started():
         if left.process():
             raise ServerError(f"already running, as process {left.pid}; stop it first")
         left.stop()
-    certificate = _read_certificate(tls)
-    store = store.resolve()
-    archives = _find_archives(store, names)
-    shutil.rmtree(RUN_DIR / "logs", ignore_errors=True)
+    for old in (*LOG.parent.glob("server*.log"), *LOG.parent.glob("grpc.*.log*")):
+        old.unlink()
     LOG.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(JAVA_LOGGING, RUN_DIR)
     (RUN_DIR / "key_file.json").unlink(missing_ok=True)
@@ -95,15 +130,21 @@ def stop_server() -> bool:
 
 def _find_archives(store: Path, names: list[str]) -> dict[str, Path]:
     """Name -> archive; every archive of the store where none is named."""
+    if not store.is_dir():
+        raise ServerError(f"--store: no folder {store}")
     if not names:
         names = sorted(path.name for path in store.glob("*.mar"))
-    chosen = {}
+    chosen: dict[str, Path] = {}
     for name in names:
         name, _, file = name.partition("=") if "=" in name else (name, "", name)
-        path = store / (file if file.endswith(".mar") else f"{file}.mar")
+        if Path(file).name != file:
+            raise ServerError(f"--models {name}={file}: accepted is the name of a file in {store}")
+        name, path = name.removesuffix(".mar"), store / f"{file.removesuffix('.mar')}.mar"
+        check_name("--models", name)
         if not path.is_file():
             raise ServerError(f"no archive {path}; build it with camserve package")
-        chosen[name.removesuffix(".mar")] = path
+        if chosen.setdefault(name, path) != path:
+            raise ServerError(f"--models {name} is given twice, with two files")
     if not chosen:
         raise ServerError(f"no archive in {store}; build one with camserve package")
     return chosen
@@ -195,7 +236,7 @@ def _failures() -> Iterator[str]:
     """What the workers say of a load that cannot succeed."""
     if LOG.exists():
         # What follows the last line break is half a line.
-        for line in LOG.read_text(errors="replace").split("\n")[:-1]:
+        for line in LOG.read_text("utf-8", "replace").split("\n")[:-1]:
             entry = json.loads(line)
             if entry["logger"] == "MODEL_LOG" and (
                 match := re.match(r"(?:[\w.]+\.)?(\w*Error: .*)", entry["message"])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from shlex import quote
@@ -50,11 +52,21 @@ class LocalServer:
 
     @classmethod
     def last_started(cls) -> LocalServer | None:
-        """The server that was started in RUN_DIR and not stopped; it may have died since."""
+        """The server that was started in RUN_DIR and not stopped; it may have died since.
+
+        Raises:
+            ServerError: the file that notes it is damaged.
+        """
+        file = RUN_DIR / "server.json"
         try:
-            return cls(**json.loads((RUN_DIR / "server.json").read_text()))
+            return cls(**json.loads(file.read_text("utf-8")))
         except FileNotFoundError:
             return None
+        except (ValueError, TypeError):
+            raise ServerError(
+                f"{file} is damaged; end the TorchServe that was started there, if it runs, by its "
+                "process id, and remove the file"
+            ) from None
 
     @classmethod
     def running(cls) -> LocalServer | None:
@@ -72,7 +84,9 @@ class LocalServer:
             return None
 
     def save(self) -> None:
-        (RUN_DIR / "server.json").write_text(json.dumps(asdict(self), indent=2))
+        partial = RUN_DIR / "server.json.partial"
+        partial.write_text(json.dumps(asdict(self), indent=2), "utf-8")
+        partial.replace(RUN_DIR / "server.json")
 
     def token(self, kind: str = "inference") -> str:
         """A token that is good for at least a minute; a new one is asked for where none is.
@@ -84,10 +98,10 @@ class LocalServer:
             ServerError: the management API gives none.
         """
         keys = self._keys()
-        if _expires(keys[kind]) - time.time() < 60:
-            self._manage("GET", "/token", keys["API"]["key"], type=kind)
+        if keys[kind].expires - time.time() < 60:
+            self._manage("GET", "/token", keys["API"].text, type=kind)
             keys = self._keys()
-        return str(keys[kind]["key"])
+        return keys[kind].text
 
     def trust(self) -> PinnedHostContext | None:
         """What verifies its certificate; None where it speaks no TLS."""
@@ -188,6 +202,8 @@ class LocalServer:
                 params=query,
                 headers={"Authorization": f"Bearer {token or self.token('management')}"},
                 verify=self.trust() or True,
+                # Not through a proxy that the environment names: it is this machine.
+                trust_env=False,
                 timeout=30,
             )
             reply.raise_for_status()
@@ -195,14 +211,33 @@ class LocalServer:
             raise ServerError(f"the management API does not answer: {failure}") from failure
         return reply
 
-    def _keys(self) -> dict[str, Any]:
+    def _keys(self) -> dict[str, _Key]:
+        """Key and time of expiry, in seconds since the epoch, by what the key opens."""
+        file = RUN_DIR / "key_file.json"
         try:
-            return dict(json.loads((RUN_DIR / "key_file.json").read_text()))
-        except (FileNotFoundError, ValueError) as failure:
+            content = json.loads(file.read_text("utf-8"))
+            return {kind: _Key.parse(content[kind]) for kind in ("inference", "management", "API")}
+        except (FileNotFoundError, ValueError, KeyError, TypeError) as failure:
             # Not written yet, or half written.
-            raise ServerError(f"no tokens in {RUN_DIR}: {failure}") from failure
+            raise ServerError(f"no tokens in {file}: {failure or 'not as expected'}") from None
 
 
-def _expires(key: dict[str, str]) -> float:
-    """When a key of key_file.json expires, in seconds since the epoch."""
-    return datetime.fromisoformat(key["expiration time"]).timestamp()
+@dataclass(frozen=True)
+class _Key:
+    """A token of key_file.json.
+
+    Attributes:
+        text: the token.
+        expires: when, in seconds since the epoch.
+    """
+
+    text: str
+    expires: float
+
+    @classmethod
+    def parse(cls, content: Mapping[str, Any]) -> _Key:
+        # The key for new tokens does not expire.
+        if "expiration time" not in content:
+            return cls(str(content["key"]), math.inf)
+        expires = datetime.fromisoformat(content["expiration time"])
+        return cls(str(content["key"]), expires.timestamp())

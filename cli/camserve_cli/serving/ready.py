@@ -21,6 +21,7 @@ import os
 import re
 import ssl
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -67,11 +68,11 @@ class Address:
         Raises:
             NotReadyError: nothing is.
         """
-        parts = urlsplit(self.url)
         headers = {"X-Explain": '{"explain": false}', "Content-Type": "image/png"} if body else {}
         if token:
             headers["Authorization"] = f"Bearer {token}"
         try:
+            parts = urlsplit(self.url)
             connection = self._connection(parts.scheme, parts.hostname or "", parts.port)
             try:
                 connection.request(method, parts.path.rstrip("/") + path, body, headers)
@@ -187,6 +188,11 @@ def run_with_deadline(
     return {name: found.get(name, NotReadyError("no answer in time")) for name in threads}
 
 
+def _names(model: str | None) -> list[str]:
+    """The models of --model, which commas separate."""
+    return [name for name in map(str.strip, (model or "").split(",")) if name]
+
+
 def _last_started(run_dir: Path) -> dict[str, str]:
     """The addresses that ``camserve serve`` noted when it started a server; empty without one."""
     try:
@@ -208,16 +214,17 @@ def _parse(
     )
 
     def option(name: str, help: str, default: str | None = None, **more: Any) -> None:
-        default = environment.get(f"CAMSERVE_{name.upper().replace('-', '_')}", default)
+        # A variable that is set to nothing counts as not set.
+        default = environment.get(f"CAMSERVE_{name.upper().replace('-', '_')}") or default
         parser.add_argument(f"--{name}", default=default, help=help, **more)
 
-    run_dir = environment.get("RUN_DIR", run_dir)
+    run_dir = environment.get("RUN_DIR") or run_dir
     started = _last_started(Path(run_dir))
 
     def address(name: str, port: str) -> str:
         # A port that is set says more than what a server left that was started here.
-        if (variable := f"{name.upper()}_PORT") in environment:
-            return f"http://127.0.0.1:{environment[variable]}"
+        if own_port := environment.get(f"{name.upper()}_PORT"):
+            return f"http://127.0.0.1:{own_port}"
         return started.get(name) or f"http://127.0.0.1:{port}"
 
     option("model", "NAME, or NAME,NAME; each must answer.")
@@ -240,8 +247,10 @@ def _parse(
     parser.add_argument("--timeout", type=float, default=5, help="Seconds, of all of it.")
     parser.add_argument("--live", action="store_true", help="Liveness; no model is asked.")
     parsed = parser.parse_args(arguments)
-    if not parsed.live and not parsed.model:
+    if not parsed.live and not _names(parsed.model):
         parser.error("--model NAME is required, except with --live")
+    if not 0 < parsed.timeout <= threading.TIMEOUT_MAX:
+        parser.error(f"--timeout {parsed.timeout:g}: accepted is a number of seconds above 0")
     return parsed
 
 
@@ -257,7 +266,7 @@ def _token(arguments: argparse.Namespace, trust: ssl.SSLContext | None) -> str |
     """The token to call with; None where there is none."""
     if arguments.token_file:
         try:
-            token = Path(arguments.token_file).read_text().strip()
+            token = Path(arguments.token_file).read_text("utf-8").strip()
         except (OSError, ValueError) as failure:
             raise NotReadyError(f"--token-file: {failure}") from None
     elif not (token := os.environ.get("CAMSERVE_TOKEN", "").strip()):
@@ -280,9 +289,9 @@ def _failures(arguments: argparse.Namespace) -> dict[str, NotReadyError | None]:
         raise NotReadyError(f"token: {token}")
     if arguments.live:
         return run_with_deadline({"TorchServe": partial(check_live, address, token)}, deadline)
-    names = filter(None, arguments.model.split(","))
     return run_with_deadline(
-        {name: partial(check_ready, address, name, token) for name in names}, deadline
+        {name: partial(check_ready, address, name, token) for name in _names(arguments.model)},
+        deadline,
     )
 
 

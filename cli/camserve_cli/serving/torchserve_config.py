@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import zipfile
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -44,15 +45,16 @@ def write(source: Path, store: Path, certificate: Certificate | None) -> dict[st
             up TLS by itself.
     """
     try:
-        text = source.read_text()
+        text = source.read_text("utf-8")
     except OSError as failure:
         raise ServerError(f"--config {source}: {failure.strerror}") from None
+    except UnicodeDecodeError:
+        raise ServerError(f"--config {source} is no text in UTF-8") from None
     values, lines = {}, []
     for line in text.splitlines():
         key, equals, value = (part.strip() for part in line.partition("="))
         if equals and not key.startswith("#"):
-            port = os.environ.get(PORT_VARIABLES.get(key, ""))
-            if port:
+            if port := _port_of(key):
                 value = re.sub(r"\d+$", port, value)
             if key in TLS_KEYS or value.startswith("https:"):
                 raise ServerError(f"--config {source} sets {key}: TLS is set up by --tls FOLDER")
@@ -80,18 +82,37 @@ def write(source: Path, store: Path, certificate: Certificate | None) -> dict[st
         }
         values.update(secured)
         lines += [f"{key}={value}" for key, value in secured.items()]
-    (RUN_DIR / "config.properties").write_text("\n".join([*lines, ""]))
+    (RUN_DIR / "config.properties").write_text("\n".join([*lines, ""]), "utf-8")
     return values
+
+
+def _port_of(key: str) -> str:
+    """The port that a variable sets for an address; empty where none does.
+
+    Raises:
+        ServerError: it is no port.
+    """
+    variable = PORT_VARIABLES.get(key, "")
+    text = os.environ.get(variable, "")
+    if text and not (re.fullmatch(r"[0-9]{1,5}", text) and 0 < int(text) < 65536):
+        raise ServerError(f"{variable}={text[:100]}: accepted is a port, 1 to 65535")
+    return text
 
 
 def check_ports(config: dict[str, str]) -> None:
     """Name the port that something else listens on; TorchServe would just end.
 
     Raises:
-        ServerError: a port is taken.
+        ServerError: a port is taken, given to two addresses, or none.
     """
+    users: dict[int, str] = {}
     for key, variable in PORT_VARIABLES.items():
-        port = int(config[key].rpartition(":")[2])
+        text = config[key].rpartition(":")[2]
+        if not re.fullmatch(r"[0-9]{1,5}", text):
+            raise ServerError(f"{key}={config[key]}: accepted is an address that ends in a port")
+        port = int(text)
+        if (user := users.setdefault(port, variable)) != variable:
+            raise ServerError(f"port {port} is given twice, by {user} and {variable}")
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -101,11 +122,25 @@ def check_ports(config: dict[str, str]) -> None:
 
 
 def model_config(archive: Path) -> dict[str, Any]:
-    """An archive's model-config.yaml; empty where it has none."""
-    with zipfile.ZipFile(archive) as packed:
-        names = packed.namelist()
-        text = packed.read("model-config.yaml") if "model-config.yaml" in names else b""
-    return yaml.safe_load(text) or {}
+    """An archive's model-config.yaml; empty where it has none.
+
+    Raises:
+        ServerError: the file is no archive, or its model-config.yaml no mapping.
+    """
+    try:
+        with zipfile.ZipFile(archive) as packed:
+            names = packed.namelist()
+            text = packed.read("model-config.yaml") if "model-config.yaml" in names else b"{}"
+        config = yaml.safe_load(text)
+    except (zipfile.BadZipFile, zlib.error, yaml.YAMLError) as failure:
+        reason = str(failure).splitlines()[0]
+        raise ServerError(
+            f"{archive} is damaged, or no archive: {reason}; build it with camserve package, or "
+            "name the models to serve with --models"
+        ) from None
+    if not isinstance(config, dict):
+        raise ServerError(f"{archive}: its model-config.yaml has no keys")
+    return config
 
 
 def check_replies(config: dict[str, str], archives: Iterable[Path]) -> None:

@@ -15,6 +15,7 @@ from camserve_client._base import ClientConfig, PredictionRequest, _BaseAsyncCli
 from camserve_client.errors import CamserveError, RequestTimeoutError, UnavailableError
 from camserve_client.responses import INVALID_TOKEN, error_from_torchserve, status_error
 from camserve_client.tokens import Token
+from camserve_client.transports._loopback import is_loopback
 from camserve_client.transports._protobuf import (
     PREDICTIONS,
     PredictionResponse,
@@ -79,9 +80,9 @@ class GrpcClient(_BaseClient):
         _check_channel(channel, credentials, server_name)
         if channel is None:
             channel = (
-                grpc.insecure_channel(address, _CHANNEL_OPTIONS)
+                grpc.insecure_channel(address, _options(address))
                 if credentials is None
-                else grpc.secure_channel(address, credentials, _secure_options(server_name))
+                else grpc.secure_channel(address, credentials, _options(address, server_name))
             )
         self._channel = channel
         self._predictions = self._channel.unary_unary(
@@ -155,10 +156,10 @@ class AsyncGrpcClient(_BaseAsyncClient):
         # A channel belongs to the event loop in which it is made, so the first call makes it.
         if self._channel is None:
             self._channel = (
-                grpc.aio.insecure_channel(self._address, _CHANNEL_OPTIONS)
+                grpc.aio.insecure_channel(self._address, _options(self._address))
                 if self._credentials is None
                 else grpc.aio.secure_channel(
-                    self._address, self._credentials, _secure_options(self._server_name)
+                    self._address, self._credentials, _options(self._address, self._server_name)
                 )
             )
         return self._channel.unary_unary(
@@ -171,10 +172,11 @@ def _check_channel(channel: Any, credentials: Any, server_name: str | None) -> N
         raise ValueError("a channel has its own credentials and server_name: give one or the other")
 
 
-def _secure_options(server_name: str | None) -> list[tuple[str, Any]]:
-    """The options of an encrypted channel."""
+def _options(address: str, server_name: str | None = None) -> list[tuple[str, Any]]:
+    """The options of a channel; ``server_name`` is for an encrypted one."""
+    direct = [("grpc.enable_http_proxy", 0)] if is_loopback(address.rpartition(":")[0]) else []
     override = [("grpc.ssl_target_name_override", server_name)] if server_name else []
-    return [*_CHANNEL_OPTIONS, *override]
+    return [*_CHANNEL_OPTIONS, *direct, *override]
 
 
 def _check_address(address: str) -> str:

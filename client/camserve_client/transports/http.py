@@ -15,6 +15,7 @@ from camserve_client._base import ClientConfig, PredictionRequest, _BaseAsyncCli
 from camserve_client.errors import CamserveError, RequestTimeoutError, UnavailableError
 from camserve_client.responses import error_from_http
 from camserve_client.tokens import Token
+from camserve_client.transports._loopback import is_loopback
 
 #: The statuses that are worth a retry: overloaded, or a worker died. TorchServe answers 503 and 507
 #: for both, a proxy 429.
@@ -65,8 +66,12 @@ class Client(_BaseClient):
         super().__init__(ClientConfig(model, version, timeout, retries), token)
         self._sleep = sleep
         self._path = _path(model, version)
+        url = _base_url(address)
+        if transport is None and is_loopback(url.host):
+            # Given a transport, httpx uses no proxy of the environment.
+            transport = httpx.HTTPTransport(verify=verify, limits=_LIMITS)
         self._http = httpx.Client(
-            base_url=_base_url(address),
+            base_url=url,
             timeout=_timeout(timeout),
             limits=_LIMITS,
             verify=verify,
@@ -110,8 +115,11 @@ class AsyncClient(_BaseAsyncClient):
         super().__init__(ClientConfig(model, version, timeout, retries), token)
         self._sleep = sleep
         self._path = _path(model, version)
+        url = _base_url(address)
+        if transport is None and is_loopback(url.host):
+            transport = httpx.AsyncHTTPTransport(verify=verify, limits=_LIMITS)
         self._http = httpx.AsyncClient(
-            base_url=_base_url(address),
+            base_url=url,
             timeout=_timeout(timeout),
             limits=_LIMITS,
             verify=verify,
@@ -136,7 +144,8 @@ def _base_url(address: str) -> httpx.URL:
         url = httpx.URL(address)
     except httpx.InvalidURL:
         url = httpx.URL()
-    if url.scheme not in ("http", "https") or not url.host:
+    port_fits = url.port is None or 0 < url.port < 65536
+    if url.scheme not in ("http", "https") or not url.host or not port_fits:
         raise ValueError(f"address {address!r}: accepted is a URL, as http://127.0.0.1:8080")
     return url
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,11 +41,17 @@ def build(arch: str, kwargs: Mapping[str, Any], classes: int) -> nn.Module:
     except (Exception, SystemExit) as failure:
         # A module or constructor written by others may raise any exception; a script may exit.
         raise SettingsError(
-            f"arch {arch!r} cannot be built: {describe_exception(failure)}"
+            f"arch {arch!r} cannot be built: {describe_exception(failure)}{_origin(module_name)}"
         ) from None
     if not isinstance(network, nn.Module):
         raise SettingsError(f"arch {arch!r} gives {type(network).__name__}, not a torch module")
     return network
+
+
+def _origin(module_name: str) -> str:
+    """The file that a module was imported from: another may have the same name."""
+    file = getattr(sys.modules.get(module_name), "__file__", None)
+    return f" (the module is {file})" if file else ""
 
 
 def set_eval(network: nn.Module) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from camserve.errors import SettingsError
+
+_ACCEPTED: Final = 'accepted are a JSON list of names, or {"0": "name", ..}'
 
 
 class Labels:
@@ -43,14 +45,14 @@ class Labels:
         """
         try:
             content = json.loads(path.read_text("utf-8"))
-        except (OSError, ValueError, RecursionError) as failure:
-            raise SettingsError(f"labels {path.name}: {failure}") from None
+        except OSError as failure:
+            raise SettingsError(f"labels {path.name}: {failure.strerror}") from None
+        except (ValueError, RecursionError) as failure:
+            raise SettingsError(f"labels {path.name}: {failure}; {_ACCEPTED}") from None
         if isinstance(content, dict):
             content = _sorted_by_index(content, path.name)
         if not isinstance(content, list) or not all(isinstance(name, str) for name in content):
-            raise SettingsError(
-                f'labels {path.name}: accepted are a JSON list of names, or {{"0": "name", ..}}'
-            )
+            raise SettingsError(f"labels {path.name}: {_ACCEPTED}")
         if not content:
             raise SettingsError(f"labels {path.name}: no label in it")
         return cls(tuple(content))
