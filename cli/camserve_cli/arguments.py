@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 
 from camserve_cli.errors import CommandError
 
@@ -67,10 +68,14 @@ def check_not_empty(arguments: Sequence[str]) -> None:
     Raises:
         EmptyArgumentError: there is one; the message names its option.
     """
-    for before, argument in zip(["", *arguments], arguments, strict=False):
-        option = argument.removesuffix("=") if re.fullmatch(r"--[\w-]+=", argument) else before
-        if not argument or option is not before:
-            place = f"{option}: its value" if option.startswith("-") else "an argument"
-            raise EmptyArgumentError(
-                f"{place} is empty; accepted: a value (perhaps a variable of the shell is not set)"
-            )
+    for before, argument in pairwise(["", *arguments]):
+        if not argument:
+            owner = before if before.startswith("-") else ""
+        elif re.fullmatch(r"--[\w-]+=", argument):
+            owner = argument.removesuffix("=")
+        else:
+            continue
+        place = f"{owner}: its value" if owner else "an argument"
+        raise EmptyArgumentError(
+            f"{place} is empty; accepted: a value (perhaps a variable of the shell is not set)"
+        )
