@@ -314,6 +314,8 @@ def test_a_status_error_is_final_and_the_same_over_both_transports(
         ("http", Answer(502, b"\n<h1>Bad</h1>"), "http_502", 502, "Bad Gateway"),
         ("http", Answer(418, b"a\n teapot "), "http_418", 418, "a teapot"),
         ("http", Answer(404, ["no"]), "http_404", 404, '["no"]'),
+        # As TorchServe answers HTTP where it speaks TLS.
+        ("http", Answer(403, {"status": "only HTTPS"}), "http_403", 403, "only HTTPS"),
         ("http", Answer(302, b""), "http_302", 302, "Found"),
         (
             "grpc",

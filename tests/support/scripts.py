@@ -50,16 +50,18 @@ def camserve(*arguments: str | Path, **environment: str) -> str:
 
 
 def interruptible(command: Sequence[str | Path], **options: Any) -> subprocess.Popen[str]:
-    """Start a process that SIGINT interrupts, even where the tests themselves ignore SIGINT.
+    """Start a process that SIGINT and SIGHUP end, even where the tests themselves ignore them.
 
-    A signal that is ignored, as SIGINT is by ``nohup .. &``, stays ignored in whatever is started;
+    A signal that is ignored, as they are by ``nohup .. &``, stays ignored in whatever is started;
     one that has a handler gets its default. Only in the main thread.
     """
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    signals = (signal.SIGINT, signal.SIGHUP)
+    before = [signal.signal(number, signal.default_int_handler) for number in signals]
     try:
         return subprocess.Popen(command, text=True, **options)
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
 
 
 @contextmanager
