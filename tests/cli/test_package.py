@@ -22,6 +22,7 @@ from camserve.networks.classifier import Network
 from camserve.settings import Settings
 from camserve_cli.app import run as run_command
 from camserve_cli.packaging import model_config, pretrained, weights_source
+from camserve_cli.packaging.errors import WeightsError
 from tests.support.scripts import CAMSERVE, ROOT, run
 
 #: Archives are loaded by a Python of their own.
@@ -463,7 +464,7 @@ def test_the_fallback_model_by_its_present_and_its_former_name(
     option: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def missing() -> Path:
-        raise pretrained.WeightsError("the fallback model was asked for")
+        raise WeightsError("the fallback model was asked for")
 
     monkeypatch.setattr(pretrained, "fallback_weights", missing)
     with pytest.raises(SystemExit) as stop:

@@ -18,6 +18,7 @@ from torchvision.models import ResNet50_Weights
 from torchvision.models import Weights as TorchvisionWeights
 
 from camserve_cli.packaging import pretrained
+from camserve_cli.packaging.errors import UnreachableError, WeightsError
 
 STATE = {"fc.weight": torch.arange(6.0).view(2, 3), "fc.bias": torch.zeros(2)}
 
@@ -78,7 +79,7 @@ def test_a_download_shows_its_progress_and_is_cached(
 def test_a_download_with_another_hash_is_refused_and_not_kept(
     mirror: tuple[str, Path], cache: Path
 ) -> None:
-    with pytest.raises(pretrained.WeightsError, match="invalid hash value"):
+    with pytest.raises(WeightsError, match="invalid hash value"):
         pretrained.fetch(published(*mirror, digest="0123abcd"))
     assert list(cache.iterdir()) == []
 
@@ -88,13 +89,13 @@ def test_a_damaged_file_in_the_cache_is_refused(mirror: tuple[str, Path], cache:
     pretrained.fetch(weights)
     (file,) = cache.iterdir()
     file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(pretrained.WeightsError, match="is damaged"):
+    with pytest.raises(WeightsError, match="is damaged"):
         pretrained.fetch(weights)
 
 
 def test_a_server_that_is_not_there_is_unreachable(mirror: tuple[str, Path]) -> None:
     weights = published("http://127.0.0.1:9", mirror[1])
-    with pytest.raises(pretrained.UnreachableError, match=r"127\.0\.0\.1:9.* cannot be reached"):
+    with pytest.raises(UnreachableError, match=r"127\.0\.0\.1:9.* cannot be reached"):
         pretrained.fetch(weights)
 
 
@@ -102,7 +103,7 @@ def test_a_file_that_is_not_there_is_no_network_trouble(mirror: tuple[str, Path]
     weights = TorchvisionWeights(
         url=f"{mirror[0]}/none-00000000.pth", transforms=torch.nn.Identity, meta={}
     )
-    with pytest.raises(pretrained.UnreachableError, match="404"):
+    with pytest.raises(UnreachableError, match="404"):
         pretrained.fetch(weights)
 
 
@@ -112,9 +113,9 @@ def test_names_of_weights(name: str | None) -> None:
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(pretrained.WeightsError, match="IMAGENET1K_V1, IMAGENET1K_V2"):
+    with pytest.raises(WeightsError, match="IMAGENET1K_V1, IMAGENET1K_V2"):
         pretrained.named("resnet50", "IMAGENET")
-    with pytest.raises(pretrained.WeightsError, match="no classifier 'resnet5'"):
+    with pytest.raises(WeightsError, match="no classifier 'resnet5'"):
         pretrained.named("resnet5", None)
 
 
@@ -158,7 +159,7 @@ def test_no_code_in_a_pickle_runs(tmp_path: Path, capsys: pytest.CaptureFixture[
     (tmp_path / "w.pth").write_bytes(pickle.dumps({"a": _Harm()}))
     torch.save({"a": _Harm()}, tmp_path / "zip.pth")
     for name in ("w.pth", "zip.pth"):
-        with pytest.raises(pretrained.WeightsError, match="cannot be read as weights"):
+        with pytest.raises(WeightsError, match="cannot be read as weights"):
             pretrained.read(tmp_path / name)
     assert capsys.readouterr().out == ""
 
@@ -167,5 +168,5 @@ def test_no_code_in_a_pickle_runs(tmp_path: Path, capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
 def test_files_that_are_no_weights(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(pretrained.WeightsError, match=name):
+    with pytest.raises(WeightsError, match=name):
         pretrained.read(tmp_path / name)

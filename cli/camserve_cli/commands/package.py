@@ -30,17 +30,8 @@ from typing import Annotated, Any
 import typer
 
 from camserve.errors import short_repr
-from camserve.networks import Labels
 from camserve_cli.arguments import check_name
-from camserve_cli.packaging import pretrained
-from camserve_cli.packaging.archive import Archive, local_source_files
-from camserve_cli.packaging.check_archive import ArchiveError
-from camserve_cli.packaging.model_config import PackageError, build_config
-from camserve_cli.packaging.weights_source import (
-    constructor_arguments,
-    find_weights,
-    preset_notes,
-)
+from camserve_cli.packaging.errors import ArchiveError, PackageError
 from camserve_cli.paths import STORE, STORE_SHOWN
 
 app = typer.Typer(add_completion=False)
@@ -102,6 +93,20 @@ def package(
         bool, typer.Option("--stand-in", hidden=True, help="The former name of --fallback-model.")
     ] = False,
 ) -> None:
+    check_name("--version", version)
+    if name:
+        check_name("--name", name)
+    # They import torch, which takes seconds: --help and the names do without.
+    from camserve.networks import Labels
+    from camserve_cli.packaging import pretrained
+    from camserve_cli.packaging.archive import Archive, local_source_files
+    from camserve_cli.packaging.model_config import build_config
+    from camserve_cli.packaging.weights_source import (
+        constructor_arguments,
+        find_weights,
+        preset_notes,
+    )
+
     # A caller's own architecture may lie where the caller stands.
     sys.path.append(str(Path.cwd()))
     section: dict[str, Any] = {
@@ -114,7 +119,6 @@ def package(
         name = name or "efficientnet-lite0"
     name = name or arch.replace(":", ".")
     check_name("--name", name)
-    check_name("--version", version)
     source = find_weights(section["arch"], weights)
     section["arch_kwargs"] = constructor_arguments(section, source)
     if source.preprocess:

@@ -21,6 +21,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from camserve_cli.commands.package import package
+from camserve_cli.packaging.errors import UnreachableError
 from camserve_cli.paths import STORE
 from camserve_cli.sample_photos import sample_photo
 from camserve_cli.serving.launch import start_server, stop_server
@@ -41,10 +43,6 @@ def choose_model() -> str:
     if (STORE / f"{MODEL}.mar").is_file():
         return MODEL
     if not (STORE / f"{FALLBACK}.mar").is_file():
-        # They import torch, which archives that are there already do without.
-        from camserve_cli.commands.package import package
-        from camserve_cli.packaging.pretrained import UnreachableError
-
         typer.echo("quickstart: packaging ResNet50 with its ImageNet weights ..")
         try:
             package()

@@ -22,7 +22,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import camserve
-from camserve_cli.packaging.check_archive import ArchiveError, check
+from camserve_cli.packaging.check_archive import check
+from camserve_cli.packaging.errors import ArchiveError
 from camserve_cli.paths import HANDLER
 
 #: The package that the handler is made of: a clone's, or the installed one.

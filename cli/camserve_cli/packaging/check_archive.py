@@ -19,14 +19,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from camserve_cli.errors import CommandError
+from camserve_cli.packaging.errors import ArchiveError
 
 #: Run by its path: what it imports is the archive's own.
 SMOKE_TEST = Path(__file__).with_name("smoke_test.py")
-
-
-class ArchiveError(CommandError):
-    """An archive does not load, or does not answer."""
 
 
 def check(directory: Path) -> dict[str, Any]:

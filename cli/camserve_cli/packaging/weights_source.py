@@ -15,7 +15,7 @@ from torchvision.models import ResNet50_Weights
 from camserve.networks import check_is_classifier
 from camserve.settings import Preprocess
 from camserve_cli.packaging import pretrained
-from camserve_cli.packaging.model_config import PackageError
+from camserve_cli.packaging.errors import PackageError
 
 
 @dataclass(frozen=True)
