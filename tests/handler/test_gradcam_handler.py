@@ -60,7 +60,7 @@ def serve(
     from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
 
     def serve(**section: Any) -> Any:
-        _, directory = make_archive(**section)
+        _, directory = make_archive(preprocess={"resize": 64, "crop": 64}, **section)
         manifest = {
             "modelName": "colours",
             "modelVersion": "2.1",

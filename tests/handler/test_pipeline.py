@@ -388,7 +388,7 @@ def test_each_requested_colour_is_found_on_its_own_disc(color_pipeline: Pipeline
 @pytest.fixture(scope="module")
 def top10_pipeline(load: Callable[..., Pipeline]) -> Pipeline:
     """The operator asks for more predictions than there are classes."""
-    return load(defaults={"top_k": 10, "explain": False})
+    return load(defaults={"top_k": 10, "explain": False}, preprocess={"resize": 64, "crop": 64})
 
 
 def test_the_operators_top_k_is_cut_to_the_classes(top10_pipeline: Pipeline) -> None:

@@ -72,7 +72,7 @@ def test_each_request_of_a_batch_has_one_entry_in_its_order(color_pipeline: Pipe
 @pytest.fixture(scope="module")
 def color_pipeline(load: Callable[..., Pipeline]) -> Pipeline:
     """In bfloat16, colours that are not in a photo leave a trifle."""
-    return load(precision="float32")
+    return load(precision="float32", preprocess={"resize": 64, "crop": 64})
 
 
 def test_photos_and_explanations_are_told_by_kind(color_pipeline: Pipeline) -> None:

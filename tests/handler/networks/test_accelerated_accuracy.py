@@ -42,7 +42,7 @@ EVERYDAY = (
 )  # fmt: skip
 # From microscopes and telescopes, unlike ImageNet: the network can only guess.
 STRANGE = ("retina.jpg", "hubble_deep_field.jpg", "ihc.png", "cell.png")
-LARGE = 16  # every sixteenth crop has megapixels
+LARGE = 12  # every twelfth crop has megapixels
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
@@ -84,7 +84,7 @@ def crops(names: Sequence[str], count: int) -> Iterator[bytes]:
 def photos() -> dict[str, list[bytes]]:
     """JPEGs by subject; for a ResNet, ``some`` of both are enough."""
     everyday, strange = list(crops(EVERYDAY, 204)), list(crops(STRANGE, 60))
-    return {"everyday": everyday, "strange": strange, "some": everyday[15::32] + strange[::30]}
+    return {"everyday": everyday, "strange": strange, "some": everyday[11::24] + strange[::30]}
 
 
 @dataclass(frozen=True)
