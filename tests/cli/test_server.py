@@ -221,10 +221,13 @@ def test_a_start_that_is_ended_leaves_nothing_running(
         java = psutil.Process(noted["pid"])
         process.send_signal(number)
         process.communicate(timeout=60)
-    assert process.returncode == 128 + number
-    assert not java.is_running()
-    assert not record.exists()
-    assert not Path(noted["scratch"]).exists()
+    try:
+        assert process.returncode == 128 + number
+        assert not java.is_running()
+        assert not record.exists()
+        assert not Path(noted["scratch"]).exists()
+    finally:
+        camserve("serve", "stop", **environment)
 
 
 def test_a_port_that_is_taken_is_named(
