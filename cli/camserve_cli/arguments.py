@@ -30,10 +30,12 @@ def check_name(option: str, value: str) -> None:
         ArgumentError: it cannot.
     """
     if not _NAME.fullmatch(value):
-        shown = value if len(value) <= 100 else f"{value[:100]}.."
+        # Not at the top: ``camserve --help`` imports nothing of the handler.
+        from camserve.errors import short_repr
+
         raise ArgumentError(
-            f"{option} {shown!r}: accepted are up to 100 letters, digits, '.', '_' and '-', a "
-            "letter or a digit first"
+            f"{option} {short_repr(value)}: accepted are up to 100 letters, digits, '.', '_' and "
+            "'-', a letter or a digit first"
         )
 
 

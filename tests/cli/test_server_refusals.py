@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from devtools.ports import free_server_ports
-from tests.support.scripts import CAMSERVE, run
+from tests.support.scripts import CAMSERVE, ROOT, run
 
 # Each starts a command, beside which nothing is quick.
 pytestmark = pytest.mark.server
@@ -67,6 +67,19 @@ def test_a_start_that_cannot_succeed_is_refused_at_once(
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "run" / "console.log").exists()
+
+
+@pytest.mark.parametrize("port", ["0", "99999", "none"])
+def test_a_port_of_the_config_that_is_none_is_named(store: Path, tmp_path: Path, port: str) -> None:
+    text = (ROOT / "config.properties").read_text("utf-8")
+    config = tmp_path / "own.properties"
+    config.write_text(text.replace("grpc_inference_port=7070", f"grpc_inference_port={port}"))
+    options = ("--store", store, "--models", "a", "--config", config)
+    # An empty variable changes no port.
+    environment = {**free_server_ports(), "GRPC_INFERENCE_PORT": "", "RUN_DIR": str(tmp_path)}
+    done = run(CAMSERVE, "serve", "start", *options, **environment)
+    assert done.returncode == 1
+    assert done.stderr == f"serve: grpc_inference_port={port}: accepted is a port, 1 to 65535\n"
 
 
 def test_a_start_beside_another_is_refused(store: Path, tmp_path: Path) -> None:

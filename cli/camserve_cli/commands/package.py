@@ -93,9 +93,10 @@ def package(
         bool, typer.Option("--stand-in", hidden=True, help="The former name of --fallback-model.")
     ] = False,
 ) -> None:
+    fallback_model = fallback_model or stand_in
+    name = name or ("efficientnet-lite0" if fallback_model else arch.replace(":", "."))
+    check_name("--name", name)
     check_name("--version", version)
-    if name:
-        check_name("--name", name)
     # They import torch, which takes seconds: --help and the names do without.
     from camserve.networks import Labels
     from camserve_cli.packaging import pretrained
@@ -113,12 +114,9 @@ def package(
         "arch": arch,
         "arch_kwargs": _json_object("--arch-kwargs", arch_kwargs),
     }
-    if fallback_model or stand_in:
+    if fallback_model:
         section = dict(pretrained.FALLBACK_MODEL)
         weights = str(pretrained.fallback_weights())
-        name = name or "efficientnet-lite0"
-    name = name or arch.replace(":", ".")
-    check_name("--name", name)
     source = find_weights(section["arch"], weights)
     section["arch_kwargs"] = constructor_arguments(section, source)
     if source.preprocess:

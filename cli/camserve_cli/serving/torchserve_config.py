@@ -54,8 +54,9 @@ def write(source: Path, store: Path, certificate: Certificate | None) -> dict[st
     for line in text.splitlines():
         key, equals, value = (part.strip() for part in line.partition("="))
         if equals and not key.startswith("#"):
-            if port := _port_of(key):
-                value = re.sub(r"\d+$", port, value)
+            variable = PORT_VARIABLES.get(key, "")
+            if port := os.environ.get(variable):
+                value = re.sub(r"\d+$", str(_parse_port(variable, port)), value)
             if key in TLS_KEYS or value.startswith("https:"):
                 raise ServerError(f"--config {source} sets {key}: TLS is set up by --tls FOLDER")
             if certificate and key.endswith("_address"):
@@ -86,17 +87,15 @@ def write(source: Path, store: Path, certificate: Certificate | None) -> dict[st
     return values
 
 
-def _port_of(key: str) -> str:
-    """The port that a variable sets for an address; empty where none does.
+def _parse_port(name: str, text: str) -> int:
+    """The port that a variable or a key of config.properties names.
 
     Raises:
         ServerError: it is no port.
     """
-    variable = PORT_VARIABLES.get(key, "")
-    text = os.environ.get(variable, "")
-    if text and not (re.fullmatch(r"[0-9]{1,5}", text) and 0 < int(text) < 65536):
-        raise ServerError(f"{variable}={text[:100]}: accepted is a port, 1 to 65535")
-    return text
+    if not re.fullmatch(r"[0-9]{1,5}", text) or not 0 < int(text) < 65536:
+        raise ServerError(f"{name}={text[:100]}: accepted is a port, 1 to 65535")
+    return int(text)
 
 
 def check_ports(config: dict[str, str]) -> None:
@@ -107,10 +106,7 @@ def check_ports(config: dict[str, str]) -> None:
     """
     users: dict[int, str] = {}
     for key, variable in PORT_VARIABLES.items():
-        text = config[key].rpartition(":")[2]
-        if not re.fullmatch(r"[0-9]{1,5}", text):
-            raise ServerError(f"{key}={config[key]}: accepted is an address that ends in a port")
-        port = int(text)
+        port = _parse_port(key, config[key].rpartition(":")[2])
         if (user := users.setdefault(port, variable)) != variable:
             raise ServerError(f"port {port} is given twice, by {user} and {variable}")
         with socket.socket() as probe:

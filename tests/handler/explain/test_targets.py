@@ -33,9 +33,6 @@ def resolve_error(
     return error.value
 
 
-# Files
-
-
 # One target and several
 
 

@@ -15,6 +15,7 @@ from camserve.explain import hooks
 from camserve.networks import hardware
 from camserve.networks.architectures import build
 from camserve.networks.layers import last_spatial_layer
+from camserve.networks.partition import PartitionedNetwork
 from tests.support.accelerated_networks import (
     BATCH,
     accelerate,
@@ -66,12 +67,26 @@ def network_under_test() -> Callable[[str], tuple[nn.Module, str, int]]:
     return network_under_test
 
 
+@pytest.fixture(scope="module")
+def accelerated_in_float32(
+    network_under_test: Callable[..., Any],
+) -> Callable[[str], PartitionedNetwork]:
+    """The same network, accelerated in float32 for batches of PHOTOS; compiled once."""
+
+    @cache
+    def accelerated_in_float32(arch: str) -> PartitionedNetwork:
+        network, layer, side = network_under_test(arch)
+        return accelerated_network(network, layer, side=side, batch_size=PHOTOS)
+
+    return accelerated_in_float32
+
+
 @pytest.mark.parametrize("arch", NETWORKS)
 def test_accelerated_outputs_are_the_original_networks(
-    arch: str, network_under_test: Callable[..., Any]
+    arch: str, network_under_test: Callable[..., Any], accelerated_in_float32: Callable[..., Any]
 ) -> None:
     network, layer, side = network_under_test(arch)
-    fast = accelerated_network(network, layer, side=side, batch_size=PHOTOS)
+    fast = accelerated_in_float32(arch)
     inputs = noise(PHOTOS, side, seed=2)
     activations, scores = run(network, network.get_submodule(layer), inputs)
     fast_activations, fast_scores = run(fast, fast.layer, inputs)
@@ -101,6 +116,8 @@ def test_bfloat16_outputs_are_close_to_the_original_networks(
     ("arch", "precision"),
     [
         ("convnext_tiny", "auto"),
+        pytest.param("convnext_tiny", "bfloat16", marks=pytest.mark.slow),
+        pytest.param("densenet121", "auto", marks=pytest.mark.slow),
         ("densenet121", "bfloat16"),
         ("mobilenet_v2", "auto"),
         ("mobilenet_v2", "bfloat16"),
@@ -135,13 +152,13 @@ def test_a_photo_has_the_same_scores_in_a_batch_of_any_size(
         ), size
 
 
-@pytest.mark.parametrize("arch", ["resnet18", "mobilenet_v2", "squeezenet1_1"])
+@pytest.mark.parametrize("arch", ["resnet18", "mobilenet_v2", "densenet121", "squeezenet1_1"])
 def test_gradients_at_the_layer_are_those_of_the_network(
-    arch: str, network_under_test: Callable[..., Any]
+    arch: str, network_under_test: Callable[..., Any], accelerated_in_float32: Callable[..., Any]
 ) -> None:
     network, layer, side = network_under_test(arch)
     network = copy.deepcopy(network)
-    fast = accelerated_network(network, layer, side=side, batch_size=PHOTOS)
+    fast = accelerated_in_float32(arch)
     example, inputs, classes = noise(1, side), noise(PHOTOS, side, seed=4), [5, 0, 9]
     paths = {
         "fast": hooks.HookedNetwork(fast, {layer: fast.layer}, example),
@@ -157,7 +174,14 @@ def test_gradients_at_the_layer_are_those_of_the_network(
 
 
 @pytest.mark.parametrize("precision", ["auto", "float32", "bfloat16"])
-@pytest.mark.parametrize("arch", ["resnet18", "mobilenet_v3_small"])
+@pytest.mark.parametrize(
+    "arch",
+    [
+        "resnet18",
+        "mobilenet_v3_small",
+        pytest.param("efficientnet_b0", marks=pytest.mark.slow),
+    ],
+)
 def test_acceleration_does_not_change_the_original_network(
     arch: str, precision: str, network_under_test: Callable[..., Any]
 ) -> None:

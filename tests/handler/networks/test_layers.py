@@ -85,6 +85,11 @@ def test_a_vision_transformer_has_no_default_layer() -> None:
         # It mixes all positions of the photo.
         ("maxvit_t", "blocks.3", 224, 0),
         ("vit_b_16", "conv_proj", 224, 0),
+        *(
+            pytest.param(*case, 224, seed, marks=pytest.mark.slow)
+            for seed in (1, 2)
+            for case in (("maxvit_t", "blocks.3"), ("vit_b_16", "conv_proj"))
+        ),
     ],
 )
 def test_layers_of_classifiers_are_grids(arch: str, layer: str, side: int, seed: int) -> None:
