@@ -12,7 +12,7 @@ from camserve import __version__
 from camserve.explain import METHODS
 from camserve.images import FORMATS
 from camserve.model import LoadedModel
-from camserve.networks import openvino_unavailable_reason
+from camserve.networks import GridLayout, openvino_unavailable_reason
 from camserve.options import Options, Output
 from camserve.protocols import ModelBody
 
@@ -27,7 +27,7 @@ def describe(model: ModelBody, loaded: LoadedModel) -> dict[str, Any]:
     ``precision`` and ``compiled`` say how the trunk runs, ``acceleration_notes`` why it does not
     run faster. ``options`` is a JSON Schema of a request's options, with the operator's defaults.
     """
-    settings, network, shapes = loaded.settings, loaded.network, loaded.shapes
+    settings, network = loaded.settings, loaded.network
     acceleration = loaded.acceleration
     schema = Options.model_json_schema()
     properties = schema["properties"]
@@ -50,7 +50,7 @@ def describe(model: ModelBody, loaded: LoadedModel) -> dict[str, Any]:
             "threads": torch.get_num_threads(),
         },
         "classes": list(network.labels.names),
-        "layers": [{"name": name, "shape": list(shapes[name])} for name in settings.served],
+        "layers": [_layer(name, loaded.layouts[name]) for name in settings.served],
         "methods": list(METHODS),
         "outputs": list(get_args(Output)),
         "options": schema,
@@ -62,4 +62,14 @@ def describe(model: ModelBody, loaded: LoadedModel) -> dict[str, Any]:
             "python": platform.python_version(),
             **{name: version(name) for name in _PACKAGES + _COMPILER},
         },
+    }
+
+
+def _layer(name: str, layout: GridLayout) -> dict[str, Any]:
+    """A layer's entry: ``shape`` is (K, h, w) of the grid that its output holds as ``layout``."""
+    return {
+        "name": name,
+        "shape": [layout.channels, layout.height, layout.width],
+        "layout": layout.kind,
+        "prefix_tokens": layout.prefix,
     }

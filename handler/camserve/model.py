@@ -12,7 +12,14 @@ import torch
 
 from camserve.errors import RequestError, SettingsError
 from camserve.explain import HookedNetwork, resolve_targets
-from camserve.networks import AccelerationResult, Labels, Network, accelerate, check_network
+from camserve.networks import (
+    AccelerationResult,
+    GridLayout,
+    Labels,
+    Network,
+    accelerate,
+    check_network,
+)
 from camserve.runtime import release_memory, worker_threads
 from camserve.settings import Settings
 
@@ -28,7 +35,8 @@ class LoadedModel:
         network: the classifier.
         forward_paths: the same network in several forms, the fastest first, each with hooks on the
             layers that it can explain.
-        acceleration: how the first of them runs.
+        layouts: by served layer, how its output is a grid over the photo.
+        acceleration: how the first of the forward paths runs.
         batch_size: the largest number of photos in a forward pass.
         threads: of a worker, to run the network in and to decode and draw pictures.
     """
@@ -36,6 +44,7 @@ class LoadedModel:
     settings: Settings
     network: Network
     forward_paths: tuple[HookedNetwork, ...]
+    layouts: Mapping[str, GridLayout]
     acceleration: AccelerationResult
     batch_size: int
     threads: int
@@ -64,10 +73,9 @@ class LoadedModel:
         example, other = (network.example(settings.preprocess.crop, seed) for seed in (0, 1))
         # A network that would be explained wrongly stops the load. A network that cannot be
         # accelerated does not.
-        classes = check_network(
-            network.module, settings.served, example, other, batch_size, settings.layout
-        )
-        settings = _check_classes(settings, network.labels, classes)
+        layouts = {layer: settings.layout_of(layer) for layer in settings.served}
+        checked = check_network(network.module, layouts, example, other, batch_size)
+        settings = _check_classes(settings, network.labels, checked.classes)
         acceleration = accelerate(
             network.module,
             settings.layer,
@@ -81,9 +89,11 @@ class LoadedModel:
         forward_paths = []
         if accelerated is not None:
             layers = {settings.layer: accelerated.layer}
-            forward_paths.append(HookedNetwork(accelerated, layers, example))
+            forward_paths.append(HookedNetwork(accelerated, layers, example, checked.layouts))
         if accelerated is None or len(settings.served) > 1:
-            forward_paths.append(HookedNetwork(network.module, settings.served, example))
+            forward_paths.append(
+                HookedNetwork(network.module, settings.served, example, checked.layouts)
+            )
         else:
             # Frees the original network, which no layer needs.
             network = replace(network, module=accelerated)
@@ -97,13 +107,15 @@ class LoadedModel:
             acceleration.precision, "compiled" if acceleration.compiled else "eager",
             f" ({reason})" if reason else "", threads,
         )  # fmt: skip
-        return cls(settings, network, tuple(forward_paths), acceleration, batch_size, threads)
-
-    @property
-    def shapes(self) -> dict[str, tuple[int, int, int]]:
-        """(K, h, w) of each served layer's output, by name."""
-        return {name: shape for path in self.forward_paths for name, shape in path.shapes.items()}
-
+        return cls(
+            settings,
+            network,
+            tuple(forward_paths),
+            checked.layouts,
+            acceleration,
+            batch_size,
+            threads,
+        )
 
 def _check_classes(settings: Settings, labels: Labels, classes: int) -> Settings:
     """Check labels and the default target against the number of class scores.
@@ -134,5 +146,5 @@ def _warm_up(
     """Run every batch size forward and backward: kernels are built for each input shape."""
     for size in range(1, batch_size + 1):
         batch = example.expand(size, -1, -1, -1)
-        output = path.forward(batch.contiguous(memory_format=memory_format), [*path.shapes][:1])
+        output = path.forward(batch.contiguous(memory_format=memory_format), [*path.layouts][:1])
         torch.autograd.grad(output.logits.sum(), list(output.activations.values()))

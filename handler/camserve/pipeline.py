@@ -192,7 +192,7 @@ class Pipeline:
     def _select_path(self, photo: PreparedPhoto) -> HookedNetwork:
         """The fastest forward path that has every layer a photo's explanations need."""
         layers = set(required_layers([photo.explanation_request]))
-        return next(path for path in self.forward_paths if layers <= path.shapes.keys())
+        return next(path for path in self.forward_paths if layers <= path.layouts.keys())
 
     def _forward(self, path: HookedNetwork, photos: IndexedPhotos) -> ForwardOutput:
         """One forward pass."""

@@ -32,8 +32,11 @@ def _off_from_yaml(value: Any) -> Any:
 Precision = Literal["auto", "float32", "bfloat16"]
 #: ``auto`` compiles the trunk with OpenVINO, on a CPU.
 Compile = Annotated[Literal["auto", "off"], BeforeValidator(_off_from_yaml)]
-#: ``auto`` tests whether a layer's output is a grid over the photo; ``grid`` asserts that it is.
-Layout = Literal["auto", "grid"]
+#: How a layer's output is a grid over the photo: (N, K, h, w), (N, h, w, K), or
+#: (N, prefix + h * w, K).
+LayoutKind = Literal["grid", "channels_last", "tokens"]
+#: ``auto`` measures which; another value asserts that it is that one.
+Layout = Literal["auto"] | LayoutKind
 Sha256 = Annotated[str, StringConstraints(pattern="^([0-9a-f]{64})?$")]
 #: The name of a file in the archive's own folder.
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][^/\\]*$")]
@@ -137,7 +140,10 @@ class Settings(FrozenModel):
     layers: tuple[str, ...] = Field(
         (), description="a list of the dotted names of further modules that may be asked for"
     )
-    layout: Layout = Field("auto", description="auto or grid")
+    layout: Layout | dict[str, Layout] = Field(
+        "auto",
+        description="auto, grid, channels_last or tokens, or a mapping from a layer to one of these",
+    )
     precision: Precision = Field("auto", description="auto, float32 or bfloat16")
     compile: Compile = Field("auto", description="auto or off")
     threads: IntNotBool = Field(
@@ -153,6 +159,10 @@ class Settings(FrozenModel):
     def served(self) -> tuple[str, ...]:
         """The layers that may be asked for, the default one first."""
         return tuple(dict.fromkeys((self.layer, *self.layers)))
+
+    def layout_of(self, layer: str) -> Layout:
+        """What ``layout`` says of a served layer."""
+        return self.layout.get(layer, "auto") if isinstance(self.layout, dict) else self.layout
 
     def options(self, values: Mapping[str, Any]) -> Options:
         """A request's options: its own values, and the operator's defaults for the rest.
@@ -210,6 +220,12 @@ class Settings(FrozenModel):
             settings = cls.model_validate(dict(section))
         except ValidationError as failure:
             raise SettingsError(f"model-config.yaml: {_explain(cls, failure)}") from None
+        for layer in settings.layout if isinstance(settings.layout, dict) else ():
+            if layer not in settings.served:
+                raise SettingsError(
+                    f"model-config.yaml: handler.layout: {short_repr(layer)} is not served; "
+                    f"accepted: {', '.join(settings.served)}"
+                )
         try:
             settings.options({})
         except RequestError as error:

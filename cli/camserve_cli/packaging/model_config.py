@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from camserve.errors import SettingsError, describe_exception, short_repr, unknown_name_message
-from camserve.networks import build, last_spatial_layer, run_network, set_eval
+from camserve.networks import build, default_layer, run_network, set_eval
 from camserve.settings import Settings
 from camserve_cli.arguments import key_values
 from camserve_cli.packaging.errors import PackageError
@@ -39,7 +39,7 @@ def build_config(section: dict[str, Any], settings: list[str], classes: int) -> 
         defaults = handler.get("defaults")
         if isinstance(defaults, dict):
             defaults = {key: value for key, value in defaults.items() if key != "layer"}
-        known = {**handler, "layer": "any", "defaults": defaults}
+        known = {**handler, "layer": "any", "layout": "auto", "defaults": defaults}
         handler["layer"] = _default_layer(Settings.from_yaml({**config, "handler": known}), classes)
     Settings.from_yaml(config)
     return config
@@ -76,10 +76,11 @@ def _default_layer(settings: Settings, classes: int) -> str:
     network = build(settings.arch, settings.arch_kwargs, classes)
     set_eval(network)
     side = settings.preprocess.crop
-    example = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
-    run_network(network, example)
+    noise = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))
+    photo, other = noise.split(1)
+    run_network(network, photo)
     try:
-        return last_spatial_layer(network, example)
+        return default_layer(network, photo, other)
     except SettingsError:
         raise
     except Exception as failure:

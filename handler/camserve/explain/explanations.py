@@ -139,8 +139,10 @@ def _compute_maps(
     samples, weights = scores.samples, score_weights(output.logits, scores)
     layers = [requests[sample].layers for sample in samples]
     for indices, gradients in backward.score_gradients(output, samples, weights, layers):
-        for layer, gradient in gradients.items():
-            activations = output.activations[layer].detach()
+        for layer, layer_gradient in gradients.items():
+            layout = output.layouts[layer]
+            gradient = layout.to_grid(layer_gradient)
+            activations = layout.to_grid(output.activations[layer].detach())
             for method, rows in _rows_by_method(indices, samples, layer, requests).items():
                 group = [indices[row] for row in rows]
                 group_activations = backward.select_rows(activations, [samples[i] for i in group])

@@ -8,7 +8,7 @@ Localization", arXiv 1610.02391, section 3. How a map is made of activations and
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from camserve.errors import SettingsError
-from camserve.networks import get_layer
+from camserve.networks import GradientsStayOn, GridLayout, get_layer
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,13 @@ class ForwardOutput:
 
     Attributes:
         logits: (N, C) class scores.
-        activations: by layer, (N, K, h, w), the outputs that the logits depend on.
+        activations: by layer, the outputs that the logits depend on.
+        layouts: by layer, how its output, and its gradient, is a grid (N, K, h, w).
     """
 
     logits: Tensor
     activations: Mapping[str, Tensor]
+    layouts: Mapping[str, GridLayout]
 
 
 @dataclass(frozen=True)
@@ -63,14 +65,16 @@ class HookedNetwork:
 
     Args:
         network: a classifier in eval mode; all its parameters are frozen.
-        names: the dotted names of modules whose output is (N, K, h, w); or a mapping from a layer's
-            name to its module, where that has another name in the network.
-        example: (1, 3, H, W) input on the network's device, for the passes that validate the
+        names: the dotted names of modules; or a mapping from a layer's name to its module, where
+            that has another name in the network.
+        example: (1, C, H, W) input on the network's device, for the passes that validate the
             layers.
+        layouts: by name, how a layer's output is a grid; of one that is not there it is
+            (N, K, h, w).
 
     Attributes:
         network: the classifier.
-        shapes: (K, h, w) of each layer's output, by name.
+        layouts: of each layer, by name.
 
     Raises:
         SettingsError: no module has such a name (the nearest names are given), or a layer cannot be
@@ -83,9 +87,12 @@ class HookedNetwork:
         network: nn.Module,
         names: Sequence[str] | Mapping[str, nn.Module],
         example: Tensor,
+        layouts: Mapping[str, GridLayout] | None = None,
     ) -> None:
-        self.shapes: dict[str, tuple[int, int, int]] = {}
+        self.layouts = {name: layouts[name] for name in names if name in layouts} if layouts else {}
         self.network = network.requires_grad_(False)
+        # Whether the network switches the recording of gradients off in its forward.
+        self._switches_off_gradients = False
         # The layers whose output is changed in place later on, so that a clone is passed on.
         self._cloned_layers: set[str] = set()
         self._hooks = ExitStack()
@@ -111,7 +118,7 @@ class HookedNetwork:
         context = _ForwardContext(self, names)
         token = _current_forward.set(context)
         try:
-            with torch.enable_grad():
+            with torch.enable_grad(), self._gradient_mode():
                 logits = self.network(inputs)
         finally:
             _current_forward.reset(token)
@@ -123,7 +130,10 @@ class HookedNetwork:
                     f"layer {name!r} must run once in a forward pass, not {len(outputs)} times"
                 )
             activations[name] = outputs[0]
-        return ForwardOutput(logits, activations)
+        return ForwardOutput(logits, activations, self.layouts)
+
+    def _gradient_mode(self) -> AbstractContextManager[object]:
+        return GradientsStayOn() if self._switches_off_gradients else nullcontext()
 
     def _hook(self, name: str) -> Callable[[nn.Module, Any, Any], Tensor | None]:
         """The forward hook of a layer: captures its output in a forward pass that asks for it."""
@@ -133,10 +143,9 @@ class HookedNetwork:
             # Another HookedNetwork may share the module, as an accelerated one does.
             if context is None or context.hooks is not self or name not in context.layers:
                 return None
-            if not isinstance(output, Tensor) or output.ndim != 4:
-                shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            if not isinstance(output, Tensor):
                 raise SettingsError(
-                    f"layer {name!r} must give activations of shape (N, K, h, w), not {shape}"
+                    f"layer {name!r} must return a tensor, not {type(output).__name__}"
                 )
             # Not detach(): its result shares the version counter of the trunk's output, which
             # in-place operations in the trunk may have raised; _validate_layer needs one at 0.
@@ -166,8 +175,16 @@ class HookedNetwork:
         logits, activations = output.logits, output.activations[name]
         if not isinstance(logits, Tensor) or logits.ndim != 2:
             raise SettingsError("the network must give class scores of shape (N, C)")
-        _, channels, height, width = activations.shape
-        self.shapes[name] = channels, height, width
+        if name not in self.layouts:
+            if activations.ndim != 4:
+                raise SettingsError(
+                    f"layer {name!r} must give activations of shape (N, K, h, w), not "
+                    f"{tuple(activations.shape)}"
+                )
+            self.layouts[name] = GridLayout("grid", *activations.shape[1:])
+        if not logits.requires_grad and not self._switches_off_gradients:
+            self._switches_off_gradients = True
+            return self._validate_layer(name, example)
         (gradient,) = (
             torch.autograd.grad(logits.sum(), activations, allow_unused=True)
             if logits.requires_grad

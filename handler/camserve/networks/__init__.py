@@ -8,23 +8,28 @@ stay the same.
 
 from camserve.networks.acceleration import AccelerationResult, accelerate
 from camserve.networks.architectures import build, check_is_classifier, set_eval
-from camserve.networks.checks import check_network
+from camserve.networks.checks import CheckedNetwork, check_network
 from camserve.networks.classifier import Network
 from camserve.networks.forward import run_network
+from camserve.networks.gradient_mode import GradientsStayOn
 from camserve.networks.labels import Labels
-from camserve.networks.layers import get_layer, last_spatial_layer
+from camserve.networks.layers import default_layer, get_layer
+from camserve.networks.layouts import GridLayout
 from camserve.networks.openvino_backend import unavailable_reason as openvino_unavailable_reason
 
 __all__ = [
     "AccelerationResult",
+    "CheckedNetwork",
+    "GradientsStayOn",
+    "GridLayout",
     "Labels",
     "Network",
     "accelerate",
     "build",
     "check_is_classifier",
     "check_network",
+    "default_layer",
     "get_layer",
-    "last_spatial_layer",
     "openvino_unavailable_reason",
     "run_network",
     "set_eval",

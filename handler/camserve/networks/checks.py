@@ -7,7 +7,6 @@ it on two pictures.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from camserve.errors import SettingsError
-from camserve.networks.forward import class_scores, run_network
-from camserve.networks.layers import check_grid, get_layer, replace_halves
+from camserve.networks.forward import class_scores, recorded_outputs, run_network
+from camserve.networks.layers import get_layer
+from camserve.networks.layouts import GridLayout, find_layout, replace_halves
 from camserve.networks.logits import check_logits, check_no_batch_softmax, noise_scores
 from camserve.settings import Layout
 
@@ -26,12 +26,25 @@ _MAX_DIFFERENCE: Final = 1e-3
 
 
 @dataclass(frozen=True)
+class CheckedNetwork:
+    """What the checks found out about a network.
+
+    Attributes:
+        classes: C, the number of class scores.
+        layouts: by layer, how its output is a grid over the photo.
+    """
+
+    classes: int
+    layouts: Mapping[str, GridLayout]
+
+
+@dataclass(frozen=True)
 class _ForwardResult:
     """The results of a forward pass over N photos.
 
     Attributes:
         scores: (N, C), finite.
-        layer_outputs: by layer, the output of each of its calls.
+        layer_outputs: by layer, the tensors that its calls returned.
     """
 
     scores: Tensor
@@ -40,12 +53,11 @@ class _ForwardResult:
 
 def check_network(
     network: nn.Module,
-    layers: Sequence[str],
+    layers: Mapping[str, Layout],
     photo: Tensor,
     other: Tensor,
     batch_size: int,
-    layout: Layout = "auto",
-) -> int:
+) -> CheckedNetwork:
     """Check that a network's scores and layers can be explained.
 
     It must return two or more scores per photo, as logits; the same scores for the same photo, in
@@ -53,13 +65,10 @@ def check_network(
 
     Args:
         network: in eval mode.
-        layers: the dotted names of the layers to explain, the default layer first.
+        layers: by the dotted names of the layers to explain, the default layer first, what the
+            operator says of their layout.
         photo, other: (1, 3, H, W), two different inputs on the network's device.
         batch_size: the largest N of a forward pass.
-        layout: ``grid`` where the operator states that the layers' outputs are grids.
-
-    Returns:
-        C, the number of class scores.
 
     Raises:
         SettingsError: a check fails; the message says which, and what would be accepted.
@@ -75,15 +84,15 @@ def check_network(
     # The first photo and the last: an operation may mix samples in one direction only.
     _check_batch_independent(photo_scores, scores[:1])
     _check_batch_independent(other_scores, scores[-1:])
-    check_logits(scores, lambda: noise_scores(network, modules[layers[0]], photo))
-    for name in layers:
-        # Other layers are refused when they are hooked: those that are not called exactly once, or
-        # do not return a tensor.
-        if all(len(result.layer_outputs[name]) == 1 for result in results):
-            outputs = torch.cat([result.layer_outputs[name][0] for result in results])
-            _check_sample_axis(name, outputs, len(photos))
-            check_grid(name, outputs[:5], photo.shape[2] / photo.shape[3], layout)
-    return scores.shape[1]
+    check_logits(scores, lambda: noise_scores(network, next(iter(modules.values())), photo))
+    input_size = photo.shape[2], photo.shape[3]
+    conv_grids = _conv_grids(network, photo)
+    layouts = {}
+    for name, declared in layers.items():
+        outputs = torch.cat([_only_output(name, result) for result in results])
+        _check_sample_axis(name, outputs, len(photos))
+        layouts[name] = find_layout(name, outputs[:5], input_size, declared, conv_grids)
+    return CheckedNetwork(scores.shape[1], layouts)
 
 
 def _run(network: nn.Module, layers: Mapping[str, nn.Module], photos: Tensor) -> _ForwardResult:
@@ -92,19 +101,7 @@ def _run(network: nn.Module, layers: Mapping[str, nn.Module], photos: Tensor) ->
     Raises:
         SettingsError: it fails, or does not return finite class scores.
     """
-    outputs: dict[str, list[Tensor]] = {name: [] for name in layers}
-
-    def record(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
-            if isinstance(output, Tensor):
-                # A copy: the next module may change it in place.
-                outputs[name].append(output.clone())
-
-        return hook
-
-    with ExitStack() as hooks:
-        for name, layer in layers.items():
-            hooks.callback(layer.register_forward_hook(record(name)).remove)
+    with recorded_outputs(layers, torch.clone) as outputs:
         output = run_network(network, photos)
     scores = class_scores(output, len(photos))
     if not scores.isfinite().all():
@@ -113,6 +110,28 @@ def _run(network: nn.Module, layers: Mapping[str, nn.Module], photos: Tensor) ->
             "picture; accepted: weights that were trained to the end, without NaN"
         )
     return _ForwardResult(scores, outputs)
+
+
+def _conv_grids(network: nn.Module, photo: Tensor) -> set[tuple[int, int]]:
+    """The heights and widths of what a network's convolutions give, as of a patch embedding."""
+    convolutions = {
+        name: module for name, module in network.named_modules() if isinstance(module, nn.Conv2d)
+    }
+    with recorded_outputs(convolutions, lambda output: tuple(output.shape)) as outputs:
+        run_network(network, photo)
+    shapes = [shape for of_module in outputs.values() for shape in of_module]
+    return {(shape[2], shape[3]) for shape in shapes if len(shape) == 4}
+
+
+def _only_output(name: str, result: _ForwardResult) -> Tensor:
+    """The only tensor that a layer returned in a forward pass."""
+    outputs = result.layer_outputs.get(name, [])
+    if len(outputs) != 1:
+        raise SettingsError(
+            f"layer {name!r} returns {len(outputs)} tensors in a forward pass; accepted: a layer "
+            "that runs once, and returns a tensor alone"
+        )
+    return outputs[0]
 
 
 def _check_deterministic(first: Tensor, second: Tensor) -> None:
@@ -143,8 +162,8 @@ def _check_sample_axis(name: str, outputs: Tensor, photos: int) -> None:
     if len(outputs) != photos:
         raise SettingsError(
             f"layer {name!r} gives {len(outputs)} rows for {photos} photos, so that a map of one "
-            "would leave out a part of what made its scores; accepted: a layer that gives "
-            "(N, K, h, w) for N photos"
+            "would leave out a part of what made its scores; accepted: a layer whose first axis "
+            "has one row for each photo"
         )
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import is_dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from camserve.errors import SettingsError, describe_exception
+from camserve.networks.gradient_mode import GradientsStayOn
+
+Recorded = TypeVar("Recorded")
 
 
 def run_network(network: nn.Module, photos: Tensor) -> Any:
@@ -38,6 +42,66 @@ def run_network(network: nn.Module, photos: Tensor) -> Any:
             "(N, 3, height, width) alone and gives scores (N, classes)."
             f"{hint if len(photos) > 1 else ''}"
         ) from None
+
+
+@contextmanager
+def recorded_outputs(
+    layers: Mapping[str, nn.Module], of: Callable[[Tensor], Recorded]
+) -> Iterator[dict[str, list[Recorded]]]:
+    """A context that records the tensors which layers return.
+
+    Args:
+        layers: by name.
+        of: what to record of each tensor; the next module may change it in place.
+
+    Yields:
+        By name, what was recorded, for each call of the layer in turn.
+    """
+    outputs: dict[str, list[Recorded]] = {}
+
+    def record(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            if isinstance(output, Tensor):
+                outputs.setdefault(name, []).append(of(output))
+
+        return hook
+
+    with ExitStack() as hooks:
+        for name, layer in layers.items():
+            hooks.callback(layer.register_forward_hook(record(name)).remove)
+        yield outputs
+
+
+def layer_gradient(network: nn.Module, layer: nn.Module, photo: Tensor) -> Tensor | None:
+    """The gradient of a random sum of the class scores with respect to a layer's output.
+
+    Args:
+        network: in eval mode.
+        layer: one of its modules, which is called once and returns a tensor.
+        photo: (1, C, H, W).
+
+    Returns:
+        Of the output's shape; None where the scores do not depend on it.
+    """
+    leaves: list[Tensor] = []
+
+    def cut(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        leaves.append(output.detach().clone().requires_grad_())
+        # The next module may change it in place.
+        return leaves[-1].clone()
+
+    hook = layer.register_forward_hook(cut)
+    try:
+        with torch.enable_grad(), GradientsStayOn():
+            scores = network(photo.clone())
+    finally:
+        hook.remove()
+    if not scores.requires_grad:
+        return None
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.randn(scores.shape, generator=generator).to(scores)
+    (gradient,) = torch.autograd.grad((weights * scores).sum(), leaves, allow_unused=True)
+    return gradient
 
 
 def class_scores(output: Any, batch_size: int) -> Tensor:

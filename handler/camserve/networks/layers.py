@@ -1,36 +1,25 @@
-"""The layers of a network that can be explained: by name, the default, and whether one is a grid.
-
-A map needs a grid over the photo: an output (N, K, h, w) whose last two axes are the photo's rows
-and columns. The shape alone does not decide: attention over 197 tokens by 64 features has four
-axes, and so has a Swin's (N, h, w, K). So :func:`check_grid` measures it: a change in the photo's
-upper or lower half must shift along the rows, a change in its left or right half along the columns.
-"""
+"""The layers of a network that can be explained: by name, and the default."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from typing import Any, Final
+from typing import Final
 
 import torch
 from torch import Tensor, nn
+from torchvision.ops import Permute
 
 from camserve.errors import SettingsError
-from camserve.settings import Layout
+from camserve.networks.forward import layer_gradient, recorded_outputs, run_network
+from camserve.networks.layouts import GridLayout, find_layout, replace_halves
 
-#: The least shift of a change's centroid along rows and columns, as a share of the axis' length,
-#: and as a share of the largest shift along any axis. Of torchvision's classifiers with seeded
-#: weights the smallest are 0.04 (MaxViT, which mixes all positions) and 0.7. Along 64 features it
-#: shifts by 0.03 by chance.
-_MIN_SHIFT: Final = 0.01
-_MIN_RATIO: Final = 0.3
-#: Where all shifts are smaller, they decide nothing. An untrained RepVGG has 0.014.
-_MIN_DECISIVE_SHIFT: Final = 0.03
-
-_ACCEPTED: Final = (
-    "accepted: a layer that gives activations of shape (N, K, h, w), a grid over the photo"
-)
+#: Modules whose output is no layer to explain: they pool, or hand on what another module gave.
+_SKIPPED: Final = (
+    nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.AvgPool2d, nn.MaxPool2d,
+    nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Flatten, nn.Unflatten, Permute,
+)  # fmt: skip
+#: The least share of a grid's cells that the scores must depend on.
+_MIN_CELLS: Final = 0.5
 
 
 def get_layer(network: nn.Module, name: str) -> nn.Module:
@@ -49,163 +38,108 @@ def get_layer(network: nn.Module, name: str) -> nn.Module:
     return modules[name]
 
 
-def last_spatial_layer(network: nn.Module, example: Tensor) -> str:
-    """The name of the last module whose output is a grid, which is the default layer to explain.
+def default_layer(network: nn.Module, photo: Tensor, other: Tensor) -> str:
+    """The name of the layer that the literature explains.
 
-    Of several modules with that same output it is the outermost. Plain containers, pooling layers
-    and modules that are called more than once are skipped. ``layer4.2`` in ResNet50,
-    ``features.29`` in VGG16.
-
-    Args:
-        network: in eval mode.
-        example: (1, 3, H, W).
-
-    Raises:
-        SettingsError: no module gives a (N, K, h, w) with h and w above 1, or the modules after the
-            last one work on tokens, as a vision transformer's blocks do.
-    """
-    pooling = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.AvgPool2d, nn.MaxPool2d)
-    calls: list[tuple[str, tuple[int, ...]]] = []
-
-    def record(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
-            calls.append((name, tuple(output.shape) if isinstance(output, Tensor) else ()))
-
-        return hook
-
-    with torch.no_grad(), ExitStack() as hooks:
-        for name, module in network.named_modules():
-            if name and type(module) is not nn.Sequential and not isinstance(module, pooling):
-                hooks.callback(module.register_forward_hook(record(name)).remove)
-        network(example)
-    called = [name for name, _ in calls]
-    shapes = [(name, shape) for name, shape in calls if called.count(name) == 1]
-    # Outer modules return after inner ones, so the last of several with one output is outermost.
-    grids = [n for n, (_, shape) in enumerate(shapes) if len(shape) == 4 and min(shape[2:]) > 1]
-    if not grids:
-        raise SettingsError("no module of the network gives a grid of activations to explain")
-    tokens = [
-        (name, shape) for name, shape in shapes[grids[-1] :] if len(shape) == 3 and shape[1] > 1
-    ]
-    if tokens:
-        name, shape = tokens[-1]
-        # In a network of tokens alone, the only grid is the patch embedding at its beginning.
-        last = f"; the last one is {shapes[grids[-1]][0]!r}" if len(grids) > len(tokens) else ""
-        raise SettingsError(
-            f"the network's last layers give tokens ({name!r}: {shape}), as a vision transformer's "
-            f"do, and tokens are not explained; {_ACCEPTED}, named by --layer (handler.layer){last}"
-        )
-    return shapes[grids[-1]][0]
-
-
-def check_grid(name: str, outputs: Tensor, aspect: float = 1.0, layout: Layout = "auto") -> None:
-    """Check that a layer's output is a grid over the photo, of more than one cell.
+    In a CNN this is the last module whose output is a grid, and of several with that same output
+    the outermost: ``layer4.2`` in ResNet50, ``features.29`` in VGG16. In a network of tokens it is
+    the last norm behind which every token counts: the last norm of a Swin, and in a vision
+    transformer that classifies by a class token the first norm of the last block, since behind that
+    block's attention only the class token counts.
 
     Args:
-        name: of the layer.
-        outputs: (5, ..), the layer's output for the inputs of :func:`replace_halves`.
-        aspect: the photo's height over its width.
-        layout: ``grid`` to check the shape alone.
+        network: in eval mode. It is changed: its parameters are frozen, and weights that are zero
+            everywhere, as many heads' are before they are trained, get seeded values.
+        photo, other: (1, C, H, W), two different inputs on the network's device.
 
     Raises:
-        SettingsError: it is not.
+        SettingsError: no module's output is a grid over the photo.
     """
-    shape = (1, *outputs.shape[1:])
-    problem = _shape_problem(outputs)
-    hint = ""
-    if not problem and layout == "auto":
-        problem = _shift_problem(outputs.float(), aspect)
-        hint = ". Where it is one all the same, --set handler.layout=grid says so"
-    if problem:
-        raise SettingsError(
-            f"layer {name!r} must give activations of shape (N, K, h, w), a grid over the photo, "
-            f"not {shape}: {problem}{hint}"
+    network.requires_grad_(False)
+    _fill_zero_weights(network)
+    candidates = _candidates(network, photo)
+    found = ""
+    for name in reversed(candidates):
+        # Once a norm of tokens is found, only those before it in the same block come into question.
+        if found and (_parent(name), candidates[name]) != (_parent(found), candidates[found]):
+            continue
+        layout = _measured_layout(network, name, photo, other)
+        if layout and layout.kind != "tokens":
+            return name
+        if layout and _all_cells_count(network, get_layer(network, name), layout, photo):
+            found = name
+    if found:
+        return found
+    raise SettingsError(
+        "no module of the network gives a grid of activations over the photo to explain; accepted: "
+        "a layer that gives (N, K, h, w), (N, h, w, K) or tokens (N, prefix + h * w, K), named by "
+        "--layer (handler.layer)"
+    )
+
+
+def _fill_zero_weights(network: nn.Module) -> None:
+    """Give matrices and kernels that are zero everywhere seeded values: they pass no gradient."""
+    generator = torch.Generator().manual_seed(0)
+    for parameter in network.parameters():
+        if parameter.ndim > 1 and not parameter.any():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.02)
+
+
+def _candidates(network: nn.Module, photo: Tensor) -> dict[str, tuple[int, ...]]:
+    """By name, the output shapes of modules that may be explained by default, in order of return.
+
+    Outer modules return after inner ones, so of several with one output the last is outermost.
+    Modules that are called more than once are left out. Of those that give tokens only norms stay:
+    blocks, attention and their linear layers give tokens, too.
+    """
+    modules = {
+        name: module
+        for name, module in network.named_modules()
+        if name and type(module) is not nn.Sequential and not isinstance(module, _SKIPPED)
+    }
+    with recorded_outputs(modules, lambda output: tuple(output.shape)) as outputs:
+        run_network(network, photo)
+    return {
+        name: shape
+        for name, (shape, *more) in outputs.items()
+        if not more
+        and (
+            (len(shape) == 4 and max(min(shape[1:3]), min(shape[2:])) > 1)
+            or (len(shape) == 3 and shape[1] > 1 and "Norm" in type(modules[name]).__name__)
         )
+    }
 
 
-def replace_halves(photo: Tensor, other: Tensor) -> Tensor:
-    """The inputs for :func:`check_grid`, from two photos (1, 3, H, W).
-
-    Returns:
-        (5, 3, H, W): ``photo``, and copies with its upper, lower, left and right half replaced by
-        ``other``'s.
-    """
-    height, width = photo.shape[2:]
-    rows = torch.arange(height, device=photo.device).view(-1, 1) < height // 2
-    columns = torch.arange(width, device=photo.device) < width // 2
-    halves = [torch.where(half, other, photo) for half in (rows, ~rows, columns, ~columns)]
-    return torch.cat([photo, *halves])
+def _measured_layout(
+    network: nn.Module, name: str, photo: Tensor, other: Tensor
+) -> GridLayout | None:
+    """The layout of a layer's output; None where it is no grid over the photo."""
+    with recorded_outputs({name: get_layer(network, name)}, torch.clone) as outputs:
+        run_network(network, replace_halves(photo, other))
+    try:
+        return find_layout(name, outputs[name][0], (photo.shape[2], photo.shape[3]))
+    except SettingsError:
+        return None
 
 
-def _shape_problem(outputs: Tensor) -> str:
-    """Why outputs of this shape are no grid, or an empty text."""
-    if outputs.ndim == 3 and outputs.shape[1] > 1:
-        return "these are tokens, as a vision transformer's, and tokens are not explained"
-    if outputs.ndim != 4:
-        return "it has no rows and columns"
-    if outputs.shape[2:] == (1, 1):
-        return "a single cell covers the whole photo, and a map of it shows nothing"
-    return ""
+def _parent(name: str) -> str:
+    """The dotted name of the module that contains a module."""
+    return name.rpartition(".")[0]
 
 
-def _shift_problem(outputs: Tensor, aspect: float) -> str:
-    """Why outputs (5, K, h, w) of :func:`replace_halves`' inputs are no grid, or an empty text."""
-    unchanged, upper, lower, left, right = outputs
-    down = _shifts(upper - unchanged, lower - unchanged)
-    across = _shifts(left - unchanged, right - unchanged)
-    if _follow_axes(2, down, across, outputs):
-        return ""
-    if _follow_axes(1, down, across, outputs):
-        return "its axes are channels last, (N, h, w, K), and those are not explained"
-    height, width = outputs.shape[2:]
-    decisive = max(map(abs, [*down, *across])) >= _MIN_DECISIVE_SHIFT and height * width > 4
-    if not decisive and 0.5 < height / width / aspect < 2:
-        # The shape decides where the output is the same everywhere, as of an untrained network, or
-        # has two rows and columns, which shift by chance.
-        return ""
-    return "a change in a part of the photo does not move along its last two axes"
-
-
-def _follow_axes(
-    rows: int, down: Sequence[float], across: Sequence[float], outputs: Tensor
+def _all_cells_count(
+    network: nn.Module, layer: nn.Module, layout: GridLayout, photo: Tensor
 ) -> bool:
-    """Whether the photo's rows and columns are axes ``rows`` and ``rows + 1`` of ``outputs``.
+    """Whether the scores depend on the cells of a layer's grid.
 
-    Args:
-        rows: an axis.
-        down, across: the shifts along each axis but the first for a change that moves down or
-            across in the photo, as of :func:`_shifts`.
-        outputs: (5, ..).
+    Where tokens stand before those of the grid, the cells must count through attention, each in its
+    own way, and not only in a mean beside the class token.
     """
-    columns = rows + 1
-    # Nothing shifts along an axis of length 1.
-    expected = [
-        shifts[axis - 1]
-        for axis, shifts in ((rows, down), (columns, across))
-        if outputs.shape[axis] > 1
-    ]
-    # Both photos vary from place to place, so changes also shift a little along the other axis.
-    crossed = abs(down[columns - 1]) + abs(across[rows - 1])
-    largest = max(map(abs, [*down, *across]))
-    smallest = min(expected, default=0.0)
-    return smallest > max(_MIN_SHIFT, _MIN_RATIO * largest) and sum(expected) > crossed
-
-
-def _shifts(first: Tensor, second: Tensor) -> list[float]:
-    """The distance of two changes' centroids along each axis, as a share of its length.
-
-    Args:
-        first, second: (K, h, w), changes of a layer's output.
-    """
-    centroids = [
-        [float(_centroid(change.square(), axis)) for axis in range(change.ndim)]
-        for change in (first, second)
-    ]
-    return [after - before for before, after in zip(*centroids, strict=True)]
-
-
-def _centroid(weights: Tensor, axis: int) -> Tensor:
-    """The mean position of non-negative weights along an axis, from 0 at its beginning to 1."""
-    profile = weights.sum([other for other in range(weights.ndim) if other != axis])
-    positions = torch.linspace(0, 1, len(profile), device=profile.device)
-    return (profile * positions).sum() / profile.sum().clamp_min(torch.finfo(profile.dtype).tiny)
+    gradient = layer_gradient(network, layer, photo)
+    if gradient is None:
+        return False
+    cells = layout.to_grid(gradient).flatten(2)
+    counting = cells.abs().amax(1) > 0
+    if float(counting.float().mean()) < _MIN_CELLS:
+        return False
+    return not layout.prefix or not torch.allclose(cells, cells[:, :, :1], rtol=1e-4)

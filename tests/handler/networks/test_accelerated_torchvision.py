@@ -164,7 +164,7 @@ def test_gradients_at_the_layer_are_those_of_the_network(
         "fast": hooks.HookedNetwork(fast, {layer: fast.layer}, example),
         "plain": hooks.HookedNetwork(network, [layer], example),
     }
-    assert paths["fast"].shapes == paths["plain"].shapes
+    assert paths["fast"].layouts == paths["plain"].layouts
     scores = {name: path.forward(inputs, [layer]) for name, path in paths.items()}
     assert relative_error(scores["fast"].logits, scores["plain"].logits) < 1e-4
     gradients = {
