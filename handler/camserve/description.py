@@ -54,7 +54,10 @@ def describe(model: ModelBody, loaded: LoadedModel) -> dict[str, Any]:
         "methods": list(METHODS),
         "outputs": list(get_args(Output)),
         "options": schema,
-        "preprocess": settings.preprocess.model_dump(mode="json"),
+        "preprocess": {
+            **settings.preprocess.model_dump(mode="json"),
+            "input_size": list(settings.preprocess.input_size),
+        },
         "limits": settings.limits.model_dump(mode="json"),
         "formats": list(FORMATS),
         "versions": {

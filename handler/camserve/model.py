@@ -70,7 +70,7 @@ class LoadedModel:
         torch.set_num_threads(threads)
         network = Network.load(settings, directory, device)
         release_memory()
-        example, other = (network.example(settings.preprocess.crop, seed) for seed in (0, 1))
+        example, other = (network.example(settings.preprocess.input_size, seed) for seed in (0, 1))
         # A network that would be explained wrongly stops the load. A network that cannot be
         # accelerated does not.
         layouts = {layer: settings.layout_of(layer) for layer in settings.served}

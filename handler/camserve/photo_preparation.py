@@ -24,6 +24,7 @@ from camserve.images import (
     output_frame,
     read_header,
     resize_and_crop,
+    to_channels,
 )
 from camserve.networks import Labels
 from camserve.options import Options, Size
@@ -60,7 +61,7 @@ class PreparedPhoto:
     """A photo that is ready for the network.
 
     Attributes:
-        network_input: (crop, crop, 3) RGB, 0 to 255, before normalisation.
+        network_input: (H, W, channels) RGB or grey, 0 to 255, before normalisation.
         frame: where the network's input lies in the photo.
         background: what the reply's pictures are drawn on.
         options: of the request.
@@ -149,11 +150,11 @@ def prepare_photo(plan: DecodePlan, preprocess: Preprocess) -> PreparedPhoto:
     photo = decode_photo(
         plan.image, plan.header, downscale_factor(plan.header, preprocess, plan.size)
     )
-    network_input, frame = resize_and_crop(photo, preprocess)
+    crop, frame = resize_and_crop(photo, preprocess)
     drawn = output_frame(frame, preprocess, plan.size)
-    background = output_background(photo, network_input, drawn, plan.size)
+    background = output_background(photo, crop, drawn, plan.size)
     return PreparedPhoto(
-        network_input,
+        to_channels(crop, preprocess.channels),
         frame,
         background,
         plan.options,

@@ -66,7 +66,7 @@ class Pipeline:
         self.forward_paths = loaded.forward_paths
         self.batch_size = loaded.batch_size
         self._reply_builder = ReplyBuilder(
-            model, loaded.network.labels, loaded.settings.preprocess.crop
+            model, loaded.network.labels, loaded.settings.preprocess.input_size
         )
         self._pool = ThreadPool(loaded.threads)
 

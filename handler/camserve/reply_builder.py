@@ -12,6 +12,7 @@ from camserve.images import Heatmap, RenderedOutput, render_outputs
 from camserve.networks import Labels
 from camserve.options import Output
 from camserve.photo_preparation import PreparedPhoto
+from camserve.preprocess_settings import InputSize
 from camserve.protocols import AnswerBody, ModelBody, PredictionBody
 from camserve.runtime import Task
 from camserve.serialize import ExplanationFields, photo_reply
@@ -41,12 +42,12 @@ class ReplyBuilder:
     Attributes:
         model: the name and version that answers carry.
         labels: of its classes.
-        side: of the network's input, in pixels.
+        input_size: of the network's input.
     """
 
     model: ModelBody
     labels: Labels
-    side: int
+    input_size: InputSize
 
     def collect(self, photo: PreparedPhoto, n: int, explanations: BatchExplanations) -> PhotoResult:
         """The result of photo ``n`` of a forward pass.
@@ -59,7 +60,7 @@ class ReplyBuilder:
                 "non_finite_scores", "the network's scores for this photo are not finite"
             )
         heatmaps = [
-            Heatmap([map.values for map in explanation.maps], self.side)
+            Heatmap([map.values for map in explanation.maps], self.input_size)
             for explanation in explanations.explained[n]
         ]
         return PhotoResult(photo, n, explanations, heatmaps)
@@ -69,7 +70,7 @@ class ReplyBuilder:
         photo = result.photo
         for heatmap in result.heatmaps:
             yield from render_outputs(
-                heatmap, photo.background, photo.frame, self.side, photo.options
+                heatmap, photo.background, photo.frame, self.input_size, photo.options
             )
 
     def build(self, result: PhotoResult, rendered: Sequence[RenderedOutput]) -> AnswerBody:

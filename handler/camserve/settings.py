@@ -14,13 +14,14 @@ from pydantic import (
     Field,
     StringConstraints,
     ValidationError,
-    model_validator,
 )
 
 from camserve import PHOTO_PIXELS, PHOTO_SIDE
 from camserve.errors import RequestError, SettingsError, short_repr, unknown_name_message
 from camserve.options import Options
-from camserve.validation import FloatNotBool, FrozenModel, IntNotBool, PositiveShare, Share
+from camserve.preprocess_settings import SETTING_ERROR
+from camserve.preprocess_settings import Preprocess as Preprocess  # also imported from here
+from camserve.validation import FloatNotBool, FrozenModel, IntNotBool
 
 
 def _off_from_yaml(value: Any) -> Any:
@@ -40,44 +41,6 @@ Layout = Literal["auto"] | LayoutKind
 Sha256 = Annotated[str, StringConstraints(pattern="^([0-9a-f]{64})?$")]
 #: The name of a file in the archive's own folder.
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][^/\\]*$")]
-
-
-class Preprocess(FrozenModel):
-    """How a photo becomes the network's input: the preset of the weights.
-
-    The input is a square of side ``crop``. With ``fit`` crop, the shorter side is resized to
-    ``resize`` and the centred square is cut out; with stretch, the photo is resized to the square;
-    with pad, the longer side is resized to it, and bars of the colour ``mean`` fill the
-    rest. Values are scaled to [0, 1] and normalised per channel (R, G, B) with ``mean`` and
-    ``std``.
-    """
-
-    fit: Literal["crop", "stretch", "pad"] = Field("crop", description="crop, stretch or pad")
-    resize: IntNotBool = Field(
-        232, ge=1, le=4096, description="the shorter side in pixels, 1 to 4096"
-    )
-    crop: IntNotBool = Field(
-        224, ge=1, le=4096, description="the side of the centred square, 1 to 4096"
-    )
-    interpolation: Literal["bilinear", "bicubic"] = Field(
-        "bilinear", description="bilinear or bicubic"
-    )
-    mean: tuple[Share, Share, Share] = Field(
-        (0.485, 0.456, 0.406),
-        description="three numbers from 0 to 1, for R, G and B of that range; what is known for 0 "
-        "to 255 is divided by 255",
-    )
-    std: tuple[PositiveShare, PositiveShare, PositiveShare] = Field(
-        (0.229, 0.224, 0.225),
-        description="three numbers above 0 and up to 1, for R, G and B from 0 to 1; what is known "
-        "for 0 to 255 is divided by 255",
-    )
-
-    @model_validator(mode="after")
-    def _crop_fits(self) -> Preprocess:
-        if self.fit == "crop" and self.crop > self.resize:
-            raise ValueError(f"crop ({self.crop}) must not exceed resize ({self.resize})")
-        return self
 
 
 class Limits(FrozenModel):
@@ -266,6 +229,8 @@ def _explain(model: type[BaseModel], failure: ValidationError) -> str:
     if error["type"] == "extra_forbidden" and section is not None:
         parent = ".".join(path[:-1])
         return f"{parent}: {unknown_name_message('key', path[-1], section.model_fields)}"
+    if error["type"] == SETTING_ERROR:
+        return f"{'.'.join(path)}: {error['msg']}"
     if field is None or (error["type"] == "value_error" and section is not None):
         return f"{'.'.join(path)}: {error['msg'].removeprefix('Value error, ')}"
     value = short_repr(error["input"])

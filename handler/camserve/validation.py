@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 
 def not_bool(value: Any) -> Any:
@@ -15,8 +15,6 @@ def not_bool(value: Any) -> Any:
 
 IntNotBool = Annotated[int, BeforeValidator(not_bool)]
 FloatNotBool = Annotated[float, BeforeValidator(not_bool)]
-Share = Annotated[FloatNotBool, Field(ge=0, le=1)]
-PositiveShare = Annotated[FloatNotBool, Field(gt=0, le=1)]
 
 
 class FrozenModel(BaseModel):

@@ -321,6 +321,7 @@ def nets(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "torch.save(nets.OneLogit().state_dict(), 'one.pth'); " \
         "torch.save(nets.Net().state_dict(), 'two.pth'); " \
         "torch.save(nets.FiveAxes().state_dict(), 'five.pth'); " \
+        "torch.save(nets.OneChannel().state_dict(), 'grey.pth'); " \
         "torch.save({0: torch.zeros(1)}, 'numbers.pth'); " \
         "torch.save(nets.Net(), 'whole.pth'); " \
         "torch.save({'fc.bias': torch.zeros(2, dtype=torch.complex64)}, 'complex.pth'); " \
@@ -334,6 +335,11 @@ def nets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 SMALL = "handler.preprocess.crop=32"
+GREY = [
+    *("--set", "handler.preprocess.channels=1"),
+    *("--set", "handler.preprocess.mean=0.5"),
+    *("--set", "handler.preprocess.std=[0.5]"),
+]
 Packaged = tuple[int, str, str]
 
 
@@ -363,6 +369,17 @@ def package_here(
     [
         # Found before the archive is laid out.
         ("nets:OneChannel", [], r"fails on a batch of shape \(1, 3, 32, 32\): RuntimeError: "),
+        (
+            "nets:OneChannel",
+            [],
+            "it runs on 1 channel; accepted: handler.preprocess.channels=1 .* one value each",
+        ),
+        (
+            "nets:Net",
+            [*GREY, "--layer", "body.1"],
+            "it runs on 3 channels; accepted: handler.preprocess.channels=3 .* three values each",
+        ),
+        ("nets:Net", ["--set", "handler.preprocess.channels=1"], "mean: .* accepted: one number"),
         ("nets:TwoInputs", [], "missing 1 required positional argument: 'masks'"),
         ("nets:OnCuda", [], r"fails on a batch .*\(nets\.py, line \d+\)"),
         ("nets:Exits", [], "fails on a batch .*SystemExit: 0"),
@@ -374,7 +391,8 @@ def package_here(
         ("fcn_resnet50", ["--weights", "DEFAULT"], "torchvision's segmentation networks"),
         ("resnet51", ["--weights", "DEFAULT"], "nearest names: .*resnet50"),
         ("fasterrcnn_resnet50_fpn", [], "torchvision's detection networks"),
-        ("nets:Net", ["--set", "handler.preprocess.crop=[256,128]"], r"crop: \[256, 128\] is not"),
+        ("nets:Net", ["--set", "handler.preprocess.crop=[9,8,3]"], r"crop: \[9, 8, 3\] is not"),
+        ("nets:Net", ["--set", "handler.preprocess.crop=[256,128]"], r"resize \(232\) on any side"),
         ("nets:Net", ["--set", "handler.preprocess.crop=abc"], "crop: 'abc' is not accepted"),
         ("nets:Net", ["--set", "handler.preprocess="], "handler.preprocess: None is not accepted"),
         ("nets:Net", ["--set", "handler="], "accepted is KEY=VALUE"),
@@ -448,6 +466,10 @@ def test_what_cannot_be_served_ends_in_a_sentence(
         ("Speaks", []),
         ("Viewed", ["--set", "handler.defaults.layer=body.1"]),
         ("FiveAxes", ["--weights", "five.pth"]),
+        (
+            "OneChannel",
+            [*GREY, "--weights", "grey.pth", "--set", "handler.preprocess.crop=[32,64]"],
+        ),
     ],
 )
 def test_what_does_no_harm_is_packaged(
@@ -545,6 +567,26 @@ def test_inceptions_own_weights_cannot_be_denied_the_input_that_they_want(
             ],
         ),
         ("mobilenet_v3_small", ["--set", "handler.preprocess.resize=256"], []),
+        (
+            "mobilenet_v3_small",
+            ["handler.preprocess.resize=256", "handler.preprocess.crop=[224, 224]"],
+            [],
+        ),
+        (
+            "mobilenet_v3_small",
+            ["handler.preprocess.resize=[256,300]", "handler.preprocess.fit=stretch"],
+            ["resized to [256, 300]", 'add --set handler.preprocess.fit="crop" --set '],
+        ),
+        (
+            "nets:Net",
+            ["handler.preprocess.range=[-1,1]"],
+            ["scaled to [-1, 1], but mean and std are those of values in [0, 1]"],
+        ),
+        (
+            "nets:Net",
+            ["handler.preprocess.range=[-1,1]", "handler.preprocess.mean=[0,0,0]"],
+            [],
+        ),
         ("googlenet", ["--set", "handler.preprocess.resize=256"], ["transform_input=true"]),
         ("nets:Net", [], []),
     ],

@@ -106,7 +106,8 @@ def test_settings_are_the_operators(operator: Pipeline) -> None:
     found = described(operator)
     assert found["limits"] == packaged["limits"] | {"instances": 5}
     # What an archive does not say is the setting's own default.
-    assert found["preprocess"] == packaged["preprocess"] | {"resize": SIDE, "crop": SIDE}
+    sizes = {"resize": SIDE, "crop": SIDE, "input_size": [SIDE, SIDE]}
+    assert found["preprocess"] == packaged["preprocess"] | sizes
 
 
 def test_formats_are_photos_that_are_read(operator: Pipeline) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from camserve.explain import backward, hooks
 from camserve.networks import Network, build
 from camserve.pipeline import Pipeline
+from camserve.preprocess_settings import InputSize
 from camserve_cli.sample_photos import sample_photo
 
 
@@ -113,4 +114,5 @@ def pictures(side: int) -> tuple[Tensor, Tensor]:
     """Two pictures (1, 3, side, side) as a network is tried on when it is loaded."""
     mean, std = torch.full((3,), 0.5), torch.full((3,), 0.25)
     network = Network(nn.Identity(), None, "", mean, std, torch.device("cpu"))  # type: ignore[arg-type]
-    return network.example(side), network.example(side, seed=1)
+    size = InputSize(side, side)
+    return network.example(size), network.example(size, seed=1)

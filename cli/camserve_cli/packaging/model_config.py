@@ -75,8 +75,8 @@ def _default_layer(settings: Settings, classes: int) -> str:
     """
     network = build(settings.arch, settings.arch_kwargs, classes)
     set_eval(network)
-    side = settings.preprocess.crop
-    noise = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))
+    shape = (2, settings.preprocess.channels, *settings.preprocess.input_size)
+    noise = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     photo, other = noise.split(1)
     run_network(network, photo)
     try:

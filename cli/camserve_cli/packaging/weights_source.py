@@ -85,22 +85,37 @@ def constructor_arguments(section: Mapping[str, Any], source: WeightsSource) -> 
     return {**needed, **given}
 
 
+def _values(preprocess: Preprocess) -> dict[str, Any]:
+    """Settings as in JSON; a square crop is a number however it is written."""
+    values: dict[str, Any] = preprocess.model_dump(mode="json")
+    height, width = preprocess.input_size
+    return {**values, "crop": height} if height == width else values
+
+
 def preset_notes(handler: Mapping[str, Any], source: WeightsSource) -> Iterator[str]:
     """What a person should know of settings that fit weights of a file only by chance."""
+    given = Preprocess(**handler["preprocess"])
+    known = Preprocess(**(source.preprocess or {}))
+    if given.range != known.range and (given.mean, given.std) == (known.mean, known.std):
+        new, old = (f"[{low:g}, {high:g}]" for low, high in (given.range, known.range))
+        yield (
+            f"photos are scaled to {new}, but mean and std are those of values in {old}; add --set "
+            f"handler.preprocess.mean=.. and .std=.. of {new} (0 and 1 change nothing)"
+        )
     if source.published:
         return
     arch = _torchvision_name(handler["arch"])
-    given = Preprocess(**handler["preprocess"])
     presets = pretrained.presets(arch)
-    if presets and given not in [Preprocess(**preset) for preset in presets.values()]:
+    values = _values(given)
+    if presets and values not in [_values(Preprocess(**preset)) for preset in presets.values()]:
         name, preset = next(iter(presets.items()))
         settings = " ".join(
             f"--set handler.preprocess.{key}={json.dumps(value).replace(' ', '')}"
-            for key, value in preset.items()
-            if Preprocess(**preset).model_dump()[key] != given.model_dump()[key]
+            for key, value in _values(Preprocess(**preset)).items()
+            if value != values[key]
         )
         yield (
-            f"photos are resized to {given.resize} and cropped to {given.crop}, "
+            f"photos are resized to {values['resize']} and cropped to {values['crop']}, "
             f"{given.interpolation}, which differs from torchvision's {name} weights of {arch}; "
             f"if your weights were trained like those, add {settings}"
         )

@@ -12,7 +12,12 @@ from camserve.images.geometry import Background, Box, InputFrame, Pixels
 from camserve.images.header import FORMATS, ImageHeader, read_header
 from camserve.images.heatmap import Heatmap, Map
 from camserve.images.library_settings import configure_libraries
-from camserve.images.preprocess import downscale_factor, input_frame, resize_and_crop
+from camserve.images.preprocess import (
+    downscale_factor,
+    input_frame,
+    resize_and_crop,
+    to_channels,
+)
 from camserve.images.regions import HotRegion
 from camserve.images.render import PICTURES, EncodedImage, RenderedOutput, render_outputs
 
@@ -38,6 +43,7 @@ __all__ = [
     "read_header",
     "render_outputs",
     "resize_and_crop",
+    "to_channels",
 ]
 
 configure_libraries()

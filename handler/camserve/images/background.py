@@ -24,7 +24,7 @@ def output_frame(frame: InputFrame, preprocess: Preprocess, size: Size) -> Input
             side in pixels that the photo is resized to.
     """
     if size == "model":
-        return InputFrame.full(preprocess.crop, preprocess.crop)
+        return InputFrame.full(preprocess.input_size.width, preprocess.input_size.height)
     if size == "original":
         return frame
     scale = size / max(frame.width, frame.height)
@@ -32,18 +32,18 @@ def output_frame(frame: InputFrame, preprocess: Preprocess, size: Size) -> Input
 
 
 def output_background(
-    photo: DecodedPhoto, network_input: Pixels, frame: InputFrame, size: Size
+    photo: DecodedPhoto, crop: Pixels, frame: InputFrame, size: Size
 ) -> Background:
     """The background of a reply's pictures: (frame.height, frame.width, 3), in file orientation.
 
     Args:
         photo: decoded, before it was resized.
-        network_input: what :func:`~camserve.images.preprocess.resize_and_crop` made of it.
+        crop: what :func:`~camserve.images.preprocess.resize_and_crop` made of it.
         frame: the result of :func:`output_frame` for ``size``.
         size: as for :func:`output_frame`.
     """
     if size == "model":
-        return Background(network_input, frame)
+        return Background(crop, frame)
     pixels = photo.upright
     if photo.scale_denominator > 1:
         # The mean over each pixel's area, as INTER_AREA takes it.

@@ -3,7 +3,7 @@
 - *File* pixels: as the file stores them. A reply's boxes and pictures are in these.
 - *Upright* pixels: as a viewer shows the photo. A camera held on its side stores its pixels as the
   sensor has them and writes into the EXIF orientation how to rotate and mirror them.
-- *Input* pixels: of the network's square input, which is cut out of the resized upright photo.
+- *Input* pixels: of the network's input, which is cut out of the resized upright photo.
 
 :class:`InputFrame` holds what is needed to map between them for one photo.
 """

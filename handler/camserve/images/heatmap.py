@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camserve.images.geometry import InputFrame, Pixels, undo_orientation
+from camserve.preprocess_settings import InputSize
 
 #: (h, w) in [0, 1].
 Map = NDArray[np.float32]
@@ -27,18 +28,18 @@ class Heatmap:
 
     Args:
         maps: of each layer, (h, w) in [0, 1].
-        side: of the network's input, in pixels.
+        input_size: of the network's input.
 
     Attributes:
         peak: the maximum of the mean before it is normalised; 1 for one layer.
         is_constant: whether the mean is constant, so that the heatmap is zero; False for one layer.
     """
 
-    def __init__(self, maps: Sequence[Map], side: int) -> None:
+    def __init__(self, maps: Sequence[Map], input_size: InputSize) -> None:
         self._maps = maps
         self._low, self.peak = 0.0, 1.0
         if len(maps) > 1:
-            mean = self._mean(InputFrame.full(side, side))
+            mean = self._mean(InputFrame.full(input_size.width, input_size.height))
             self._low, self.peak = float(mean.min()), float(mean.max())
         self.is_constant = self.peak - self._low < _MIN_RANGE
 

@@ -1,4 +1,4 @@
-"""A photo -> the network's square input, and where that lies in the photo."""
+"""A photo -> the network's input, and where that lies in the photo."""
 
 from __future__ import annotations
 
@@ -43,36 +43,52 @@ def downscale_factor(header: ImageHeader, preprocess: Preprocess, size: Size) ->
     """
     if header.format not in JPEG_FORMATS or size == "original":
         return 1
-    shorter, longer = sorted((header.width, header.height))
-    resized_side = preprocess.resize if preprocess.fit == "crop" else preprocess.crop
-    min_side = MIN_OVERSAMPLING * resized_side
+    width, height = upright_size(header.width, header.height, header.orientation)
+    min_height, min_width = (MIN_OVERSAMPLING * side for side in preprocess.least_resized_size)
+    longer = max(width, height)
     for denominator in DOWNSCALE_FLAGS:
-        if shorter >= denominator * min_side and (size == "model" or longer >= denominator * size):
+        enough = width >= denominator * min_width and height >= denominator * min_height
+        if enough and (size == "model" or longer >= denominator * size):
             return denominator
     return 1
 
 
 def resize_and_crop(photo: DecodedPhoto, preprocess: Preprocess) -> tuple[Pixels, InputFrame]:
-    """Make the network's square input of a photo, as :class:`Preprocess` says.
+    """Make the network's input of a photo, as :class:`Preprocess` says, but in colour.
 
     Pillow resizes, as in the evaluation that the published accuracies come from: with ``fit`` crop
     the result equals ``torchvision.transforms.v2.functional.resize`` and ``center_crop`` on the
     same photo.
 
     Returns:
-        The input, (crop, crop, 3) RGB, 0 to 255, and where it lies in the photo.
+        The input, (H, W, 3) RGB, 0 to 255, where (H, W) is ``preprocess.input_size``, and where it
+        lies in the photo.
     """
     width, height = photo.full_size
-    side = preprocess.crop
+    input_height, input_width = preprocess.input_size
     size, left, top = _resize_plan(width, height, preprocess)
     resized = photo.resized(size, _RESAMPLE[preprocess.interpolation])
     if preprocess.fit == "pad":
         # The colour that normalises to zero, which is what a convolution pads with too.
-        square = Image.new("RGB", (side, side), tuple(round(255 * m) for m in preprocess.mean))
-        square.paste(resized, (-left, -top))
+        crop = Image.new("RGB", (input_width, input_height), preprocess.mean_color)
+        crop.paste(resized, (-left, -top))
     else:
-        square = resized.crop((left, top, left + side, top + side))
-    return np.asarray(square), _input_frame(width, height, photo.orientation, preprocess)
+        crop = resized.crop((left, top, left + input_width, top + input_height))
+    return np.asarray(crop), _input_frame(width, height, photo.orientation, preprocess)
+
+
+def to_channels(crop: Pixels, channels: int) -> Pixels:
+    """What the network receives of its input in colour.
+
+    Args:
+        crop: (H, W, 3) RGB, 0 to 255.
+        channels: 3, or 1 for grey: the luma of ITU-R 601-2, as Pillow and torchvision's
+            ``Grayscale`` round it.
+
+    Returns:
+        (H, W, channels), 0 to 255.
+    """
+    return crop if channels == 3 else np.asarray(Image.fromarray(crop).convert("L"))[..., None]
 
 
 def input_frame(header: ImageHeader, preprocess: Preprocess) -> InputFrame:
@@ -85,27 +101,31 @@ def _input_frame(width: int, height: int, orientation: int, preprocess: Preproce
     """The frame of a photo that is ``width`` x ``height`` when it is upright."""
     size, left, top = _resize_plan(width, height, preprocess)
     scale_x, scale_y = width / size[0], height / size[1]
-    right, bottom = left + preprocess.crop, top + preprocess.crop
+    right, bottom = left + preprocess.input_size.width, top + preprocess.input_size.height
     input_box = Box(left * scale_x, top * scale_y, right * scale_x, bottom * scale_y)
     return InputFrame.from_upright_size(width, height, orientation, input_box)
 
 
 def _resize_plan(width: int, height: int, preprocess: Preprocess) -> _ResizePlan:
     size = _resized_size(width, height, preprocess)
-    left, top = (round((length - preprocess.crop) / 2.0) for length in size)
+    left = round((size[0] - preprocess.input_size.width) / 2.0)
+    top = round((size[1] - preprocess.input_size.height) / 2.0)
     return _ResizePlan(size, left, top)
 
 
 def _resized_size(width: int, height: int, preprocess: Preprocess) -> tuple[int, int]:
-    side = preprocess.crop
+    """(width, height) of a resized photo that is ``width`` x ``height`` when it is upright."""
+    input_height, input_width = preprocess.input_size
     match preprocess.fit:
         case "stretch":
-            return side, side
+            return input_width, input_height
         case "pad":
-            scale = side / max(width, height)
+            scale = min(input_width / width, input_height / height)
             return max(1, round(width * scale)), max(1, round(height * scale))
         case "crop":
             side = preprocess.resize
+            if isinstance(side, tuple):
+                return side[1], side[0]
             if width <= height:
                 return side, int(side * height / width)
             return int(side * width / height), side

@@ -9,6 +9,7 @@ import numpy as np
 
 from camserve.images.geometry import Box, InputFrame
 from camserve.images.heatmap import Heatmap
+from camserve.preprocess_settings import InputSize
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class HotRegion:
 
 
 def find_hot_regions(
-    heatmap: Heatmap, frame: InputFrame, side: int, threshold: float
+    heatmap: Heatmap, frame: InputFrame, input_size: InputSize, threshold: float
 ) -> tuple[HotRegion, ...]:
     """The connected regions above ``threshold``, the one with the largest share first.
 
@@ -35,16 +36,17 @@ def find_hot_regions(
     Args:
         heatmap: of the explanation.
         frame: of the photo.
-        side: of the network's input, in pixels.
+        input_size: of the network's input.
         threshold: in [0, 1).
     """
-    values = heatmap.resample(InputFrame.full(side, side))
+    rows, columns = input_size
+    values = heatmap.resample(InputFrame.full(columns, rows))
     x0, y0, x1, y1 = frame.input_box
-    scale_x, scale_y = (x1 - x0) / side, (y1 - y0) / side
+    scale_x, scale_y = (x1 - x0) / columns, (y1 - y0) / rows
     width, height = frame.upright_size
     # Without the bars beside a padded photo.
-    left, right = max(0, round(-x0 / scale_x)), min(side, round((width - x0) / scale_x))
-    top, bottom = max(0, round(-y0 / scale_y)), min(side, round((height - y0) / scale_y))
+    left, right = max(0, round(-x0 / scale_x)), min(columns, round((width - x0) / scale_x))
+    top, bottom = max(0, round(-y0 / scale_y)), min(rows, round((height - y0) / scale_y))
     values = values[top:bottom, left:right]
     total = float(values.sum(dtype=np.float64))
     # Label 0 is what is not above the threshold.
@@ -54,12 +56,12 @@ def find_hot_regions(
     sums = np.bincount(labels.ravel(), weights=values.ravel(), minlength=label_count)
     regions = []
     for label in sorted(range(1, label_count), key=lambda label: -sums[label]):
-        column, row, columns, rows = (int(value) for value in stats[label, :4])
+        column, row, region_columns, region_rows = (int(value) for value in stats[label, :4])
         upright_box = Box(
             x0 + (left + column) * scale_x,
             y0 + (top + row) * scale_y,
-            x0 + (left + column + columns) * scale_x,
-            y0 + (top + row + rows) * scale_y,
+            x0 + (left + column + region_columns) * scale_x,
+            y0 + (top + row + region_rows) * scale_y,
         )
         regions.append(HotRegion(frame.to_file_box(upright_box), float(sums[label]) / total))
     return tuple(regions)

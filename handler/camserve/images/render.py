@@ -15,6 +15,7 @@ from camserve.images.geometry import Background, InputFrame, Pixels
 from camserve.images.heatmap import Heatmap, Map
 from camserve.images.regions import HotRegion, find_hot_regions
 from camserve.options import Colormap, ImageFormat, Options, Output
+from camserve.preprocess_settings import InputSize
 
 #: The outputs that are pictures.
 PICTURES: Final[frozenset[Output]] = frozenset({"heatmap", "overlay", "mask"})
@@ -53,7 +54,11 @@ RenderedOutput = EncodedImage | Map | tuple[HotRegion, ...]
 
 
 def render_outputs(
-    heatmap: Heatmap, background: Background, frame: InputFrame, side: int, options: Options
+    heatmap: Heatmap,
+    background: Background,
+    frame: InputFrame,
+    input_size: InputSize,
+    options: Options,
 ) -> Iterator[Callable[[], RenderedOutput]]:
     """The outputs that a request asks for, in the order of its options.
 
@@ -64,7 +69,7 @@ def render_outputs(
         heatmap: of the explanation.
         background: what the pictures are drawn on.
         frame: of the photo, in whose pixels boxes are.
-        side: of the network's input, in pixels.
+        input_size: of the network's input.
         options: outputs, colours and encoding.
     """
     outputs, image_format = options.outputs, options.image_format
@@ -82,7 +87,7 @@ def render_outputs(
             case "map":
                 yield lambda: heatmap.map
             case "boxes":
-                yield partial(find_hot_regions, heatmap, frame, side, options.threshold)
+                yield partial(find_hot_regions, heatmap, frame, input_size, options.threshold)
 
 
 def apply_colormap(mask: Pixels, colormap: Colormap) -> Pixels:

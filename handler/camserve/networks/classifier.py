@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from camserve.errors import SettingsError, describe_exception
 from camserve.networks.architectures import build, set_eval
 from camserve.networks.labels import Labels
+from camserve.preprocess_settings import InputSize
 from camserve.settings import Settings
 
 
@@ -27,12 +28,13 @@ class Network:
     """A classifier that is ready to serve.
 
     Attributes:
-        module: in eval mode, on ``device``; (N, 3, H, W) normalised input -> (N, C) logits.
+        module: in eval mode, on ``device``; (N, channels, H, W) normalised input -> (N, C) logits.
         labels: the names of its C classes.
         sha256: of the weights' file, in hexadecimal.
-        mean, std: (3,), R, G and B, for values in [0, 1].
+        mean, std: (3,), R, G and B, or (1,), grey, for values in ``value_range``.
         device: of the module and its input.
         memory_format: of the module's weights and its input.
+        value_range: what the pixels 0 and 255 become before they are normalised.
     """
 
     module: nn.Module
@@ -42,6 +44,7 @@ class Network:
     std: Tensor
     device: torch.device
     memory_format: torch.memory_format = torch.channels_last
+    value_range: tuple[float, float] = (0.0, 1.0)
 
     @classmethod
     def load(cls, settings: Settings, directory: Path, device: torch.device) -> Network:
@@ -80,10 +83,18 @@ class Network:
         set_eval(module)
         mean = torch.tensor(settings.preprocess.mean, device=device)
         std = torch.tensor(settings.preprocess.std, device=device)
-        network = cls(module.to(device), labels, sha256, mean, std, device)
-        return network._in_fastest_format(settings.preprocess.crop)
+        network = cls(
+            module.to(device),
+            labels,
+            sha256,
+            mean,
+            std,
+            device,
+            value_range=settings.preprocess.range,
+        )
+        return network._in_fastest_format(settings.preprocess.input_size)
 
-    def _in_fastest_format(self, side: int) -> Network:
+    def _in_fastest_format(self, size: InputSize) -> Network:
         """The network in channels-last memory format where it runs in it.
 
         It does not where it calls ``view`` on its activations, or has weights of five axes.
@@ -91,7 +102,7 @@ class Network:
         try:
             self.module.to(memory_format=torch.channels_last)
             with torch.no_grad():
-                self.module(self.example(side))
+                self.module(self.example(size))
         except Exception:
             # An error of any other kind is raised again, and reported, by check_network.
             self.module.to(memory_format=torch.contiguous_format)
@@ -99,24 +110,25 @@ class Network:
         return self
 
     def normalise(self, crops: NDArray[np.uint8]) -> Tensor:
-        """Scale pixels to [0, 1] and normalise them per channel.
+        """Scale pixels to ``value_range`` and normalise them per channel.
 
         Args:
-            crops: (N, H, W, 3) RGB, 0 to 255.
+            crops: (N, H, W, 3) RGB or (N, H, W, 1) grey, 0 to 255.
 
         Returns:
-            (N, 3, H, W), float32, on the network's device and in its memory format.
+            (N, channels, H, W), float32, on the network's device and in its memory format.
         """
         pixels = torch.from_numpy(crops).to(self.device)
         # The constants are repeated for a row of pixels: broadcast from three channels, PyTorch
         # would vectorize over three numbers at a time.
-        mean, std = self.mean.repeat(pixels.shape[2]), self.std.repeat(pixels.shape[2])
-        rows = pixels.flatten(2).float().div_(255).sub_(mean).div_(std)
+        low, high = self.value_range
+        mean, std = (self.mean - low).repeat(pixels.shape[2]), self.std.repeat(pixels.shape[2])
+        rows = pixels.flatten(2).float().div_(255 / (high - low)).sub_(mean).div_(std)
         values = rows.view(pixels.shape).permute(0, 3, 1, 2)
         return values.contiguous(memory_format=self.memory_format)
 
-    def example(self, side: int, seed: int = 0) -> Tensor:
-        """A normalised input (1, 3, side, side) of seeded noise, on the network's device.
+    def example(self, size: InputSize, seed: int = 0) -> Tensor:
+        """A normalised input (1, channels, H, W) of seeded noise, on the network's device.
 
         The noise has detail of all sizes, like a photo, with larger detail stronger. So the
         network's activations are typical, which those for white noise or a plain colour are not.
@@ -124,7 +136,9 @@ class Network:
         generator = torch.Generator().manual_seed(seed)
         octaves = [
             F.interpolate(
-                torch.rand(1, 3, cells, cells, generator=generator), (side, side), mode="bilinear"
+                torch.rand(1, len(self.mean), cells, cells, generator=generator),
+                size,
+                mode="bilinear",
             )
             for cells in (2, 4, 8, 16, 32, 64)
         ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import is_dataclass
 from typing import Any, TypeVar
 
@@ -21,7 +21,7 @@ def run_network(network: nn.Module, photos: Tensor) -> Any:
 
     Args:
         network: in eval mode.
-        photos: (N, 3, H, W), normalised, on its device.
+        photos: (N, channels, H, W), normalised, on its device.
 
     Returns:
         Whatever its forward returns.
@@ -35,13 +35,32 @@ def run_network(network: nn.Module, photos: Tensor) -> Any:
             return network(photos.clone())
     except (Exception, SystemExit) as failure:
         # A forward written by others may raise any exception.
-        hint = " A network that takes one photo at a time is served with --set batchSize=1"
-        raise SettingsError(
-            f"the network fails on a batch of shape {tuple(photos.shape)}: "
-            f"{describe_exception(failure)}; accepted: a network that takes photos "
-            "(N, 3, height, width) alone and gives scores (N, classes)."
-            f"{hint if len(photos) > 1 else ''}"
-        ) from None
+        reason = describe_exception(failure)
+    raise SettingsError(
+        f"the network fails on a batch of shape {tuple(photos.shape)}: {reason}; "
+        f"{_accepted_input(network, photos)}"
+    )
+
+
+def _accepted_input(network: nn.Module, photos: Tensor) -> str:
+    """What a network that fails on photos (N, channels, H, W) could be given instead."""
+    channels = photos.shape[1]
+    others = 1 if channels == 3 else 3
+    with suppress(Exception, SystemExit), torch.no_grad():
+        # Any layer may be the one that counts channels; whether the network runs tells for all.
+        network(photos.new_zeros(len(photos), others, *photos.shape[2:]))
+        values = "one value" if others == 1 else "three values"
+        return (
+            f"it runs on {others} channel{'s' if others > 1 else ''}; accepted: "
+            f"handler.preprocess.channels={others} (--set), with {values} each for "
+            "handler.preprocess.mean and .std"
+        )
+    hint = " A network that takes one photo at a time is served with --set batchSize=1"
+    return (
+        f"accepted: a network that takes photos (N, {channels}, height, width) alone, with "
+        "handler.preprocess.channels 3 or 1 and handler.preprocess.crop for its input's size, and "
+        f"gives scores (N, classes).{hint if len(photos) > 1 else ''}"
+    )
 
 
 @contextmanager

@@ -80,8 +80,8 @@ def predict_and_explain(pipeline: Pipeline, batch: Batch, *, enlarge: bool = Fal
     Args:
         enlarge: resize each map to the network's input, as pytorch-grad-cam does.
     """
-    side = pipeline.settings.preprocess.crop
-    frame = InputFrame.full(side, side)
+    input_size = pipeline.settings.preprocess.input_size
+    frame = InputFrame.full(input_size.width, input_size.height)
     computed: list[Any] = []
     for forward in pipeline.inference(batch).passes:
         results = explain_batch(
@@ -91,14 +91,14 @@ def predict_and_explain(pipeline: Pipeline, batch: Batch, *, enlarge: bool = Fal
         if enlarge:
             scores = (score for of_photo in results.explained for score in of_photo)
             computed += [
-                Heatmap([map.values for map in score.maps], side).resample(frame)
+                Heatmap([map.values for map in score.maps], input_size).resample(frame)
                 for score in scores
             ]
     return computed
 
 
 def decode_to_tensor(pipeline: Pipeline, photo: bytes) -> Tensor:
-    """An encoded photo -> the network's input, (1, 3, H, W) normalized."""
+    """An encoded photo -> the network's input, (1, channels, H, W) normalized."""
     (prepared,) = pipeline.preprocess([IncomingRequest({"body": photo}, {})]).photos
     if isinstance(prepared, RequestError):
         raise prepared

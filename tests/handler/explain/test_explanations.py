@@ -31,6 +31,7 @@ from camserve.explain.methods import METHODS
 from camserve.explain.targets import ClassRef, Target, TopRank
 from camserve.images import Heatmap, InputFrame
 from camserve.options import Method
+from camserve.preprocess_settings import InputSize
 from tests.support.small_networks import BY_HAND, GRIDS, Squares, photo, with_batchnorm_statistics
 
 TOP = tuple(Target(TopRank(rank)) for rank in range(4))
@@ -399,7 +400,7 @@ def test_the_mean_over_layers_equals_pytorch_grad_cams(
     requests = [ExplanationRequest((Target(index),), layers, method) for index in classes]
     frame = InputFrame.full(side, side)
     heatmaps = [
-        Heatmap([map.values for map in explanation.maps], side).resample(frame)
+        Heatmap([map.values for map in explanation.maps], InputSize(side, side)).resample(frame)
         for (explanation,) in explain(network, inputs, requests)
     ]
 

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from camserve.images import Box, Heatmap, InputFrame, Map
 from camserve.images.geometry import undo_orientation
 from camserve.images.heatmap import upsample_to_frame
+from camserve.preprocess_settings import InputSize
 
 SIDE = 224
+SQUARE = InputSize(SIDE, SIDE)
 
 
 def map_of(*rows: Sequence[float]) -> Map:
@@ -185,7 +187,7 @@ def test_upsampling_is_bilinear_over_extreme_photos(frame: InputFrame) -> None:
 
 
 def test_heatmap_stays_between_0_and_1() -> None:
-    heatmap = Heatmap([random_map(7, 7).round()], SIDE)
+    heatmap = Heatmap([random_map(7, 7).round()], SQUARE)
     larger = heatmap.resample(InputFrame.full(SIDE, SIDE))
     assert (larger.min(), larger.max()) == (0, 1)
     assert larger.dtype == np.float32
@@ -193,7 +195,7 @@ def test_heatmap_stays_between_0_and_1() -> None:
 
 def test_heatmap_of_one_layer_is_its_map() -> None:
     map = random_map(7, 9) * np.float32(0.5)
-    heatmap = Heatmap([map], SIDE)
+    heatmap = Heatmap([map], SQUARE)
     assert heatmap.peak == 1
     assert np.array_equal(heatmap.map, map)
     frame = InputFrame(451, 300, 6, Box(10, 20, 290, 400))
@@ -213,7 +215,7 @@ FRAMES = [
 @pytest.mark.parametrize("frame", FRAMES)
 def test_heatmap_of_several_layers_is_their_mean_normalised_once(frame: InputFrame) -> None:
     maps = [random_map(7, 7), random_map(14, 14), random_map(3, 5)]
-    heatmap = Heatmap(maps, SIDE)
+    heatmap = Heatmap(maps, SQUARE)
     at_side = np.mean([reference(map, InputFrame.full(SIDE, SIDE)) for map in maps], axis=0)
     low, high = at_side.min(), at_side.max()
     assert heatmap.peak == pytest.approx(high, abs=1e-6)
@@ -226,7 +228,7 @@ def test_heatmap_of_several_layers_is_their_mean_normalised_once(frame: InputFra
 
 
 def test_heatmap_of_several_layers_reaches_from_0_to_1_in_the_networks_input() -> None:
-    values = Heatmap([random_map(7, 7), random_map(14, 14)], SIDE).resample(
+    values = Heatmap([random_map(7, 7), random_map(14, 14)], SQUARE).resample(
         InputFrame.full(SIDE, SIDE)
     )
     assert (values.min(), values.max()) == (0, 1)
@@ -234,21 +236,21 @@ def test_heatmap_of_several_layers_reaches_from_0_to_1_in_the_networks_input() -
 
 def test_map_of_several_layers_is_at_the_finest_grid() -> None:
     maps = [random_map(4, 4), random_map(8, 6), random_map(2, 9)]
-    heatmap = Heatmap(maps, SIDE)
+    heatmap = Heatmap(maps, SQUARE)
     assert heatmap.map.shape == (8, 6)
     assert np.array_equal(heatmap.map, heatmap.resample(InputFrame.full(6, 8)))
 
 
 def test_layers_with_the_same_map_give_the_heatmap_of_one() -> None:
     map = map_of([0, 0.5], [0.25, 1])
-    single, several = Heatmap([map], SIDE), Heatmap([map, map, map], SIDE)
+    single, several = Heatmap([map], SQUARE), Heatmap([map, map, map], SQUARE)
     for frame in FRAMES:
         np.testing.assert_allclose(several.resample(frame), single.resample(frame), atol=1e-6)
 
 
 def test_a_layer_without_evidence_halves_the_mean_but_not_the_heat() -> None:
     map, zeros = map_of([0, 0.5], [0.25, 1]), np.zeros((4, 4), np.float32)
-    heatmap = Heatmap([map, zeros], SIDE)
+    heatmap = Heatmap([map, zeros], SQUARE)
     assert heatmap.peak == pytest.approx(0.5)
     frame = InputFrame.full(30, 20)
     np.testing.assert_allclose(heatmap.resample(frame), upsample_to_frame(map, frame), atol=1e-6)
@@ -256,15 +258,15 @@ def test_a_layer_without_evidence_halves_the_mean_but_not_the_heat() -> None:
 
 def test_rounding_errors_of_layers_that_cancel_give_no_heat() -> None:
     map = random_map(7, 7)
-    heatmap = Heatmap([map, 1 - map], SIDE)
+    heatmap = Heatmap([map, 1 - map], SQUARE)
     assert heatmap.is_constant
     assert not heatmap.map.any()
     assert not heatmap.resample(InputFrame.full(SIDE, SIDE)).any()
-    assert not Heatmap([map, map], SIDE).is_constant
+    assert not Heatmap([map, map], SQUARE).is_constant
 
 
 def test_layers_without_evidence_give_no_heat() -> None:
-    heatmap = Heatmap([np.zeros((7, 7), np.float32), np.zeros((14, 14), np.float32)], SIDE)
+    heatmap = Heatmap([np.zeros((7, 7), np.float32), np.zeros((14, 14), np.float32)], SQUARE)
     assert heatmap.peak == 0
     assert not heatmap.map.any()
     assert not heatmap.resample(InputFrame(60, 40, 1, Box(10, 0, 50, 40))).any()

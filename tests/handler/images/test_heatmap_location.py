@@ -92,16 +92,16 @@ class RenderedPhoto:
 def render_redness(stored: Pixels, orientation: int, fit: str, size: Size) -> RenderedPhoto:
     """Explain a photo by its redness, on a grid as coarse as a layer's."""
     preprocess = Preprocess(fit=fit)
-    side = preprocess.crop
+    input_size = preprocess.input_size
     original = DecodedPhoto(apply_orientation(stored, orientation), orientation)
     crop, frame = resize_and_crop(original, preprocess)
     map = cast(Map, cv2.resize(redness(crop), (GRID, GRID), interpolation=cv2.INTER_AREA))
     shown = output_frame(frame, preprocess, size)
     outputs = drawn(
-        Heatmap([map], side),
+        Heatmap([map], input_size),
         output_background(original, crop, shown, size),
         frame,
-        side,
+        input_size,
         Options(outputs=("mask", "overlay", "boxes"), alpha=0, image_format="png"),
     )
     mask, overlay = (decode_output(output) for output in (outputs["mask"], outputs["overlay"]))

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from camserve.images import Box, Heatmap, HotRegion, InputFrame, Map
 from camserve.images.geometry import undo_orientation
 from camserve.images.regions import find_hot_regions
+from camserve.preprocess_settings import InputSize
 
 SIDE = 224
+SQUARE = InputSize(SIDE, SIDE)
 
 
 def grid(**values: float) -> Map:
@@ -32,10 +34,11 @@ def parse_cell(cell: str) -> tuple[int, int]:
 
 
 FULL = InputFrame.full(8, 8)
+EIGHT = InputSize(8, 8)
 
 
 def regions_of(map: Map, frame: InputFrame = FULL, threshold: float = 0.5) -> tuple[HotRegion, ...]:
-    return find_hot_regions(Heatmap([map], 8), frame, 8, threshold)
+    return find_hot_regions(Heatmap([map], EIGHT), frame, EIGHT, threshold)
 
 
 #: A box and its share.
@@ -217,7 +220,7 @@ def test_boxes_are_those_of_the_regions(
 def test_boxes_of_several_layers_are_those_of_their_mean() -> None:
     maps = [grid(p11=1.0, p66=0.6), grid(p11=0.2, p66=1.0), grid(p11=1.0)]
     mean = np.mean(maps, axis=0)
-    found = find_hot_regions(Heatmap(maps, 8), FULL, 8, 0.5)
+    found = find_hot_regions(Heatmap(maps, EIGHT), FULL, EIGHT, 0.5)
     assert rounded(found) == rounded(regions_of((mean / mean.max()).astype(np.float32)))
     assert [region.box for region in found] == [(1, 1, 2, 2), (6, 6, 7, 7)]
 
@@ -227,7 +230,7 @@ def test_boxes_of_a_layers_grid_follow_its_heat_at_the_networks_input() -> None:
     map = np.zeros((7, 7), np.float32)
     map[2, 4] = 1
     (region,) = find_hot_regions(
-        Heatmap([map], SIDE), InputFrame(448, 448, 1, Box(0, 0, 448, 448)), SIDE, 0.5
+        Heatmap([map], SQUARE), InputFrame(448, 448, 1, Box(0, 0, 448, 448)), SQUARE, 0.5
     )
     x0, y0, x1, y1 = region.box
     assert ((x0 + x1) / 2, (y0 + y1) / 2) == (4.5 * 64, 2.5 * 64)

@@ -23,11 +23,13 @@ from camserve.images import (
     render,
 )
 from camserve.options import Colormap, ImageFormat, Options, Output
+from camserve.preprocess_settings import InputSize
 from tests.support.image_files import noise
 from tests.support.images import drawn
 
 LOW, HIGH = (0, 0, 128), (128, 0, 0)  # JET's ends in RGB
 SIDE = 224
+SQUARE, ONE = InputSize(SIDE, SIDE), InputSize(1, 1)
 
 
 def picture(output: RenderedOutput) -> EncodedImage:
@@ -63,7 +65,7 @@ def test_heatmap_of_jet_goes_from_blue_to_red(
 ) -> None:
     background = Background(noise(1, 1, 3), InputFrame.full(1, 1))
     options = Options(outputs=("mask", "heatmap"))
-    outputs = drawn(Heatmap([map_of([value])], 1), background, background.frame, 1, options)
+    outputs = drawn(Heatmap([map_of([value])], ONE), background, background.frame, ONE, options)
     assert picture_pixels(outputs["mask"]).tolist() == [[level]]
     assert tuple(picture_pixels(outputs["heatmap"])[0, 0]) == colour
 
@@ -165,7 +167,7 @@ SIZES = ["model", "original", "smaller", "larger"]
 def render_outputs(
     background: Background = BACKGROUNDS[1], heatmap: Heatmap | None = None, **options: Any
 ) -> dict[Output, RenderedOutput]:
-    return drawn(heatmap or Heatmap([MAP], SIDE), background, PHOTO, SIDE, Options(**options))
+    return drawn(heatmap or Heatmap([MAP], SQUARE), background, PHOTO, SQUARE, Options(**options))
 
 
 @pytest.mark.parametrize(
@@ -216,7 +218,7 @@ def test_auto_is_jpeg_for_the_overlay_and_png_for_the_rest() -> None:
 def test_pictures_agree_with_each_other_at_every_size(
     background: Background, maps: list[Map], colormap: Colormap, alpha: float
 ) -> None:
-    heatmap = Heatmap(maps, SIDE)
+    heatmap = Heatmap(maps, SQUARE)
     names = ("mask", "heatmap", "overlay")
     outputs = render_outputs(
         background, heatmap, outputs=names, colormap=colormap, alpha=alpha, image_format="png"

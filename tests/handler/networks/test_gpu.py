@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from camserve.pipeline import Pipeline
+from camserve.preprocess_settings import InputSize
 from camserve.protocols import ModelBody
 from tests.support.color_resnet import photo, png
 from tests.support.request_builders import json_request, single_reply
@@ -52,6 +53,6 @@ def test_replies_are_those_of_a_cpu(on_gpu: Pipeline, load: Callable[..., Pipeli
 def test_parameters_and_outputs_are_on_the_servers_device(on_gpu: Pipeline) -> None:
     for path in on_gpu.forward_paths:
         assert {tensor.device.type for tensor in path.network.parameters()} == {"cuda"}
-    inputs = on_gpu.network.example(224)
+    inputs = on_gpu.network.example(InputSize(224, 224))
     scores = on_gpu.forward_paths[0].forward(inputs, ["layer4.2"])
     assert scores.logits.device == scores.activations["layer4.2"].device == torch.device("cuda", 0)
