@@ -91,6 +91,122 @@ def test_unknown_key_is_named_with_its_place_and_the_nearest(
         pytest.param(
             {"preprocess": {"crop": 300}}, "preprocess", "crop (300)", "resize (232)", id="crop"
         ),
+        *(
+            pytest.param(
+                {"preprocess": {key: value}},
+                f"preprocess.{key}",
+                str(value),
+                "or [height, width]; 1 to 4096",
+                id=f"{key}-{value}",
+            )
+            for key in ("crop", "resize")
+            for value in ([224], [1, 2, 3], [0, 9], [9, 4097], [True, 9], [9.5, 9], "a", None, True)
+        ),
+        *(
+            pytest.param(
+                {"preprocess": {"crop": crop, "resize": resize}},
+                "preprocess",
+                f"crop ({crop}) must not exceed resize ({resize}) on any side",
+                accepted,
+                id=f"crop-{crop}-of-{resize}",
+            )
+            for crop, resize, accepted in (
+                (
+                    [128, 256],
+                    255,
+                    "at least crop's height and width, as [128, 256]",
+                ),
+                ([256, 128], 255, "the photo's shorter side, of at least 256"),
+                ([128, 256], [127, 400], "as [128, 256]"),
+                ([128, 256], [400, 255], "as [128, 256]"),
+                (128, [128, 127], "as [128, 128]"),
+            )
+        ),
+        *(
+            pytest.param(
+                {"preprocess": {"channels": value}},
+                "preprocess.channels",
+                str(value),
+                "3 (red, green, blue) or 1 (grey)",
+                id=f"channels-{value}",
+            )
+            for value in (0, 2, 4, True, "grey", None, [1])
+        ),
+        *(
+            pytest.param(
+                {"preprocess": {"range": value}},
+                "preprocess.range",
+                shown,
+                "two numbers from -65535 to 65535, at least 0.001 apart",
+                id=f"range-{value}",
+            )
+            for value, shown in (
+                ([1, 0], "[1, 0]"),
+                ([1, 1], "[1, 1]"),
+                ([0, 1e-4], "0.0001"),
+                ([0], "[0]"),
+                (255, "255"),
+                ([0, NAN], "nan"),
+                ([0, 1e9], "1000000000.0"),
+                ([False, 1], "False"),
+            )
+        ),
+        *(
+            pytest.param(
+                {"preprocess": section}, f"preprocess.{key}", shown, accepted, id=f"{key}-{shown}"
+            )
+            for section, key, shown, accepted in (
+                # What is not set has three values.
+                (
+                    {"channels": 1},
+                    "mean",
+                    "[0.485, 0.456, 0.406]",
+                    "one number from 0 to 1, for grey",
+                ),
+                (
+                    {"channels": 1, "mean": 0.5},
+                    "std",
+                    "[0.229, 0.224, 0.225]",
+                    "one number above 0",
+                ),
+                (
+                    {"channels": 1, "mean": [0.5, 0.5, 0.5]},
+                    "mean",
+                    "[0.5, 0.5, 0.5]",
+                    "(channels is 1",
+                ),
+                ({"mean": 0.5}, "mean", "0.5", "three numbers from 0 to 1, for R, G and B"),
+                ({"std": [0.5]}, "std", "[0.5]", "(channels is 3"),
+                ({"mean": []}, "mean", "[]", "three numbers"),
+                ({"mean": [True, 0, 0]}, "mean", "[True, 0, 0]", "three numbers"),
+                ({"mean": None}, "mean", "None", "three numbers"),
+                (
+                    {"mean": [127, 127, 127]},
+                    "mean",
+                    "127",
+                    "kept with handler.preprocess.range [0, 255]",
+                ),
+                (
+                    {"range": [-1, 1], "mean": [-2, 0, 0]},
+                    "mean",
+                    "[-2, 0, 0]",
+                    "from -1 to 1, for R, G",
+                ),
+                (
+                    {"range": [-1, 1], "std": [3, 1, 1]},
+                    "std",
+                    "[3, 1, 1]",
+                    "up to 2, for R, G and B",
+                ),
+                ({"range": [0, 255], "mean": [256, 0, 0]}, "mean", "256", "range is [0, 255]"),
+                (
+                    {"range": [0.6, 1]},
+                    "mean",
+                    "[0.485, 0.456, 0.406]",
+                    "three numbers from 0.6 to 1",
+                ),
+            )
+        ),
         pytest.param(
             {"preprocess": {"interpolation": "area"}},
             "preprocess.interpolation",
@@ -264,6 +380,30 @@ def test_settings_keep_what_was_given() -> None:
     assert (values.preprocess.resize, values.preprocess.std) == (256, (0.5, 0.5, 0.5))
     assert (values.limits.instances, values.limits.targets) == (4, 16)
     assert values.options({}).layer == ("_conv_head",)
+
+
+@pytest.mark.parametrize(
+    ("section", "input_size", "mean_color"),
+    [
+        ({}, (224, 224), (124, 116, 104)),
+        ({"crop": 96}, (96, 96), (124, 116, 104)),
+        ({"crop": [128, 256], "resize": 256}, (128, 256), (124, 116, 104)),
+        ({"crop": [256, 128], "resize": [256, 128]}, (256, 128), (124, 116, 104)),
+        ({"crop": [128, 999], "fit": "pad"}, (128, 999), (124, 116, 104)),
+        ({"crop": [128, 999], "fit": "stretch"}, (128, 999), (124, 116, 104)),
+        ({"channels": 1, "mean": 0.5, "std": 0.5}, (224, 224), (128, 128, 128)),
+        ({"channels": 1, "mean": [0.1307], "std": [0.3081]}, (224, 224), (33, 33, 33)),
+        ({"range": [-1, 1], "mean": [0, -1, 1], "std": [1, 2, 1]}, (224, 224), (128, 0, 255)),
+        ({"range": [0, 255], "mean": [123.675, 116.28, 103.53]}, (224, 224), (124, 116, 104)),
+        ({"range": [-128, 127], "mean": [0, 0, 0]}, (224, 224), (128, 128, 128)),
+    ],
+)
+def test_what_the_preprocessing_makes(
+    section: dict[str, Any], input_size: tuple[int, int], mean_color: tuple[int, int, int]
+) -> None:
+    preprocess = Settings.from_yaml({"handler": {"preprocess": section}}).preprocess
+    assert preprocess.input_size == input_size
+    assert preprocess.mean_color == mean_color
 
 
 @pytest.mark.parametrize("fit", ["stretch", "pad"])

@@ -90,6 +90,42 @@ def test_a_jpeg_is_downscaled_to_no_less_than_three_times_what_is_needed(
         assert downscale_factor(header, preprocess, size) == expected
 
 
+FLAT = {"crop": [128, 256]}
+
+
+@pytest.mark.parametrize(
+    ("preprocess", "upright", "expected"),
+    [
+        # Three times 256 x 128, on each side of each step, along each axis.
+        *(
+            (Preprocess(**FLAT, **section), upright, expected)
+            for section in ({"fit": "stretch"}, {"fit": "pad"}, {"resize": [128, 256]})
+            for upright, expected in (
+                ((1536, 768), 2),
+                ((1535, 768), 1),
+                ((1536, 767), 1),
+                ((768, 1536), 1),
+                ((3072, 1536), 4),
+                ((3071, 9000), 2),
+                ((9000, 1535), 2),
+                ((6144, 3072), 8),
+            )
+        ),
+        # A number is the shorter side, whichever that is.
+        (Preprocess(**FLAT, resize=256), (1536, 1536), 2),
+        (Preprocess(**FLAT, resize=256), (1535, 9000), 1),
+        (Preprocess(**FLAT, resize=256), (9000, 1535), 1),
+    ],
+)
+def test_each_side_of_the_upright_photo_is_three_times_what_is_needed(
+    preprocess: Preprocess, upright: tuple[int, int], expected: int
+) -> None:
+    for orientation in ORIENTATIONS:
+        width, height = upright if orientation < 5 else upright[::-1]
+        header = ImageHeader("JPEG", width, height, orientation, False, False)
+        assert downscale_factor(header, preprocess, "model") == expected
+
+
 @pytest.mark.parametrize("format", ["PNG", "WEBP", "GIF", "BMP", "TIFF"])
 def test_no_other_format_is_downscaled(format: str) -> None:
     assert downscale_factor(ImageHeader(format, 8000, 8000, 1, False, False), PRESET, "model") == 1
@@ -132,6 +168,8 @@ FITS = {
     "stretch": Preprocess(fit="stretch", crop=48),
     "pad": Preprocess(fit="pad", crop=48),
     "bicubic": Preprocess(resize=48, crop=44, interpolation="bicubic"),
+    "both sides": Preprocess(resize=[33, 48], crop=[30, 44]),
+    "a strip": Preprocess(fit="stretch", crop=[24, 48]),
 }
 FILES: dict[str, tuple[tuple[int, int], dict[str, Any]]] = {
     "of whole blocks": ((640, 480), {}),

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torchvision import transforms
 from torchvision.models import ResNet50_Weights
+from torchvision.transforms import InterpolationMode, v2
 
-from camserve.images import Box, DecodedPhoto, Pixels
+from camserve.images import Box, DecodedPhoto, Pixels, to_channels
 from camserve.images.geometry import apply_orientation
 from camserve.images.preprocess import resize_and_crop
 from camserve.settings import Preprocess
@@ -80,6 +81,93 @@ def test_bicubic_equals_torchvisions(width: int, height: int) -> None:
         DecodedPhoto(photo, 1), Preprocess(resize=256, interpolation="bicubic")
     )
     assert np.array_equal(crop, np.asarray(BICUBIC(Image.fromarray(photo))))
+
+
+#: Settings, and what torchvision calls the same.
+OBLONG: dict[str, tuple[dict[str, Any], Any]] = {
+    "shorter side": (
+        {"resize": 256, "crop": [128, 256]},
+        v2.Compose([v2.Resize(256), v2.CenterCrop((128, 256))]),
+    ),
+    "shorter side, tall": (
+        {"resize": 300, "crop": [255, 101]},
+        v2.Compose([v2.Resize(300), v2.CenterCrop((255, 101))]),
+    ),
+    "both sides": (
+        {"resize": [150, 301], "crop": [128, 256]},
+        v2.Compose([v2.Resize((150, 301)), v2.CenterCrop((128, 256))]),
+    ),
+    "both sides, tall": (
+        {"resize": [256, 128], "crop": [256, 128], "interpolation": "bicubic"},
+        v2.Resize((256, 128), InterpolationMode.BICUBIC),
+    ),
+    "both sides of a square": (
+        {"resize": [232, 300], "crop": 224},
+        v2.Compose([v2.Resize((232, 300)), v2.CenterCrop(224)]),
+    ),
+    "stretch": ({"fit": "stretch", "crop": [128, 256]}, v2.Resize((128, 256))),
+    "stretch, bicubic": (
+        {"fit": "stretch", "crop": [301, 99], "interpolation": "bicubic"},
+        v2.Resize((301, 99), InterpolationMode.BICUBIC),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OBLONG)
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_input_that_is_no_square_equals_torchvisions(width: int, height: int, name: str) -> None:
+    photo = random_photo(width, height)
+    section, transform = OBLONG[name]
+    crop, _ = resize_and_crop(DecodedPhoto(photo, 1), Preprocess(**section))
+    assert np.array_equal(crop, np.asarray(transform(Image.fromarray(photo))))
+
+
+@pytest.mark.parametrize("name", OBLONG)
+def test_grey_input_equals_torchvisions(name: str) -> None:
+    photo = random_photo(451, 300)
+    section, transform = OBLONG[name]
+    crop, _ = resize_and_crop(DecodedPhoto(photo, 1), Preprocess(**section))
+    expected = v2.Compose([transform, v2.Grayscale(1)])(Image.fromarray(photo))
+    assert np.array_equal(to_channels(crop, 1)[..., 0], np.asarray(expected))
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "resized", "left", "top"),
+    [
+        # By hand: the photo fits inside of 256 x 128.
+        (400, 100, (256, 64), 0, 32),
+        (100, 400, (32, 128), 112, 0),
+        (512, 256, (256, 128), 0, 0),
+        (300, 300, (128, 128), 64, 0),
+        (64, 32, (256, 128), 0, 0),
+        (20, 400, (6, 128), 125, 0),
+        (400, 20, (256, 13), 0, 58),
+    ],
+)
+def test_pad_fits_the_photo_inside(
+    width: int, height: int, resized: tuple[int, int], left: int, top: int
+) -> None:
+    photo = random_photo(width, height)
+    section: dict[str, Any] = {"range": [-1, 1], "mean": [0, -1, 0.5], "std": [1, 1, 1]}
+    preprocess = Preprocess(fit="pad", crop=(128, 256), **section)
+    crop, frame = resize_and_crop(DecodedPhoto(photo, 1), preprocess)
+    # The mean's colour: halfway, the lowest, and three quarters of 0 to 255.
+    expected = np.full((128, 256, 3), (128, 0, 191), np.uint8)
+    inner = np.asarray(Image.fromarray(photo).resize(resized, Image.Resampling.BILINEAR))
+    expected[top : top + resized[1], left : left + resized[0]] = inner
+    assert np.array_equal(crop, expected)
+    scale_x, scale_y = width / resized[0], height / resized[1]
+    box = (-left * scale_x, -top * scale_y, (256 - left) * scale_x, (128 - top) * scale_y)
+    assert frame.input_box == pytest.approx(box)
+
+
+def test_visible_box_by_hand_where_both_sides_are_given() -> None:
+    # 451 x 300 becomes 300 x 150; 256 x 128 starts at (22, 11).
+    preprocess = Preprocess(resize=(150, 300), crop=(128, 256))
+    _, frame = resize_and_crop(DecodedPhoto(random_photo(451, 300), 1), preprocess)
+    scale_x, scale_y = 451 / 300, 300 / 150
+    box = (22 * scale_x, 11 * scale_y, 278 * scale_x, 139 * scale_y)
+    assert frame.visible_box == pytest.approx(box)
 
 
 def test_visible_box_by_hand() -> None:

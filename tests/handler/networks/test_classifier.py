@@ -19,6 +19,7 @@ from camserve.errors import SettingsError
 from camserve.networks.architectures import build
 from camserve.networks.classifier import Network
 from camserve.pipeline import Pipeline
+from camserve.preprocess_settings import InputSize, Preprocess
 from camserve.settings import Settings
 from tests.support import color_resnet
 
@@ -195,6 +196,82 @@ def test_weights_that_do_not_fit_stop_the_load(
 
 
 # Normalisation
+
+
+def network_of(**preprocess: Any) -> Network:
+    """A network that is nothing but its preprocessing."""
+    settings = Preprocess(**preprocess)
+    mean, std = torch.tensor(settings.mean), torch.tensor(settings.std)
+    labels: Any = None
+    return Network(nn.Identity(), labels, "", mean, std, CPU, value_range=settings.range)
+
+
+@pytest.mark.parametrize(
+    ("preprocess", "pixels", "expected"),
+    [
+        # As Keras has it for MobileNet and Inception: x / 127.5 - 1.
+        ({"range": [-1, 1], "mean": [0, 0, 0], "std": [1, 1, 1]}, (0, 51, 255), (-1, -0.6, 1)),
+        # For EfficientNet, whose first layers scale: as it is.
+        ({"range": [0, 255], "mean": [0, 0, 0], "std": [1, 1, 1]}, (0, 77, 255), (0, 77, 255)),
+        # TensorFlow's EfficientNet-Lite: (x - 127) / 128.
+        (
+            {"range": [0, 255], "mean": [127, 127, 127], "std": [128, 128, 128]},
+            (0, 127, 255),
+            (-127 / 128, 0, 1),
+        ),
+        (
+            {"range": [0, 255], "mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375]},
+            (255, 51, 102),
+            (2.248908, -1.142857, -0.026667),
+        ),
+        ({"range": [-1, 1], "mean": [-1, 0, 1], "std": [2, 0.5, 1]}, (255,) * 3, (1, 2, 0)),
+        ({"range": [2, 4], "mean": [2, 3, 4], "std": [1, 2, 0.5]}, (0, 255, 51), (0, 0.5, -3.2)),
+        ({"channels": 1, "mean": 0.5, "std": 0.25}, (0,), (-2,)),
+        ({"channels": 1, "mean": [0.2], "std": [0.4]}, (255,), (2,)),
+        ({"channels": 1, "range": [-1, 1], "mean": 0, "std": 1}, (102,), (-0.2,)),
+        ({"channels": 1, "range": [0, 255], "mean": 33.3, "std": 78.6}, (33,), (-0.3 / 78.6,)),
+    ],
+)
+def test_pixels_are_scaled_to_the_range_and_normalised(
+    preprocess: dict[str, Any], pixels: tuple[int, ...], expected: tuple[float, ...]
+) -> None:
+    photos = np.full((2, 4, 5, len(pixels)), pixels, np.uint8)
+    values = network_of(**preprocess).normalise(photos)
+    assert values.shape == (2, len(pixels), 4, 5)
+    assert values.dtype == torch.float32
+    shown = torch.tensor(expected, dtype=torch.float32).view(-1, 1, 1).expand_as(values)
+    assert_close(values, shown, rtol=1e-6, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    "preprocess",
+    [
+        {},
+        {"range": [-1, 1], "mean": [0, 0, 0], "std": [1, 1, 1]},
+        {"range": [0, 255], "mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375]},
+        {"range": [-3, 0.5], "mean": [-1, -2, 0.1], "std": [0.5, 3, 1]},
+        {"channels": 1, "mean": 0.1307, "std": 0.3081},
+        {"channels": 1, "range": [-1, 1], "mean": 0.2, "std": 0.7},
+    ],
+)
+def test_every_level_is_what_numpy_makes_of_it(preprocess: dict[str, Any]) -> None:
+    network, channels = network_of(**preprocess), preprocess.get("channels", 3)
+    levels = np.arange(256, dtype=np.uint8).reshape(1, 8, 32, 1).repeat(channels, 3)
+    low, high = preprocess.get("range", (0, 1))
+    mean, std = (value.double().numpy() for value in (network.mean, network.std))
+    expected = ((low + levels / 255 * (high - low) - mean) / std).transpose(0, 3, 1, 2)
+    np.testing.assert_allclose(network.normalise(levels).numpy(), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_example_has_the_inputs_size_and_detail_along_both_axes(channels: int) -> None:
+    values = [0.5] * channels
+    network = network_of(channels=channels, mean=values, std=values)
+    first, second = (network.example(InputSize(32, 96), seed) for seed in (0, 1))
+    assert first.shape == (1, channels, 32, 96)
+    assert not torch.equal(first, second)
+    assert first.std(2).mean() > 0.05
+    assert first.std(3).mean() > 0.05
 
 
 def test_pixels_are_scaled_and_normalised_per_channel(color_pipeline: Pipeline) -> None:
