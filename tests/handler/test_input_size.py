@@ -23,7 +23,7 @@ from camserve.images import Box, Map
 from camserve.pipeline import Pipeline
 from camserve.preprocess_settings import Preprocess
 from tests.support.color_resnet import LABELS, MEAN, NARROW, STD, colour_resnet50, photo
-from tests.support.contract import decoded
+from tests.support.contract import assert_replies_close, decoded
 from tests.support.image_files import orientation_exif, save_image
 from tests.support.request_builders import json_request, single_reply
 
@@ -261,6 +261,25 @@ def test_at_the_models_size_pictures_show_the_input(
         assert np.array_equal(decoded(explanation["overlay"]), shown)
         heatmap = explanation["heatmap"]
         assert (heatmap["width"], heatmap["height"]) == (WIDTH, HEIGHT)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-1, 1), (0, 255)])
+def test_a_range_with_its_own_mean_and_std_changes_no_answer(
+    load: Callable[..., Pipeline], pipelines: dict[str, Pipeline], low: int, high: int
+) -> None:
+    mean = (low + (high - low) * MEAN.double()).tolist()
+    std = ((high - low) * STD.double()).tolist()
+    section = {"fit": "pad", "crop": [HEIGHT, WIDTH], "range": [low, high]}
+    ranged = load(
+        preprocess={**section, "mean": mean, "std": std},
+        layers=[LAYER],
+        precision="float32",
+        compile="off",
+    )
+    file = save_image(Image.fromarray(photo(("red", (150, 100), 30))), "PNG")
+    row = json_request(file, target="red", layer=LAYER, outputs=["map", "boxes", "mask"])
+    (got,), (expected,) = (single_reply(one, row) for one in (ranged, pipelines["pad"]))
+    assert_replies_close(got, expected)
 
 
 def test_the_default_layer_has_a_map_of_the_inputs_shape(pipelines: dict[str, Pipeline]) -> None:

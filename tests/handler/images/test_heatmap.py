@@ -212,12 +212,16 @@ FRAMES = [
 ]
 
 
+@pytest.mark.parametrize("input_size", [SQUARE, InputSize(128, 256), InputSize(20, 9)])
 @pytest.mark.parametrize("frame", FRAMES)
-def test_heatmap_of_several_layers_is_their_mean_normalised_once(frame: InputFrame) -> None:
+def test_heatmap_of_several_layers_is_their_mean_normalised_once(
+    frame: InputFrame, input_size: InputSize
+) -> None:
     maps = [random_map(7, 7), random_map(14, 14), random_map(3, 5)]
-    heatmap = Heatmap(maps, SQUARE)
-    at_side = np.mean([reference(map, InputFrame.full(SIDE, SIDE)) for map in maps], axis=0)
-    low, high = at_side.min(), at_side.max()
+    heatmap = Heatmap(maps, input_size)
+    full = InputFrame.full(input_size.width, input_size.height)
+    at_input = np.mean([reference(map, full) for map in maps], axis=0)
+    low, high = at_input.min(), at_input.max()
     assert heatmap.peak == pytest.approx(high, abs=1e-6)
     mean = np.mean([reference(map, frame) for map in maps], axis=0)
     # By the minimum and maximum at the input's size, so that sizes are comparable.
