@@ -161,7 +161,7 @@ class _TrunkBuilder:
             trunk = self._compile(fused, mode.bfloat16)
         elif mode.bfloat16 and not has_bf16(fused):
             raise ValueError("none of the trunk's convolutions is safe in bfloat16")
-        return PartitionedNetwork(trunk, optimize_head(head)).eval()
+        return PartitionedNetwork(trunk, optimize_head(head, _example_outputs(fused))).eval()
 
     def _compile(self, trunk: fx.GraphModule, bfloat16: bool) -> nn.Module:
         parts: list[tuple[fx.GraphModule | None, bool]] = [(trunk, False)]
@@ -176,6 +176,12 @@ class _TrunkBuilder:
                     OpenVINOModule(part, example, self.batch_size, self.threads, in_bfloat16)
                 )
         return compiled
+
+
+def _example_outputs(trunk: fx.GraphModule) -> list[Tensor]:
+    """Zeros of the shapes of a fused trunk's outputs, for two photos."""
+    outputs = trunk.graph.output_node().all_input_nodes
+    return [torch.zeros(output.meta["tensor_meta"].shape) for output in outputs]
 
 
 def _verify_trace(builder: _TrunkBuilder) -> ReferenceOutputs:

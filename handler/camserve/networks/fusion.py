@@ -53,12 +53,12 @@ def fuse(trunk: fx.GraphModule, example: Tensor, dtype: torch.dtype) -> fx.Graph
     """Rewrite a trunk so that it computes the same with fewer kernels.
 
     Args:
-        trunk: traced, in eval mode; (N, 3, H, W) -> (N, K, h, w). It is changed in place.
-        example: (1, 3, H, W).
+        trunk: traced, in eval mode; (N, C, H, W) -> a tensor or several. It is changed in place.
+        example: (1, C, H, W).
         dtype: float32 or bfloat16, for the convolutions that are safe in it.
 
     Returns:
-        The trunk; its output is float32.
+        The trunk; its outputs are float32.
     """
     with torch.no_grad():
         # Two samples: a tensor without a batch axis then has another shape than one with it.
@@ -72,9 +72,10 @@ def fuse(trunk: fx.GraphModule, example: Tensor, dtype: torch.dtype) -> fx.Graph
             safe = _is_bf16_safe(node, group, groups)
             fused = FusedConv2d(group.convolution, group.activation, dtype, safe)
             trunk.add_submodule(cast(str, node.target), fused)
-    for node in list(trunk.graph.nodes):
-        if node not in groups:
-            _insert_float32_casts(trunk, node)
+    if dtype is not torch.float32:
+        for node in list(trunk.graph.nodes):
+            if node not in groups:
+                _insert_float32_casts(trunk, node)
     trunk.graph.lint()
     trunk.delete_all_unused_submodules()
     trunk.recompile()
@@ -212,6 +213,12 @@ def _is_bf16_safe(
     return group.activation is not None
 
 
+def _may_be_bf16(value: fx.Node) -> bool:
+    """Whether a value may be in bfloat16: not a parameter, nor indices."""
+    metadata = value.meta.get("tensor_meta")
+    return value.op != "get_attr" and metadata is not None and metadata.dtype.is_floating_point
+
+
 def _insert_float32_casts(trunk: fx.GraphModule, node: fx.Node) -> None:
     """Cast a node's inputs to float32 where it has or reads parameters, or is the output."""
     module = called_module(trunk, node)
@@ -222,6 +229,9 @@ def _insert_float32_casts(trunk: fx.GraphModule, node: fx.Node) -> None:
     reads_parameters = any(value.op == "get_attr" for value in node.all_input_nodes)
     if has_parameters or reads_parameters or node.op == "output":
         for value in node.all_input_nodes:
+            if not _may_be_bf16(value):
+                continue
             with trunk.graph.inserting_before(node):
                 cast_node = trunk.graph.call_method("float", (value,))
+            cast_node.meta = dict(value.meta)
             node.replace_input_with(value, cast_node)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, cast
 
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, autograd, fx, nn
+
+from camserve.networks.token_selection import select_tokens_early
 
 # The values of ``output_size`` that mean one row and one column.
 _SIZE_1X1: Final = (1, (1, 1), [1, 1])
@@ -57,14 +60,17 @@ class SparseGradLinear(nn.Module):
         return cast(Tensor, _SparseGradLinearFunction.apply(features, self.weight, self.bias))
 
 
-def optimize_head(head: fx.GraphModule) -> fx.GraphModule:
+def optimize_head(head: fx.GraphModule, inputs: Sequence[Tensor]) -> fx.GraphModule:
     """Rewrite a head so that gradients with respect to its input are cheap.
 
     Global average pooling becomes :func:`global_average_pool`, the linear layer that gives the
-    scores a :class:`SparseGradLinear`. The scores stay the same.
+    scores a :class:`SparseGradLinear`, and of tokens only those that the scores are made of are
+    computed. The scores stay the same.
 
     Args:
-        head: traced, (N, K, h, w) -> (N, C). It is changed in place.
+        head: traced, the target layer's output and further values -> (N, C). It is changed in
+            place.
+        inputs: an example of what it is given.
 
     Returns:
         The head.
@@ -76,6 +82,7 @@ def optimize_head(head: fx.GraphModule) -> fx.GraphModule:
                 pooled = head.graph.call_function(global_average_pool, (grid,))
             node.replace_all_uses_with(pooled)
             head.graph.erase_node(node)
+    select_tokens_early(head, inputs)
     (scores,) = head.graph.output_node().all_input_nodes
     if scores.op == "call_module":
         last = head.get_submodule(str(scores.target))

@@ -39,13 +39,12 @@ def split_before_bf16(trunk: fx.GraphModule) -> tuple[fx.GraphModule | None, fx.
     if not safe or any(isinstance(module, FusedConv2d) for module in modules):
         raise ValueError("not all of the trunk's convolutions are safe in bfloat16")
     boundary = [node for node in before if not after.isdisjoint(node.users)]
-    (last,) = trunk.graph.output_node().all_input_nodes
-    if len(boundary) != 1 or last not in after:
+    if len(boundary) != 1 or not after.issuperset(trunk.graph.output_node().all_input_nodes):
         raise ValueError("more than one value connects the trunk's float32 and bfloat16 parts")
     (value,) = boundary
     if value.op == "placeholder":
         return None, trunk
-    return split_graph(trunk, before, value, value, after)
+    return split_graph(trunk, before, [value], [value], after)
 
 
 def _is_bf16_safe(trunk: fx.GraphModule, node: fx.Node) -> bool:

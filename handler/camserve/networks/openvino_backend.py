@@ -54,8 +54,9 @@ class OpenVINOModule(nn.Module):
     and then releases the memory of the original weights.
 
     Args:
-        trunk: fused in float32, (N, 3, H, W) -> (N, K, h, w). Its weights are replaced.
-        example: (1, 3, H, W).
+        trunk: fused in float32, (N, C, H, W) -> a tensor or a tuple of them, with N rows each. The
+            weights of its convolutions are replaced.
+        example: (1, C, H, W).
         batch_size: the largest N of a forward pass; a larger one works, and builds its kernels
             then.
         threads: of the CPU for a forward pass.
@@ -94,19 +95,24 @@ class OpenVINOModule(nn.Module):
         if bfloat16 and used != openvino.Type.bf16:
             raise RuntimeError(f"OpenVINO computes in {used.get_type_name()} on this CPU, not bf16")
         self._request = compiled.create_infer_request()
-        self._shape = compiled.output().partial_shape.get_min_shape()[1:]
+        self._shapes = [output.partial_shape.get_min_shape()[1:] for output in compiled.outputs]
         for size in range(1, batch_size + 1):
             self(example.expand(size, -1, -1, -1))
         self._weights.evict()
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """(N, 3, H, W) -> (N, K, h, w), float32, channels last in memory."""
+    def forward(self, inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """(N, C, H, W) -> the trunk's outputs in float32; of four axes, channels last in memory."""
         pixels = inputs.detach().permute(0, 2, 3, 1).contiguous()
-        outputs = torch.empty(len(inputs), *self._shape)
+        outputs = [torch.empty(len(inputs), *shape) for shape in self._shapes]
         self._request.set_input_tensor(openvino.Tensor(pixels.numpy(), shared_memory=True))
-        self._request.set_output_tensor(openvino.Tensor(outputs.numpy(), shared_memory=True))
+        for n, output in enumerate(outputs):
+            tensor = openvino.Tensor(output.numpy(), shared_memory=True)
+            self._request.set_output_tensor(n, tensor)
         self._request.infer()
-        return outputs.permute(0, 3, 1, 2)
+        results = [
+            output.permute(0, 3, 1, 2) if output.ndim == 4 else output for output in outputs
+        ]
+        return results[0] if len(results) == 1 else tuple(results)
 
 
 def _check_traceable(trunk: fx.GraphModule) -> None:
@@ -126,7 +132,10 @@ def _check_traceable(trunk: fx.GraphModule) -> None:
 
 
 def _convert(trunk: fx.GraphModule, example: Tensor) -> openvino.Model:
-    """The trunk as an OpenVINO model for batches of any size, (N, H, W, 3) -> (N, h, w, K)."""
+    """The trunk as an OpenVINO model for batches of any size, (N, H, W, C) -> its outputs.
+
+    Those of four axes, (N, K, h, w), become (N, h, w, K).
+    """
     with warnings.catch_warnings():
         # PyTorch warns that torch.jit.trace is deprecated, and that a trace may not generalize.
         warnings.simplefilter("ignore")
@@ -141,8 +150,10 @@ def _convert(trunk: fx.GraphModule, example: Tensor) -> openvino.Model:
     # Photos are channels last in memory, and OpenVINO's convolution kernels want them so.
     steps.input().tensor().set_layout(openvino.Layout("NHWC"))
     steps.input().model().set_layout(openvino.Layout("NCHW"))
-    steps.output().tensor().set_layout(openvino.Layout("NHWC"))
-    steps.output().model().set_layout(openvino.Layout("NCHW"))
+    for n, output in enumerate(model.outputs):
+        if len(output.partial_shape) == 4:
+            steps.output(n).tensor().set_layout(openvino.Layout("NHWC"))
+            steps.output(n).model().set_layout(openvino.Layout("NCHW"))
     return steps.build()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 import torch
@@ -17,8 +17,9 @@ class PartitionedNetwork(nn.Module):
     """A trunk and a head, with a module between them that a hook can be registered on.
 
     Args:
-        trunk: (N, 3, H, W) -> the target layer's output.
-        head: the target layer's output -> (N, C) logits.
+        trunk: (N, C, H, W) -> the target layer's output, or a tuple of it and of further values
+            that the head reads, as what a residual connection leads around the layer.
+        head: these values -> (N, C) logits.
 
     Attributes:
         trunk, head: the arguments.
@@ -30,10 +31,22 @@ class PartitionedNetwork(nn.Module):
         self.trunk, self.layer, self.head = trunk, nn.Identity(), head
 
     def forward(self, inputs: Tensor) -> Any:
-        """(N, 3, H, W) -> (N, C). Autograd does not record the trunk."""
+        """(N, C, H, W) -> (N, C). Autograd does not record the trunk."""
         with torch.no_grad():
-            activations = self.trunk(inputs)
-        return self.head(self.layer(activations))
+            values = self.trunk(inputs)
+        activations, *others = values if isinstance(values, tuple) else (values,)
+        return self.head(self.layer(activations), *others)
+
+
+class _PhotosOnly(nn.Module):
+    """Calls a network with photos alone, so that a trace holds the defaults of its other inputs."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, photos: Tensor) -> Any:
+        return self.network(photos)
 
 
 class _Tracer(fx.Tracer):
@@ -58,13 +71,15 @@ def split_at_layer(network: nn.Module, layer: str) -> tuple[fx.GraphModule, fx.G
         layer: the dotted name of one of its modules.
 
     Returns:
-        The trunk, up to and including the layer, and the head after it.
+        The trunk, which gives the layer's output and further values that the head reads; and the
+        head, which is all that depends on the layer's output.
 
     Raises:
         ValueError: the layer is not called exactly once, does not return a tensor, or the scores
-            also depend on the input by a path around it.
+            do not depend on it.
     """
-    graph = _Tracer(network.get_submodule(layer)).trace(network)
+    traced = _PhotosOnly(network)
+    graph = _Tracer(network.get_submodule(layer)).trace(traced)
     markers = [node for node in graph.nodes if node.target == _TARGET_MARKER]
     if len(markers) != 1:
         raise ValueError(f"layer {layer!r} is called {len(markers)} times, not once")
@@ -72,35 +87,57 @@ def split_at_layer(network: nn.Module, layer: str) -> tuple[fx.GraphModule, fx.G
     (layer_output,) = marker.args
     if not isinstance(layer_output, fx.Node):
         raise ValueError(f"layer {layer!r} does not return a tensor")
-    trunk_nodes, end = _ancestors(layer_output), graph.output_node()
-    _rewire_batch_size(marker, trunk_nodes)
-    head_nodes = _ancestors(end, stop=marker) - {marker, end}
-    if any(node.op == "placeholder" for node in head_nodes):
-        raise ValueError(f"the scores depend on the photo by a path around layer {layer!r}")
-    return split_graph(network, trunk_nodes, layer_output, marker, head_nodes)
+    needed, end = _ancestors(graph.output_node()), graph.output_node()
+    if marker not in needed:
+        raise ValueError(f"the scores do not depend on layer {layer!r}")
+    (photos,) = (node for node in graph.nodes if node.op == "placeholder")
+    of_photos = _dependents(photos) & needed
+    head_nodes = _dependents(marker) & needed
+    _rewire_batch_size(marker, of_photos - head_nodes, head_nodes)
+    # What does not depend on the photos, as parameters, is computed where it is read.
+    head_nodes |= {node for node in _ancestors(*head_nodes) if node not in {*of_photos, photos}}
+    others = [
+        node
+        for node in graph.nodes
+        if node in of_photos - head_nodes - {marker} and not head_nodes.isdisjoint(node.users)
+    ]
+    trunk_nodes = _ancestors(layer_output, *others)
+    return split_graph(
+        traced,
+        trunk_nodes,
+        [layer_output, *others],
+        [marker, *others],
+        head_nodes - {marker, end},
+    )
 
 
 def split_graph(
     owner: nn.Module,
     before: Collection[fx.Node],
-    last: fx.Node,
-    first: fx.Node,
+    results: Sequence[fx.Node],
+    inputs: Sequence[fx.Node],
     after: Collection[fx.Node],
 ) -> tuple[fx.GraphModule, fx.GraphModule]:
-    """Copy the nodes before and after one value of a graph into a graph module each.
+    """Copy the nodes before and after some values of a graph into a graph module each.
 
     Args:
-        owner: has the modules and parameters that the graph names; both results share them.
-        before, after: nodes without the graph's output. Each result also gets the ``get_attr``
-            nodes that its nodes read.
-        last: the node of ``before`` whose value the first result returns.
-        first: the node that ``after`` reads this value from; the second result's input replaces it.
+        owner: has the modules and parameters that the graph names; both parts share them.
+        before, after: nodes without the graph's output. Each part also gets the ``get_attr`` nodes
+            that its nodes read.
+        results: the nodes of ``before`` whose values the first part returns, as a tuple where they
+            are several.
+        inputs: for each of them the node that ``after`` reads its value from; the second part's
+            inputs replace these.
     """
-    end = last.graph.output_node()
+    end = results[0].graph.output_node()
     first_graph, second_graph = fx.Graph(), fx.Graph()
-    first_graph.output(_copy_nodes(before, first_graph, {})[last])
-    activations = second_graph.placeholder("activations")
-    _copy_nodes({*after, end}, second_graph, {first: activations})
+    copies = _copy_nodes(before, first_graph, {})
+    returned = tuple(copies[node] for node in results)
+    first_graph.output(returned if len(returned) > 1 else returned[0])
+    placeholders = {
+        node: second_graph.placeholder(f"input_{n}") for n, node in enumerate(inputs)
+    }
+    _copy_nodes({*after, end}, second_graph, placeholders)
     return fx.GraphModule(owner, first_graph), fx.GraphModule(owner, second_graph)
 
 
@@ -114,35 +151,63 @@ def _copy_nodes(
     return copies
 
 
-def _rewire_batch_size(marker: fx.Node, trunk_nodes: Collection[fx.Node]) -> None:
+def _rewire_batch_size(
+    marker: fx.Node, trunk_nodes: set[fx.Node], head_nodes: set[fx.Node]
+) -> None:
     """Read the batch size from the target layer's output where the head reads it from the trunk.
 
-    Otherwise ``x.view(inputs.size(0), -1)`` would make the head depend on the photo, for nothing
-    but its batch size.
+    ``x.view(inputs.size(0), -1)`` would make the head read a number, for nothing but that.
+
+    Args:
+        marker: of the layer's output.
+        trunk_nodes: nodes that do not depend on it.
+        head_nodes: those that do; the new node is added to them.
     """
-    for node in list(marker.graph.nodes):
-        tensor = node.args[0] if node.args else None
-        if node.target is operator.getitem and node.args[1] == 0 and isinstance(tensor, fx.Node):
-            shape = tensor
-            is_size = shape.target == "size" and len(shape.args) == 1
-            if not is_size and (shape.target is not getattr or shape.args[1] != "shape"):
-                continue
-            tensor = shape.args[0]
-        elif node.target != "size" or node.args[1:] != (0,):
-            continue
-        if tensor in trunk_nodes and node not in trunk_nodes:
+    sizes = [
+        node for node in marker.graph.nodes if node in trunk_nodes and _is_batch_size(node)
+    ]
+    for node in sizes:
+        readers = [user for user in node.users if user in head_nodes]
+        if readers:
             with marker.graph.inserting_after(marker):
                 batch_size = marker.graph.call_method("size", (marker, 0))
-            node.replace_all_uses_with(batch_size)
+            head_nodes.add(batch_size)
+            for reader in readers:
+                reader.replace_input_with(node, batch_size)
 
 
-def _ancestors(node: fx.Node, stop: fx.Node | None = None) -> set[fx.Node]:
-    """A node and all nodes that its value depends on; those before ``stop`` are left out."""
+def _is_batch_size(node: fx.Node) -> bool:
+    """Whether a node is ``x.size(0)``, ``x.size()[0]`` or ``x.shape[0]``."""
+    if node.target == "size" and node.args[1:] == (0,):
+        return True
+    if node.target is not operator.getitem or node.args[1] != 0:
+        return False
+    shape = node.args[0]
+    return isinstance(shape, fx.Node) and (
+        (shape.target == "size" and len(shape.args) == 1)
+        or (shape.target is getattr and shape.args[1] == "shape")
+    )
+
+
+def _ancestors(*nodes: fx.Node) -> set[fx.Node]:
+    """Nodes and all nodes that their values depend on."""
     visited: set[fx.Node] = set()
-    pending = [node]
+    pending = [*nodes]
     while pending:
         current = pending.pop()
         if current not in visited:
             visited.add(current)
-            pending.extend(() if current is stop else current.all_input_nodes)
+            pending.extend(current.all_input_nodes)
     return visited
+
+
+def _dependents(node: fx.Node) -> set[fx.Node]:
+    """All nodes whose values depend on a node's."""
+    found: set[fx.Node] = set()
+    pending = [node]
+    while pending:
+        for user in pending.pop().users:
+            if user not in found:
+                found.add(user)
+                pending.append(user)
+    return found
