@@ -22,6 +22,7 @@ from camserve.networks.classifier import Network
 from camserve.settings import Settings
 from camserve_cli.app import run as run_command
 from camserve_cli.packaging import model_config, pretrained, weights_source
+from camserve_cli.packaging.checkpoint import Checkpoint
 from camserve_cli.packaging.errors import WeightsError
 from tests.support.scripts import CAMSERVE, ROOT, run
 
@@ -146,11 +147,11 @@ def test_an_archive_can_be_checked_later(store: Path) -> None:
         pytest.param(["--set", "batchsize=1"], "did you mean 'batchSize'", id="set-torchserve"),
         pytest.param(["--set", "nonsense"], "accepted is KEY=VALUE", id="set-form"),
         pytest.param(["--arch-kwargs", "2"], "accepted is a JSON object", id="kwargs"),
-        pytest.param(["--arch-kwargs", '{"classes": 3}'], "Wrong size of", id="classes"),
+        pytest.param(["--arch-kwargs", '{"classes": 3}'], "weights have 2 classes", id="classes"),
         pytest.param(["--arch", "tiny_net:nothing"], "cannot be built", id="callable"),
         pytest.param(["--arch", "no_such_net:build"], "No module named 'no_such_net'", id="module"),
         pytest.param(["--weights", "missing.pth"], "no file missing.pth", id="weights"),
-        pytest.param(["--weights", "tiny_net.py"], "needs --weights FILE", id="weights-kind"),
+        pytest.param(["--weights", "tiny_net.py"], "it is a text that begins", id="weights-kind"),
         pytest.param(["--labels", "missing.json"], "labels missing.json", id="labels"),
         pytest.param(["--name", "../x"], "--name '../x'", id="name"),
         pytest.param(["--include", "missing.py"], "no missing.py to include", id="include"),
@@ -419,7 +420,11 @@ def package_here(
         ("nets:Net", ["--set", "handler..crop=5"], "accepted is KEY=VALUE"),
         ("nets:Net", ["--set", "=5"], "accepted is KEY=VALUE"),
         ("nets:Net", ["--set", "handler.preproces.crop=5"], "did you mean 'preprocess'"),
-        ("nets:Net", ["--weights", "whole.pth"], r"more than a state dict .*model\.state_dict\(\)"),
+        (
+            "nets:Net",
+            ["--weights", "whole.pth"],
+            r"(?s)whole pickled module .*content\.state_dict\(\)",
+        ),
         ("nets:Net", ["--set", "handler.preprocess.mean=[123.7,116.3,103.5]"], "divided by 255"),
         ("nets:Net", ["--arch-kwargs", "[" * 100_000], "accepted is a JSON object"),
         ("nets:Net", ["--store", "file"], "File exists: 'file'"),
@@ -433,7 +438,7 @@ def package_here(
         (
             "nets:Net",
             ["--weights", "norm.pth", "--layer", "body.1"],
-            r'(?s)do not fit nets:Net .*: Unexpected key "norm.bias", "norm.weight"',
+            r'(?s)do not fit nets:Net .*: Unexpected key "norm.weight", "norm.bias"',
         ),
         (
             "nets:Aborts",
@@ -598,7 +603,7 @@ def test_settings_that_differ_from_the_published_preset_are_told(
     section = {"arch": arch, "arch_kwargs": kwargs, "layer": "any"}
     settings = [option for option in options if option.startswith("handler.")]
     config = model_config.build_config(section, settings, 2)
-    source = weights_source.WeightsSource({}, None, ())
+    source = weights_source.WeightsSource(Checkpoint.of({}), None, ())
     told = " ".join(weights_source.preset_notes(config["handler"], source))
     assert bool(told) is bool(notes)
     for note in notes:

@@ -135,7 +135,6 @@ def test_the_preset_of_resnet50() -> None:
         pytest.param(STATE, id="plain"),
         pytest.param({"state_dict": STATE, "epoch": 3}, id="state_dict"),
         pytest.param({"model": STATE}, id="model"),
-        pytest.param({f"module.{k}": v for k, v in STATE.items()}, id="DataParallel"),
     ],
 )
 def test_forms_of_pth(tmp_path: Path, content: object) -> None:

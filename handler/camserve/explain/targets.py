@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -122,7 +123,8 @@ class _Resolver:
             return Target(self._check_index(item))
         if target := self._parse_target(item):
             return target
-        nearest = difflib.get_close_matches(item[:_MAX_COMPARED], self.labels.indices, n=3)
+        known = [*self.labels.indices, *self.labels.wnid_indices]
+        nearest = difflib.get_close_matches(item[:_MAX_COMPARED], known, n=3)
         hint = f"; did you mean {' or '.join(map(repr, nearest))}?" if nearest else ""
         raise RequestError(
             "unknown_class",
@@ -168,19 +170,28 @@ class _Resolver:
             return error
 
     def _parse_class(self, text: str) -> ClassRef | None:
-        """The class that a label, ``predicted`` or an index as text names; None for other text."""
-        indices = self.labels.indices.get(text, [])
-        if len(indices) == 1:
-            return indices[0]
-        if indices:
-            raise RequestError(
-                "unknown_class",
-                f"label {short_repr(text)} stands for the classes {', '.join(map(str, indices))}; "
-                "accepted: one of these indices",
-            )
+        """The class that a text names; None for other text.
+
+        A label comes first, then ``predicted`` and an index, and last a WordNet ID.
+        """
+        if (index := self._unique("label", text, self.labels.indices)) is not None:
+            return index
         if text == PREDICTED:
             return TopRank(0)
-        return self._check_index(int(text)) if _INDEX.fullmatch(text) else None
+        if _INDEX.fullmatch(text):
+            return self._check_index(int(text))
+        return self._unique("wnid", text, self.labels.wnid_indices)
+
+    def _unique(self, kind: str, text: str, known: Mapping[str, Sequence[int]]) -> int | None:
+        """The class that has a text as its label or wnid; None where none has it."""
+        indices = known.get(text, [])
+        if len(indices) > 1:
+            raise RequestError(
+                "unknown_class",
+                f"{kind} {short_repr(text)} stands for the classes {', '.join(map(str, indices))}; "
+                "accepted: one of these indices",
+            )
+        return indices[0] if indices else None
 
     def _check_index(self, index: int) -> int:
         if index < len(self.labels):
@@ -192,6 +203,7 @@ class _Resolver:
 
     def _accepted(self) -> str:
         return (
-            f"a class index from 0 to {len(self.labels) - 1}, an exact label, {PREDICTED!r}, "
+            f"a class index from 0 to {len(self.labels) - 1}, an exact label, "
+            f"{'a wnid, ' if self.labels.wnid_indices else ''}{PREDICTED!r}, "
             "'top:k', 'A-B' of two classes, or a list of these"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -75,7 +76,7 @@ class Network:
         except (OSError, SafetensorError) as failure:
             raise SettingsError(f"{misfit}: {failure}") from None
         try:
-            module.load_state_dict(state_dict)
+            module.load_state_dict(_with_versions(state_dict, module))
         except Exception as failure:
             # A module may override load_state_dict and raise any exception.
             reason = _state_dict_differences(module, state_dict) or describe_exception(failure)
@@ -146,6 +147,24 @@ class Network:
         picture = sum(weight * octave for weight, octave in zip(weights, octaves, strict=True))
         pixels = (cast(Tensor, picture) * (255 / sum(weights))).byte()
         return self.normalise(pixels.permute(0, 2, 3, 1).numpy())
+
+
+def _with_versions(state_dict: Mapping[str, Tensor], module: nn.Module) -> Mapping[str, Tensor]:
+    """A state dict with the versions of the modules that saved it, which safetensors cannot hold.
+
+    Packaging stores what the module itself saves. Without versions, a module that has changed since
+    its first one, as MNASNet, would convert it. A state dict of other names or shapes is of an
+    archive from before that, and has none.
+    """
+    expected = module.state_dict()
+    versions = getattr(expected, "_metadata", None)
+    if versions is None or {name: value.shape for name, value in state_dict.items()} != {
+        name: getattr(value, "shape", None) for name, value in expected.items()
+    }:
+        return state_dict
+    versioned = OrderedDict(state_dict)
+    versioned._metadata = versions  # type: ignore[attr-defined]
+    return versioned
 
 
 def _state_dict_differences(module: nn.Module, state_dict: Mapping[str, Tensor]) -> str:

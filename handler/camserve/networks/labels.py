@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from camserve.errors import SettingsError
 
-_ACCEPTED: Final = 'accepted are a JSON list of names, or {"0": "name", ..}'
+_ACCEPTED: Final = (
+    'accepted are a JSON list of names, {"0": "name", ..}, or {"0": ["wnid", "name"], ..}'
+)
 
 
 class Labels:
@@ -18,17 +20,22 @@ class Labels:
     Args:
         names: of all classes. Several classes may have the same name, as "crane" in some lists of
             ImageNet's classes, which is both the bird and the machine.
+        wnids: their WordNet IDs, as ``n02123045``, or other IDs; empty where a class has none. None
+            where no class has one.
 
     Attributes:
         names: the argument.
+        wnids: the argument; an empty text for each class where none has one.
         indices: for each name the indices of its classes, in ascending order.
+        wnid_indices: the same for each ID.
     """
 
-    def __init__(self, names: tuple[str, ...]) -> None:
-        self.names = names
-        self.indices: dict[str, list[int]] = {}
-        for index, name in enumerate(names):
-            self.indices.setdefault(name, []).append(index)
+    def __init__(self, names: Sequence[str], wnids: Sequence[str] | None = None) -> None:
+        self.names = tuple(names)
+        self.wnids = tuple(wnids) if wnids is not None else ("",) * len(self.names)
+        self.indices = _indices(self.names)
+        self.wnid_indices = _indices(self.wnids)
+        self.wnid_indices.pop("", None)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -38,7 +45,7 @@ class Labels:
 
     @classmethod
     def load(cls, path: Path) -> Labels:
-        """Read a JSON list of names, or TorchServe's index_to_name.json.
+        """Read an archive's labels: a JSON list of names, or TorchServe's index_to_name.json.
 
         Raises:
             SettingsError: the file is missing, empty, or has another format.
@@ -51,19 +58,50 @@ class Labels:
             raise SettingsError(f"labels {path.name}: {failure}; {_ACCEPTED}") from None
         if isinstance(content, dict):
             content = _sorted_by_index(content, path.name)
-        if not isinstance(content, list) or not all(isinstance(name, str) for name in content):
+        entries = content if isinstance(content, list) else [None]
+        names: list[Any] = [
+            entry[-1] if isinstance(entry, list) and entry else entry for entry in entries
+        ]
+        if not all(isinstance(name, str) for name in names):
             raise SettingsError(f"labels {path.name}: {_ACCEPTED}")
-        if not content:
+        if not names:
             raise SettingsError(f"labels {path.name}: no label in it")
-        return cls(tuple(content))
+        return cls(names, [_wnid(entry) for entry in entries])
+
+    def to_json(self) -> list[str] | dict[str, str | list[str]]:
+        """What an archive keeps: a list of names, with IDs where they are known.
+
+        Releases that know no IDs read both.
+        """
+        if not self.wnid_indices:
+            return list(self.names)
+        return {
+            str(index): [wnid, name] if wnid else name
+            for index, (wnid, name) in enumerate(zip(self.wnids, self.names, strict=True))
+        }
+
+
+def _indices(texts: Sequence[str]) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for index, text in enumerate(texts):
+        found.setdefault(text, []).append(index)
+    return found
+
+
+def _wnid(entry: Any) -> str:
+    """The ID in ``[wnid, name]``; empty in other forms of a label."""
+    match entry:
+        case [str(wnid), _]:
+            return wnid
+        case _:
+            return ""
 
 
 def _sorted_by_index(content: Mapping[str, Any], file_name: str) -> list[Any]:
-    """Labels from TorchServe's format: index -> label, or index -> [.., label] as for ImageNet."""
+    """The labels of TorchServe's format: index -> label, or index -> [wnid, label]."""
     labels = []
     for index in map(str, range(len(content))):
         if index not in content:
             raise SettingsError(f"labels {file_name}: the keys must be 0 to {len(content) - 1}")
-        label = content[index]
-        labels.append(label[-1] if isinstance(label, list) and label else label)
+        labels.append(content[index])
     return labels

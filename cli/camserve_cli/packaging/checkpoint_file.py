@@ -1,0 +1,172 @@
+"""Reads the content of a weights file. No code in it is run."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import torch
+from safetensors.torch import load_file
+from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
+
+from camserve_cli.packaging.file_kinds import WeightsKind, refuse, weights_kind
+from camserve_cli.packaging.harmless_classes import Placeholder, harmless_classes
+
+#: torch's words for a class that is not allowed.
+_NOT_ALLOWED: Final = re.compile(r"GLOBAL ([\w.]+) was not an allowed|unsupported GLOBAL ([\w.]+)")
+_NAMED_CLASSES: Final = 3
+_MAX_CLASSES: Final = 50
+
+
+def read_content(file: Path) -> Any:
+    """What a weights file holds: of a safetensors file a mapping of tensors, else any object.
+
+    Objects of harmless classes are read (:mod:`harmless_classes`), and no others.
+
+    Raises:
+        WeightsError: it is missing, damaged, of another kind, or holds objects of other classes;
+            where lines make a state dict of it, the message has them.
+    """
+    kind = weights_kind(file)
+    try:
+        return load_file(file) if kind == "safetensors" else _restricted_load(file)
+    except Exception as failure:
+        # torch.load lets through whatever a pickle can raise. Its own words would have its
+        # check turned off.
+        _refuse_content(file, kind, str(failure))
+
+
+def _refuse_content(file: Path, kind: WeightsKind, reason: str) -> NoReturn:
+    """Say in other words than torch's why a file cannot be read."""
+    if unknown := _unknown_classes(file, reason):
+        _refuse_classes(file, unknown, legacy=kind == "torch_legacy")
+    if "Unsupported operand" in reason:
+        refuse(
+            file,
+            "was saved with another pickle protocol than torch.save's"
+            " own, which cannot be read without running its code",
+            "accepted: the state dict saved again, with torch.save and without pickle_protocol",
+        )
+    if "distributed.tensor" in reason or "torch.nested" in reason:
+        refuse(
+            file,
+            "has tensors that are distributed or nested",
+            "accepted: whole tensors, as get_model_state_dict with full_state_dict=True gives",
+        )
+    first = next((line.strip() for line in reason.splitlines() if line.strip()), "no reason given")
+    what = "is cut off or damaged" if _looks_damaged(reason) else "holds no state dict"
+    told = "" if "weights_only" in first else f" ({first[:200]})"
+    refuse(file, f"{what}{told}")
+
+
+def _looks_damaged(reason: str) -> bool:
+    return any(
+        word in reason
+        for word in (
+            "incomplete",
+            "header",
+            "Header",
+            "failed finding",
+            "unexpected EOF",
+            "corrupt",
+        )
+    )
+
+
+def _restricted_load(file: Path, *more: tuple[Any, str]) -> Any:
+    """``torch.load`` of tensors and harmless classes, and of ``more``."""
+    with safe_globals([*harmless_classes(), *more]), warnings.catch_warnings():
+        # Of its pickle protocol, of typed storages, of sparse tensors: none is for the caller.
+        warnings.simplefilter("ignore")
+        return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def _unknown_classes(file: Path, reason: str) -> list[str]:
+    """The dotted names of classes and functions in a file that are neither tensors nor harmless."""
+    try:
+        with safe_globals([*harmless_classes()]):
+            found = get_unsafe_globals_in_checkpoint(file)
+    except Exception:
+        # It reads no file of the time before PyTorch 1.6, nor every pickle.
+        found = _names_refused(file, reason)
+    # A module's own layers tell less than the class that holds them.
+    return sorted(set(found), key=lambda name: (name.startswith("torch."), name))
+
+
+def _names_refused(file: Path, reason: str) -> list[str]:
+    """The classes that torch.load refuses, one after the other."""
+    names: list[str] = []
+    while (refused := _NOT_ALLOWED.search(reason)) and len(names) < _MAX_CLASSES:
+        name = refused[1] or refused[2]
+        if name in names:
+            break
+        names.append(name)
+        try:
+            _restricted_load(file, *((Placeholder, name) for name in names))
+        except Exception as failure:
+            reason = str(failure)
+    return names
+
+
+def _refuse_classes(file: Path, unknown: list[str], legacy: bool) -> NoReturn:
+    """Refuse a file with objects of unknown classes, with the lines that make a state dict."""
+    where = _state_dict_expression(file, unknown)
+    shown = ", ".join(unknown[:_NAMED_CLASSES])
+    if len(unknown) > _NAMED_CLASSES:
+        shown += f" and {len(unknown) - _NAMED_CLASSES} more"
+    what = f"holds objects of {shown} beside tensors, and reading those would run code"
+    if where.endswith("state_dict()"):
+        what = f"holds a whole pickled module ({shown}), not only a state dict of tensors"
+    quoted = repr(str(file))
+    load = f"torch.load({quoted}, map_location='cpu')"
+    save = f"torch.save({where}, 'weights.pth')"
+    trust = "where its classes can be imported and for a file that you trust"
+    if legacy:
+        refuse(
+            file,
+            what,
+            f"these lines make a state dict of it, with a PyTorch before 2.6, as wrote it, {trust}",
+            f"import torch\ncontent = {load}\n{save}",
+        )
+    refuse(
+        file,
+        what,
+        f"these lines make a state dict of it, {trust}",
+        "import torch\nfrom pydoc import locate\n"
+        "from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals\n"
+        f"names = get_unsafe_globals_in_checkpoint({quoted})\n"
+        "with safe_globals([(locate(name), name) for name in names]):\n"
+        f"    content = {load}\n{save}",
+    )
+
+
+def _state_dict_expression(file: Path, unknown: list[str]) -> str:
+    """The Python expression of the state dict in a file's ``content``.
+
+    The file is read with a placeholder for each object of an unknown class.
+    """
+    try:
+        content = _restricted_load(file, *((Placeholder, name) for name in unknown))
+    except Exception as failure:
+        # A module of the time before PyTorch 1.6 brings its source, which is never read.
+        modules = any(name.startswith(("torch.nn.", "torchvision.")) for name in unknown) or (
+            "persistent_load" in str(failure)
+        )
+        return "content.state_dict()" if modules else "content['state_dict']"
+    if isinstance(content, Placeholder):
+        return "content.state_dict()"
+    if isinstance(content, dict):
+        known = ("state_dict", "model_state_dict", "model", "net", "network", "ema", "weights")
+        for key in sorted(content, key=lambda key: key not in known):
+            if isinstance(content[key], dict) and any(
+                isinstance(value, torch.Tensor) for value in content[key].values()
+            ):
+                return f"content[{key!r}]"
+        for key in sorted(content, key=lambda key: key not in known):
+            if key in known and isinstance(content[key], Placeholder):
+                return f"content[{key!r}].state_dict()"
+        if any(isinstance(value, torch.Tensor) for value in content.values()):
+            return "{k: v for k, v in content.items() if isinstance(v, torch.Tensor)}"
+    return "content['state_dict']"
