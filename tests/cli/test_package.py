@@ -610,6 +610,51 @@ def test_settings_that_differ_from_the_published_preset_are_told(
         assert note in told
 
 
+def test_what_is_taken_from_a_checkpoint_is_told(
+    package_here: Callable[..., Packaged], nets: Path, tmp_path: Path
+) -> None:
+    state = torch.load(nets / "two.pth")
+    average = {f"module.{name}": value.half() for name, value in state.items()}
+    torch.save({"model": state, "ema": average}, tmp_path / "both")
+    (tmp_path / "names.csv").write_text("wnid;name\nn01;bird\nn02;bird\n")
+    status, said, errors = package_here(
+        "nets:Net", "--weights", str(tmp_path / "both"), "--weights-key", "ema",
+        "--labels", str(tmp_path / "names.csv"),
+    )  # fmt: skip
+    assert (status, errors) == (0, "")
+    told = [line for line in said.splitlines() if line.startswith("package: ")]
+    assert f"package: the state dict under 'ema' of {tmp_path / 'both'} is taken" in told
+    assert "package: the prefix 'module.' is taken off its names" in told
+    assert "package: the weights are float16; they are served as float32" in told
+    assert "several classes have the same name: 'bird'" in said
+    kept = json.loads(members(tmp_path / "net.mar")["labels.json"])
+    assert kept == {"0": ["n01", "bird"], "1": ["n02", "bird"]}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--weights", "three.pth"], r"have 3 classes, the labels 1000 \(ImageNet's\): give"),
+        (["--weights", "three.pth", "--weights-key", "ema"], "--weights-key 'ema'"),
+        (["--weights-key", "ema"], "--weights-key: accepted with --weights FILE"),
+    ],
+)
+def test_weights_without_their_labels_or_key_are_refused(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save(models.mobilenet_v3_small(num_classes=3).state_dict(), "three.pth")
+    command = ["package", "--arch", "mobilenet_v3_small", "--store", str(tmp_path), *options]
+    with pytest.raises(SystemExit) as stop:
+        run_command(command)
+    assert stop.value.code == 1
+    assert re.search(message, capsys.readouterr().err)
+
+
 def test_labels_must_be_as_many_as_the_classes(tiny: Path, tmp_path: Path) -> None:
     (tmp_path / "three.json").write_text('["a", "b", "c"]')
     options = [*tiny_options(tmp_path), "--labels", tmp_path / "three.json"]
@@ -619,7 +664,8 @@ def test_labels_must_be_as_many_as_the_classes(tiny: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("arch", "layer"), [("resnet18", "layer4.1"), ("mobilenet_v3_small", "features.12")]
+    ("arch", "layer"),
+    [("resnet18", "layer4.1"), ("mobilenet_v3_small", "features.12"), ("mnasnet0_5", "layers.16")],
 )
 def test_any_torchvision_cnn(tmp_path: Path, arch: str, layer: str) -> None:
     torch.manual_seed(0)

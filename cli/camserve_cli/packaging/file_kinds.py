@@ -173,7 +173,8 @@ def _refuse_pickle(file: Path) -> NoReturn:
         "is a pickle that torch.save did not write",
         "these lines make a state dict of it, in the environment that wrote it and for a file that "
         "you trust",
-        f"import pickle, torch\ncontent = pickle.load(open({str(file)!r}, 'rb'))\n"
+        f"import pickle, torch\nwith open({str(file)!r}, 'rb') as file:\n"
+        "    content = pickle.load(file)\n"
         "torch.save({name: torch.as_tensor(value) for name, value in content.items()}, "
         "'weights.pth')",
     )

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from itertools import groupby
+from typing import Final
 
 import torch
 from torch import Size
@@ -12,8 +11,30 @@ from torchvision import models
 
 from camserve_cli.packaging.tensor_names import matches
 
-#: Names of these differ from torchvision's own in the number of classes alone.
-_CLASSES = 1000
+#: Of torchvision's own weights; others differ from them in it alone.
+_CLASSES: Final = 1000
+#: The beginnings of torchvision's names, and parts that the names of their tensors have. To build
+#: every classifier takes ten seconds.
+_FAMILIES: Final[Mapping[str, frozenset[str]]] = {
+    "alexnet": frozenset({"features", "classifier"}),
+    "convnext": frozenset({"features", "layer_scale"}),
+    "densenet": frozenset({"features", "denseblock1"}),
+    "efficientnet": frozenset({"features", "block", "classifier"}),
+    "googlenet": frozenset({"inception3a"}),
+    "inception": frozenset({"Mixed_5b"}),
+    "maxvit": frozenset({"stem", "blocks"}),
+    "mnasnet": frozenset({"layers", "classifier"}),
+    "mobilenet_v2": frozenset({"features", "conv"}),
+    "mobilenet_v3": frozenset({"features", "block", "classifier"}),
+    "resnet": frozenset({"layer4", "fc"}),
+    "resnext": frozenset({"layer4", "fc"}),
+    "shufflenet": frozenset({"stage2", "branch2"}),
+    "squeezenet": frozenset({"features", "squeeze"}),
+    "swin": frozenset({"features", "attn", "head"}),
+    "vgg": frozenset({"features", "classifier"}),
+    "vit": frozenset({"encoder", "conv_proj"}),
+    "wide_resnet": frozenset({"layer4", "fc"}),
+}
 
 
 def torchvision_name_of(given: Mapping[str, Size], arch: str) -> str:
@@ -24,41 +45,25 @@ def torchvision_name_of(given: Mapping[str, Size], arch: str) -> str:
         arch: the architecture that they do not fit.
     """
     parts = {part for name in given for part in name.split(".")}
-    names = sorted(models.list_models(module=models), key=_family)
-    for _, family in groupby(names, _family):
-        first, *others = family
-        shapes = _shapes(first)
-        # Families differ in the names of their parts; building all of them would take long.
-        if not {name.partition(".")[0] for name in shapes} <= parts:
+    for name in models.list_models(module=models):
+        markers = next((m for start, m in _FAMILIES.items() if name.startswith(start)), None)
+        if markers is None or not markers <= parts or name == arch.lower():
             continue
-        for name in (first, *others):
-            if name != arch.lower() and _is_of(_shapes(name), given):
-                return str(name)
+        if _is_of(_shapes(name), given):
+            return str(name)
     return ""
 
 
-def _family(name: str) -> str:
-    """The beginning of a name, without its size: ``resnet18`` is of ``resnet``."""
-    found = re.match(r"[a-z_]+(?:_v\d)?", name)
-    return found[0] if found else name
-
-
 def _shapes(name: str) -> dict[str, Size]:
-    """The shapes of a torchvision classifier's tensors; empty where building it needs values."""
+    """The shapes of a torchvision classifier's tensors, by name."""
     quick = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
-    try:
-        with torch.device("meta"):
-            network = models.get_model(name, weights=None, **quick)
-    except NotImplementedError:
-        # RegNet computes with its tensors while it is built.
-        return {}
+    with torch.device("meta"):
+        network = models.get_model(name, weights=None, **quick)
     return {key: value.shape for key, value in network.state_dict().items()}
 
 
 def _is_of(expected: Mapping[str, Size], given: Mapping[str, Size]) -> bool:
     """Whether names and shapes are the same but for the number of classes."""
-    if not expected:
-        return False
     for match in matches(expected, given, shapes=False):
         different = [
             (expected[new], given[old])

@@ -309,3 +309,41 @@ def test_near_labels_are_compared_for_no_more_than_a_label_can_have(
     # The first error is raised, and a long text is truncated.
     assert len(compared) == 1
     assert len(compared[0]) == 100
+
+
+# WordNet IDs
+
+WITH_IDS = Labels(("cat", "n02", "dog", "kite", "hen"), ("n01", "n03", "n02", "7", "n05"))
+
+
+@pytest.mark.parametrize(
+    ("target", "targets"),
+    [
+        ("n01", single(0)),
+        ("n03", single(1)),
+        (("n05", "cat", 2), single(4, 0, 2)),
+        ("n01,n05", single(0, 4)),
+        ("n01-n05", (Target(0, 4),)),
+        ("cat-n05", (Target(0, 4),)),
+        # A label first, and an index before an ID.
+        ("n02", single(1)),
+        ("3", single(3)),
+    ],
+)
+def test_a_wordnet_id_is_a_target(target: RawTarget, targets: tuple[Target, ...]) -> None:
+    assert resolve_targets(WITH_IDS, target, MAX_TARGETS) == targets
+
+
+@pytest.mark.parametrize(
+    ("labels", "target", "message"),
+    [
+        (WITH_IDS, "n011", "did you mean 'n01'"),
+        (WITH_IDS, "n09", "an exact label, a wnid, 'predicted'"),
+        (WITH_IDS, "7", "7 is no class index"),
+        (Labels(("a", "b"), ("n1", "n1")), "n1", "wnid 'n1' stands for the classes 0, 1"),
+    ],
+)
+def test_a_wordnet_id_that_names_no_class(labels: Labels, target: str, message: str) -> None:
+    error = resolve_error(labels, target)
+    assert error.code == "unknown_class"
+    assert message in error.message

@@ -130,6 +130,26 @@ def test_weights_are_compared_with_the_packed_hash(tmp_path: Path) -> None:
         Network.load(packed, tmp_path, CPU)
 
 
+@pytest.mark.parametrize("name", ["mnasnet0_5", "mnasnet1_0"])
+def test_a_network_with_versions_is_loaded_as_it_was_saved(tmp_path: Path, name: str) -> None:
+    expected = build(name, {}, 3).eval()
+    save_file(expected.state_dict(), tmp_path / "weights.safetensors")
+    (tmp_path / "labels.json").write_text('["a", "b", "c"]')
+    settings = Settings.from_yaml({"handler": {"arch": name, "layer": "layers.16"}})
+    network = Network.load(settings, tmp_path, CPU)
+    inputs = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        assert_close(network.module(inputs), expected(inputs))
+
+
+def test_an_archive_without_the_counts_of_batch_norms_is_loaded(tmp_path: Path) -> None:
+    settings = archive(tmp_path)
+    state = build("mobilenet_v3_small", {}, 3).state_dict()
+    old = {name: value for name, value in state.items() if "num_batches_tracked" not in name}
+    save_file(old, tmp_path / "w.safetensors")
+    assert not Network.load(settings, tmp_path, CPU).module.training
+
+
 def missing(directory: Path) -> None:
     (directory / "w.safetensors").unlink()
 

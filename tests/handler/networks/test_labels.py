@@ -30,6 +30,29 @@ def test_labels_load_from_either_form(content: object, tmp_path: Path) -> None:
     assert [labels[n] for n in range(3)] == ["cat", "dog", "kite"]
 
 
+@pytest.mark.parametrize(
+    ("content", "wnids"),
+    [
+        ({"0": ["n01", "cat"], "1": ["n02", "dog"]}, ("n01", "n02")),
+        ([["n01", "cat"], ["n02", "dog"]], ("n01", "n02")),
+        ({"0": ["n01", "cat"], "1": "dog"}, ("n01", "")),
+        ({"0": ["cat"], "1": ["a", "b", "dog"]}, ("", "")),
+        (["cat", "dog"], ("", "")),
+    ],
+)
+def test_wordnet_ids_are_kept(content: object, wnids: tuple[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "labels.json"
+    path.write_text(json.dumps(content))
+    labels = Labels.load(path)
+    assert (labels.names, labels.wnids) == (("cat", "dog"), wnids)
+    path.write_text(json.dumps(labels.to_json()))
+    assert Labels.load(path).wnids == wnids
+
+
+def test_an_archive_without_ids_keeps_a_plain_list() -> None:
+    assert Labels(("cat", "dog")).to_json() == ["cat", "dog"]
+
+
 def test_labels_keep_their_letters(tmp_path: Path) -> None:
     path = tmp_path / "labels.json"
     path.write_text(json.dumps(["Bär", "猫"], ensure_ascii=False), "utf-8")
