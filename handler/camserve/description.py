@@ -50,6 +50,7 @@ def describe(model: ModelBody, loaded: LoadedModel) -> dict[str, Any]:
             "threads": torch.get_num_threads(),
         },
         "classes": list(network.labels.names),
+        **({"wnids": list(network.labels.wnids)} if network.labels.wnid_indices else {}),
         "layers": [_layer(name, loaded.layouts[name]) for name in settings.served],
         "methods": list(METHODS),
         "outputs": list(get_args(Output)),

@@ -533,6 +533,22 @@ def imagenet_labels(folder: Path) -> Path:
     return folder / "imagenet.json"
 
 
+@pytest.mark.parametrize(
+    ("names", "arguments"),
+    [
+        (["conv1.conv.weight", "aux1.fc1.weight"], {"init_weights": False}),
+        (["model.conv1.conv.weight"], {"init_weights": False, "aux_logits": False}),
+    ],
+)
+def test_googlenet_is_built_without_the_heads_that_a_file_lacks(
+    names: list[str], arguments: dict[str, bool]
+) -> None:
+    checkpoint = Checkpoint.of({name: torch.zeros(1) for name in names})
+    source = weights_source.WeightsSource(checkpoint, None, ())
+    section = {"arch": "googlenet", "arch_kwargs": {}}
+    assert weights_source.constructor_arguments(section, source) == arguments
+
+
 def test_inceptions_own_weights_cannot_be_denied_the_input_that_they_want(
     package_here: Callable[..., Packaged], monkeypatch: pytest.MonkeyPatch
 ) -> None:

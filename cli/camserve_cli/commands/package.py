@@ -126,6 +126,8 @@ def package(
 
     # A caller's own architecture may lie where the caller stands.
     sys.path.append(str(Path.cwd()))
+    # What is included lies beside the architecture in the archive.
+    sys.path += [str(path.resolve().parent) for path in include or []]
     section: dict[str, Any] = {
         "arch": arch,
         "arch_kwargs": _json_object("--arch-kwargs", arch_kwargs),
