@@ -117,6 +117,7 @@ class LoadedModel:
             threads,
         )
 
+
 def _check_classes(settings: Settings, labels: Labels, classes: int) -> Settings:
     """Check labels and the default target against the number of class scores.
 

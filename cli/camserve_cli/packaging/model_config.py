@@ -77,7 +77,7 @@ def _default_layer(settings: Settings, classes: int) -> str:
     set_eval(network)
     shape = (2, settings.preprocess.channels, *settings.preprocess.input_size)
     noise = torch.rand(shape, generator=torch.Generator().manual_seed(0))
-    photo, other = noise.split(1)
+    photo, other = noise[:1], noise[1:]
     run_network(network, photo)
     try:
         return default_layer(network, photo, other)

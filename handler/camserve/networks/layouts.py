@@ -231,9 +231,7 @@ def _follows_photo(shifts: _AxisShifts) -> bool:
     )
 
 
-def _decides_by_shape(
-    layout: GridLayout, shifts: _AxisShifts, input_size: tuple[int, int]
-) -> bool:
+def _decides_by_shape(layout: GridLayout, shifts: _AxisShifts, input_size: tuple[int, int]) -> bool:
     """Whether a layout that was not measured is taken for its shape.
 
     So it is where the output is the same everywhere, as of an untrained network, or has two rows

@@ -109,9 +109,7 @@ class OpenVINOModule(nn.Module):
             tensor = openvino.Tensor(output.numpy(), shared_memory=True)
             self._request.set_output_tensor(n, tensor)
         self._request.infer()
-        results = [
-            output.permute(0, 3, 1, 2) if output.ndim == 4 else output for output in outputs
-        ]
+        results = [output.permute(0, 3, 1, 2) if output.ndim == 4 else output for output in outputs]
         return results[0] if len(results) == 1 else tuple(results)
 
 

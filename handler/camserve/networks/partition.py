@@ -134,9 +134,7 @@ def split_graph(
     copies = _copy_nodes(before, first_graph, {})
     returned = tuple(copies[node] for node in results)
     first_graph.output(returned if len(returned) > 1 else returned[0])
-    placeholders = {
-        node: second_graph.placeholder(f"input_{n}") for n, node in enumerate(inputs)
-    }
+    placeholders = {node: second_graph.placeholder(f"input_{n}") for n, node in enumerate(inputs)}
     _copy_nodes({*after, end}, second_graph, placeholders)
     return fx.GraphModule(owner, first_graph), fx.GraphModule(owner, second_graph)
 
@@ -163,9 +161,7 @@ def _rewire_batch_size(
         trunk_nodes: nodes that do not depend on it.
         head_nodes: those that do; the new node is added to them.
     """
-    sizes = [
-        node for node in marker.graph.nodes if node in trunk_nodes and _is_batch_size(node)
-    ]
+    sizes = [node for node in marker.graph.nodes if node in trunk_nodes and _is_batch_size(node)]
     for node in sizes:
         readers = [user for user in node.users if user in head_nodes]
         if readers:

@@ -635,7 +635,10 @@ def test_the_original_network_is_kept_only_where_further_layers_are_served(
     single, several = serve(Small, precision="float32"), serve(Small, layers=["second"])
     assert [list(path.layouts) for path in single.forward_paths] == [["layer"]]
     assert single.network.module is single.forward_paths[0].network
-    assert [list(path.layouts) for path in several.forward_paths] == [["layer"], ["layer", "second"]]
+    assert [list(path.layouts) for path in several.forward_paths] == [
+        ["layer"],
+        ["layer", "second"],
+    ]
     eager = serve(Small, layers=["second"], precision="float32", compile="off")
     assert [list(path.layouts) for path in eager.forward_paths] == [["layer", "second"]]
     assert_close(
