@@ -17,8 +17,10 @@ from camserve.networks import (
     GridLayout,
     Labels,
     Network,
+    ScoreReader,
     accelerate,
     check_network,
+    run_network,
 )
 from camserve.runtime import release_memory, worker_threads
 from camserve.settings import Settings
@@ -66,6 +68,8 @@ class LoadedModel:
         """
         settings = Settings.from_yaml(config)
         batch_size, workers = config.get("batchSize", 1), config.get("maxWorkers", 1)
+        if settings.batching == "alone":
+            batch_size = 1
         threads = worker_threads(settings.threads, workers)
         torch.set_num_threads(threads)
         network = Network.load(settings, directory, device)
@@ -73,8 +77,15 @@ class LoadedModel:
         example, other = (network.example(settings.preprocess.input_size, seed) for seed in (0, 1))
         # A network that would be explained wrongly stops the load. A network that cannot be
         # accelerated does not.
+        reader = ScoreReader.find(
+            settings.task,
+            settings.output,
+            len(network.labels),
+            run_network(network.module, example),
+        )
         layouts = {layer: settings.layout_of(layer) for layer in settings.served}
-        checked = check_network(network.module, layouts, example, other, batch_size)
+        checked = check_network(network.module, reader, layouts, example, other, batch_size)
+        reader.attach(network.module)
         settings = _check_classes(settings, network.labels, checked.classes)
         acceleration = accelerate(
             network.module,

@@ -47,6 +47,7 @@ class DecodePlan:
         size: of the reply's pictures; ``model`` where there are none.
         options: of the request.
         explanation_request: what is to be explained.
+        budget: of the request.
     """
 
     image: bytes | bytearray
@@ -54,6 +55,7 @@ class DecodePlan:
     size: Size
     options: Options
     explanation_request: ExplanationRequest
+    budget: RequestBudget
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class PreparedPhoto:
         background: what the reply's pictures are drawn on.
         options: of the request.
         explanation_request: what is to be explained.
+        budget: of the request.
         file_bytes: the size of its file.
     """
 
@@ -74,7 +77,19 @@ class PreparedPhoto:
     background: Background
     options: Options
     explanation_request: ExplanationRequest
+    budget: RequestBudget
     file_bytes: int
+
+    def reserve_pictures(self, explanations: int) -> None:
+        """Reserve the pictures of further explanations than those that the request names.
+
+        Raises:
+            RequestError: ``reply_too_large``.
+        """
+        further = explanations - len(self.explanation_request.targets)
+        frame = self.background.frame
+        pictures = further * len(PICTURES & set(self.options.outputs))
+        self.budget.reserve_drawn(pictures * frame.width * frame.height)
 
 
 class RequestBudget:
@@ -96,6 +111,14 @@ class RequestBudget:
             RequestError: ``reply_too_large``.
         """
         self.pixels -= frame.width * frame.height
+        self.reserve_drawn(drawn_pixels)
+
+    def reserve_drawn(self, drawn_pixels: int) -> None:
+        """Reserve the pixels of pictures.
+
+        Raises:
+            RequestError: ``reply_too_large``.
+        """
         if drawn_pixels > self._drawn_pixels:
             raise RequestError(
                 "reply_too_large",
@@ -138,7 +161,7 @@ def plan_photo(
     drawn = output_frame(frame, preprocess, size)
     budget.reserve(frame, pictures * drawn.width * drawn.height)
     explanation_request = ExplanationRequest(targets, options.layer or (), options.method)
-    return DecodePlan(request.image, header, size, options, explanation_request)
+    return DecodePlan(request.image, header, size, options, explanation_request, budget)
 
 
 def prepare_photo(plan: DecodePlan, preprocess: Preprocess) -> PreparedPhoto:
@@ -159,5 +182,6 @@ def prepare_photo(plan: DecodePlan, preprocess: Preprocess) -> PreparedPhoto:
         background,
         plan.options,
         plan.explanation_request,
+        plan.budget,
         len(plan.image),
     )

@@ -20,6 +20,7 @@ from camserve.description import describe
 from camserve.errors import RequestError
 from camserve.explain import (
     BatchExplanations,
+    DecisionRule,
     ForwardOutput,
     HookedNetwork,
     explain_batch,
@@ -66,7 +67,13 @@ class Pipeline:
         self.forward_paths = loaded.forward_paths
         self.batch_size = loaded.batch_size
         self._reply_builder = ReplyBuilder(
-            model, loaded.network.labels, loaded.settings.preprocess.input_size
+            model,
+            self.network.labels,
+            self.settings.limits.targets,
+            self.settings.preprocess.input_size,
+        )
+        self._decision_rule = DecisionRule(
+            self.settings.task, self.settings.decision_threshold, self.settings.limits.targets
         )
         self._pool = ThreadPool(loaded.threads)
 
@@ -206,7 +213,8 @@ class Pipeline:
         """Scores and maps of each photo that went through the network, with its index."""
 
         def explain(output: ForwardOutput, photos: IndexedPhotos) -> BatchExplanations:
-            return explain_batch(output, [photo.explanation_request for _, photo in photos])
+            requests = [photo.explanation_request for _, photo in photos]
+            return explain_batch(output, requests, self._decision_rule)
 
         def explain_again(path: HookedNetwork, photos: IndexedPhotos) -> BatchExplanations:
             # A backward uses up what autograd recorded: fewer photos need a pass of their own.

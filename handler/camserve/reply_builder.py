@@ -42,23 +42,35 @@ class ReplyBuilder:
     Attributes:
         model: the name and version that answers carry.
         labels: of its classes.
+        max_targets: how many scores of one photo may be explained.
         input_size: of the network's input.
     """
 
     model: ModelBody
     labels: Labels
+    max_targets: int
     input_size: InputSize
 
     def collect(self, photo: PreparedPhoto, n: int, explanations: BatchExplanations) -> PhotoResult:
         """The result of photo ``n`` of a forward pass.
 
         Raises:
-            RequestError: ``non_finite_scores``.
+            RequestError: ``non_finite_scores``; or more classes are predicted than may be
+                explained, or than fit into the request's pictures: ``too_many_targets``,
+                ``reply_too_large``.
         """
         if not explanations.finite[n]:
             raise RequestError(
                 "non_finite_scores", "the network's scores for this photo are not finite"
             )
+        targets = explanations.target_counts[n]
+        if targets > self.max_targets:
+            raise RequestError(
+                "too_many_targets",
+                f"of this photo {targets} scores would be explained, as so many classes are "
+                f"predicted; accepted: up to {self.max_targets}, as target=top:{self.max_targets}",
+            )
+        photo.reserve_pictures(targets)
         heatmaps = [
             Heatmap([map.values for map in explanation.maps], self.input_size)
             for explanation in explanations.explained[n]

@@ -86,12 +86,12 @@ class RequestRecord:
                 for photo, _ in answered
             ),
             tuple(
-                ExplanationRecord(
-                    photo.explanation_request.method, target.kind, explanation["evidence"]
-                )
+                ExplanationRecord(photo.explanation_request.method, kind, explanation["evidence"])
                 for photo, answer in answered
-                for target, explanation in zip(
-                    photo.explanation_request.targets, answer["explanations"], strict=True
+                for kind, explanation in zip(
+                    photo.explanation_request.target_kinds(len(answer["explanations"])),
+                    answer["explanations"],
+                    strict=True,
                 )
             ),
         )

@@ -38,6 +38,13 @@ Compile = Annotated[Literal["auto", "off"], BeforeValidator(_off_from_yaml)]
 LayoutKind = Literal["grid", "channels_last", "tokens"]
 #: ``auto`` measures which; another value asserts that it is that one.
 Layout = Literal["auto"] | LayoutKind
+#: ``multiclass``: one class of several; ``multilabel``: any number of them, each by itself;
+#: ``binary``: one score for yes or no.
+Task = Literal["multiclass", "multilabel", "binary"]
+#: What the network's scores are.
+OutputKind = Literal["logits", "probabilities", "log_probabilities"]
+#: Whether photos share a forward pass; ``alone`` for networks whose samples mix.
+Batching = Literal["together", "alone"]
 Sha256 = Annotated[str, StringConstraints(pattern="^([0-9a-f]{64})?$")]
 #: The name of a file in the archive's own folder.
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][^/\\]*$")]
@@ -107,6 +114,16 @@ class Settings(FrozenModel):
         "auto",
         description="auto, grid, channels_last or tokens, or a mapping from a layer to one of these",
     )
+    task: Task = Field("multiclass", description="multiclass, multilabel or binary")
+    decision_threshold: FloatNotBool = Field(
+        0.5,
+        gt=0,
+        lt=1,
+        description="the probability above which a multilabel network predicts a class, between 0 "
+        "and 1",
+    )
+    output: OutputKind = Field("logits", description="logits, probabilities or log_probabilities")
+    batching: Batching = Field("together", description="together or alone")
     precision: Precision = Field("auto", description="auto, float32 or bfloat16")
     compile: Compile = Field("auto", description="auto or off")
     threads: IntNotBool = Field(
@@ -122,6 +139,10 @@ class Settings(FrozenModel):
     def served(self) -> tuple[str, ...]:
         """The layers that may be asked for, the default one first."""
         return tuple(dict.fromkeys((self.layer, *self.layers)))
+
+    def score_count(self, labels: int) -> int:
+        """The number of scores that the network gives for a photo, for so many labels."""
+        return 1 if self.task == "binary" else labels
 
     def layout_of(self, layer: str) -> Layout:
         """What ``layout`` says of a served layer."""

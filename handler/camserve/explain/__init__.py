@@ -6,6 +6,7 @@ each map is normalised by itself. :func:`explain_batch` does all of it for the p
 pass. This wing uses PyTorch, and knows no image format.
 """
 
+from camserve.explain.decision import DecisionRule
 from camserve.explain.explanations import (
     BatchExplanations,
     ExplanationRequest,
@@ -21,6 +22,7 @@ from camserve.explain.targets import TargetKind, resolve_targets
 __all__ = [
     "METHODS",
     "BatchExplanations",
+    "DecisionRule",
     "ExplanationRequest",
     "ForwardOutput",
     "HookedNetwork",

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from camserve.explain import backward, maps
+from camserve.explain.decision import DecisionRule
 from camserve.explain.hooks import ForwardOutput
 from camserve.explain.host_copy import copy_to_host
 from camserve.explain.maps import Maps
 from camserve.explain.methods import METHODS
 from camserve.explain.target_scores import TargetScores, score_weights, select_scores
-from camserve.explain.targets import Target
+from camserve.explain.targets import Target, TargetKind
 from camserve.options import Method
 
 
@@ -33,6 +34,17 @@ class ExplanationRequest:
     targets: tuple[Target, ...]
     layers: tuple[str, ...]
     method: Method
+
+    def target_kinds(self, explanations: int) -> list[TargetKind]:
+        """How the request names the score of each of so many explanations, in their order."""
+        of_several = sum(target.every_predicted for target in self.targets)
+        # Each such target stands for as many scores.
+        predicted = (explanations - len(self.targets) + of_several) // max(of_several, 1)
+        return [
+            target.kind
+            for target in self.targets
+            for _ in range(predicted if target.every_predicted else 1)
+        ]
 
 
 @dataclass(frozen=True)
@@ -73,6 +85,8 @@ class BatchExplanations:
         logits, probabilities: (N, C).
         order: (N, C) class indices of each photo, the highest score first.
         explained: for each photo the explanations of its targets, in their order.
+        target_counts: how many scores each photo's targets stand for; where they are more than may
+            be explained, none is.
         finite: for each photo, whether all its scores and maps are finite.
     """
 
@@ -80,6 +94,7 @@ class BatchExplanations:
     probabilities: NDArray[np.float32]
     order: NDArray[np.int64]
     explained: list[list[ScoreExplanation]]
+    target_counts: list[int]
     finite: list[bool]
 
 
@@ -110,7 +125,9 @@ def required_layers(requests: Iterable[ExplanationRequest]) -> tuple[str, ...]:
 
 
 def explain_batch(
-    output: ForwardOutput, requests: Sequence[ExplanationRequest]
+    output: ForwardOutput,
+    requests: Sequence[ExplanationRequest],
+    rule: DecisionRule = DecisionRule(),  # noqa: B008  # frozen
 ) -> BatchExplanations:
     """Explain every score that the requests of a forward pass ask for.
 
@@ -120,13 +137,16 @@ def explain_batch(
         output: a forward pass over N photos that captured the :func:`required_layers`; the backward
             passes free its autograd graph.
         requests: N of them.
+        rule: how scores become probabilities, and which classes are predicted.
     """
     logits = output.logits.detach().float()
     # A stable sort: of equal scores the lower class index comes first, as in argmax.
     order = logits.argsort(dim=1, descending=True, stable=True)
-    scores = select_scores(order, [request.targets for request in requests])
+    probabilities = rule.probabilities(logits)
+    targets = [request.targets for request in requests]
+    scores = select_scores(order, targets, probabilities, rule)
     map_groups = list(_compute_maps(output, scores, requests))
-    tensors = _BatchTensors(logits, logits.softmax(dim=1), order, scores, map_groups)
+    tensors = _BatchTensors(logits, probabilities, order, scores, map_groups)
     return _collect(copy_to_host(tensors, logits.device), requests)
 
 
@@ -184,7 +204,9 @@ def _collect(host: _BatchTensors, requests: Sequence[ExplanationRequest]) -> Bat
         layer_maps = tuple(maps_by_score[index, layer] for layer in requests[sample].layers)
         explained[sample].append(ScoreExplanation(class_id, against_ids.get(index), layer_maps))
     finite = [_is_finite(*photo) for photo in zip(logits, order, explained, strict=True)]
-    return BatchExplanations(logits, host.probabilities.numpy(), order, explained, finite)
+    return BatchExplanations(
+        logits, host.probabilities.numpy(), order, explained, scores.counts, finite
+    )
 
 
 def _is_finite(

@@ -39,10 +39,13 @@ class Target:
     Attributes:
         class_ref: the class.
         against: the other class of a contrast, "why A rather than B".
+        every_predicted: stands for the scores of all predicted classes, of which a multilabel
+            network may have several; ``class_ref`` is then the highest.
     """
 
     class_ref: ClassRef
     against: ClassRef | None = None
+    every_predicted: bool = False
 
     @property
     def kind(self) -> TargetKind:
@@ -138,7 +141,7 @@ class _Resolver:
         if no other hyphen separates two classes.
         """
         if (single := self._parse_class(text)) is not None:
-            return Target(single)
+            return Target(single, every_predicted=isinstance(single, TopRank))
         contrasts: list[Target] = []
         error: RequestError | None = None
         for hyphen in re.finditer("-", text):

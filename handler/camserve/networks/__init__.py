@@ -16,6 +16,7 @@ from camserve.networks.labels import Labels
 from camserve.networks.layers import default_layer, get_layer
 from camserve.networks.layouts import GridLayout
 from camserve.networks.openvino_backend import unavailable_reason as openvino_unavailable_reason
+from camserve.networks.outputs import ScoreReader
 
 __all__ = [
     "AccelerationResult",
@@ -24,6 +25,7 @@ __all__ = [
     "GridLayout",
     "Labels",
     "Network",
+    "ScoreReader",
     "accelerate",
     "build",
     "check_is_classifier",

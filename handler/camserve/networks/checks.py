@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import torch
@@ -17,7 +18,8 @@ from camserve.errors import SettingsError
 from camserve.networks.forward import class_scores, recorded_outputs, run_network
 from camserve.networks.layers import get_layer
 from camserve.networks.layouts import GridLayout, find_layout, replace_halves
-from camserve.networks.logits import check_logits, check_no_batch_softmax, noise_scores
+from camserve.networks.logits import check_no_batch_softmax, check_scores, noise_scores
+from camserve.networks.outputs import ScoreReader
 from camserve.settings import Layout
 
 #: The largest relative difference between a photo's scores in two calls. Float32 kernels chosen by
@@ -43,16 +45,19 @@ class _ForwardResult:
     """The results of a forward pass over N photos.
 
     Attributes:
-        scores: (N, C), finite.
+        raw_scores: (N, C), as the network gives them.
+        scores: (N, C), logits, finite.
         layer_outputs: by layer, the tensors that its calls returned.
     """
 
+    raw_scores: Tensor
     scores: Tensor
     layer_outputs: Mapping[str, Sequence[Tensor]]
 
 
 def check_network(
     network: nn.Module,
+    reader: ScoreReader,
     layers: Mapping[str, Layout],
     photo: Tensor,
     other: Tensor,
@@ -60,11 +65,12 @@ def check_network(
 ) -> CheckedNetwork:
     """Check that a network's scores and layers can be explained.
 
-    It must return two or more scores per photo, as logits; the same scores for the same photo, in
-    every call and in every batch; and each layer's output must be a grid over the photo.
+    It must return scores of the kind that the reader takes them for; the same scores for the same
+    photo, in every call and in every batch; and each layer's output must be a grid over the photo.
 
     Args:
         network: in eval mode.
+        reader: of its scores.
         layers: by the dotted names of the layers to explain, the default layer first, what the
             operator says of their layout.
         photo, other: (1, 3, H, W), two different inputs on the network's device.
@@ -74,17 +80,22 @@ def check_network(
         SettingsError: a check fails; the message says which, and what would be accepted.
     """
     modules = {name: get_layer(network, name) for name in layers}
-    photo_scores, other_scores = (_run(network, modules, x).scores for x in (photo, other))
-    _check_deterministic(photo_scores, _run(network, modules, photo).scores)
+    run = partial(_run, network, reader, modules)
+    photo_scores, other_scores = run(photo).scores, run(other).scores
+    _check_deterministic(photo_scores, run(photo).scores)
     photos = torch.cat([replace_halves(photo, other), other])
-    results = [_run(network, modules, batch) for batch in torch.split(photos, batch_size)]
+    results = [run(batch) for batch in torch.split(photos, batch_size)]
     for result in results:
-        check_no_batch_softmax(result.scores)
+        check_no_batch_softmax(result.raw_scores)
     scores = torch.cat([result.scores for result in results])
     # The first photo and the last: an operation may mix samples in one direction only.
     _check_batch_independent(photo_scores, scores[:1])
     _check_batch_independent(other_scores, scores[-1:])
-    check_logits(scores, lambda: noise_scores(network, next(iter(modules.values())), photo))
+    check_scores(
+        torch.cat([result.raw_scores for result in results]),
+        reader,
+        lambda: noise_scores(network, reader, next(iter(modules.values())), photo),
+    )
     input_size = photo.shape[2], photo.shape[3]
     conv_grids = _conv_grids(network, photo)
     layouts = {}
@@ -95,7 +106,9 @@ def check_network(
     return CheckedNetwork(scores.shape[1], layouts)
 
 
-def _run(network: nn.Module, layers: Mapping[str, nn.Module], photos: Tensor) -> _ForwardResult:
+def _run(
+    network: nn.Module, reader: ScoreReader, layers: Mapping[str, nn.Module], photos: Tensor
+) -> _ForwardResult:
     """Run a network on (N, 3, H, W).
 
     Raises:
@@ -103,13 +116,14 @@ def _run(network: nn.Module, layers: Mapping[str, nn.Module], photos: Tensor) ->
     """
     with recorded_outputs(layers, torch.clone) as outputs:
         output = run_network(network, photos)
-    scores = class_scores(output, len(photos))
+    raw_scores = class_scores(reader, output, len(photos))
+    scores = reader.logits(raw_scores)
     if not scores.isfinite().all():
         raise SettingsError(
             "the network gives scores that are no finite numbers (NaN or infinity) for an ordinary "
             "picture; accepted: weights that were trained to the end, without NaN"
         )
-    return _ForwardResult(scores, outputs)
+    return _ForwardResult(raw_scores, scores, outputs)
 
 
 def _conv_grids(network: nn.Module, photo: Tensor) -> set[tuple[int, int]]:
@@ -153,7 +167,7 @@ def _check_batch_independent(single: Tensor, batched: Tensor) -> None:
             f"the network answers otherwise in a batch: a photo's scores differ by "
             f"{difference:.1%} of their norm from those that it has alone; accepted: a network "
             "whose samples do not mix in eval mode (a batch norm needs running statistics), or "
-            "batchSize 1 (--set batchSize=1)"
+            "handler.batching=alone (--set), which runs each by itself"
         )
 
 

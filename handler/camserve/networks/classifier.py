@@ -60,7 +60,7 @@ class Network:
             SettingsError: the architecture is unknown, or weights or labels do not fit it.
         """
         labels = Labels.load(directory / settings.labels)
-        module = build(settings.arch, settings.arch_kwargs, len(labels))
+        module = build(settings.arch, settings.arch_kwargs, settings.score_count(len(labels)))
         weights = directory / settings.weights
         misfit = f"weights {settings.weights} do not fit {settings.arch} with {len(labels)} classes"
         try:

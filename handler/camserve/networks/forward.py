@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import is_dataclass
 from typing import Any, TypeVar
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from camserve.errors import SettingsError, describe_exception
 from camserve.networks.gradient_mode import GradientsStayOn
+from camserve.networks.outputs import ScoreReader, describe_output
 
 Recorded = TypeVar("Recorded")
 
@@ -55,7 +55,7 @@ def _accepted_input(network: nn.Module, photos: Tensor) -> str:
             f"handler.preprocess.channels={others} (--set), with {values} each for "
             "handler.preprocess.mean and .std"
         )
-    hint = " A network that takes one photo at a time is served with --set batchSize=1"
+    hint = " A network that takes one photo at a time is served with --set handler.batching=alone"
     return (
         f"accepted: a network that takes photos (N, {channels}, height, width) alone, with "
         "handler.preprocess.channels 3 or 1 and handler.preprocess.crop for its input's size, and "
@@ -95,7 +95,7 @@ def layer_gradient(network: nn.Module, layer: nn.Module, photo: Tensor) -> Tenso
     """The gradient of a random sum of the class scores with respect to a layer's output.
 
     Args:
-        network: in eval mode.
+        network: in eval mode; it returns class scores.
         layer: one of its modules, which is called once and returns a tensor.
         photo: (1, C, H, W).
 
@@ -123,47 +123,40 @@ def layer_gradient(network: nn.Module, layer: nn.Module, photo: Tensor) -> Tenso
     return gradient
 
 
-def class_scores(output: Any, batch_size: int) -> Tensor:
-    """A network's output as scores (N, C) in float64.
+def class_scores(reader: ScoreReader, returned: Any, batch_size: int) -> Tensor:
+    """The class scores (N, C) in what a network returned, as they are, in float64.
 
     Args:
-        output: what the network returned for a batch.
+        reader: of the network's scores.
+        returned: by the network, for a batch.
         batch_size: N, the number of photos in the batch.
 
     Raises:
-        SettingsError: it is no floating-point tensor (N, C), or C is 1.
+        SettingsError: they are no floating-point tensor (N, C), or C is not what the task needs.
     """
-    if (
-        not isinstance(output, Tensor)
-        or output.ndim != 2
-        or len(output) != batch_size
-        or not output.is_floating_point()
-    ):
+    try:
+        scores = reader.scores(returned)
+        fits = scores.ndim == 2 and len(scores) == batch_size and scores.is_floating_point()
+    except (AttributeError, IndexError, KeyError, TypeError):
+        # For a batch the network returns something else than for a photo.
+        fits = False
+    if not fits:
         raise SettingsError(
             "the network must give class scores of shape (N, C), a tensor of floating-point "
-            f"numbers; for a batch of {batch_size} it gives: {_describe(output)}. Wrap it in a "
-            "module that returns the scores alone, and package that as module:callable"
+            f"numbers; for a batch of {batch_size} it gives: {describe_output(returned)}. Wrap it "
+            "in a module that returns the scores alone, and package that as module:callable"
         )
-    if output.shape[1] < 2:
+    count = scores.shape[1]
+    if reader.task == "multiclass" and count < 2:
         raise SettingsError(
-            f"the network gives {output.shape[1]} score for a photo, and the probability of a "
-            "single class is always 1; accepted: two classes or more. Of one logit s for yes or "
-            "no, torch.cat([torch.zeros_like(s), s], dim=1) makes two"
+            f"the network gives {count} score for a photo, and the probability of a single class "
+            "is always 1; accepted: two classes or more, or for yes or no handler.task=binary "
+            "(--set), with the labels of no and of yes"
         )
-    return output.double()
-
-
-def _describe(output: Any, depth: int = 2) -> str:
-    """An output's type, with the shapes of the tensors in it."""
-    if isinstance(output, Tensor):
-        return f"{str(output.dtype).removeprefix('torch.')} tensor {tuple(output.shape)}"
-    name = type(output).__name__
-    if is_dataclass(output) and not isinstance(output, type):
-        output = vars(output)
-    if depth and isinstance(output, Mapping):
-        parts = [f"{key}: {_describe(value, depth - 1)}" for key, value in [*output.items()][:5]]
-    elif depth and isinstance(output, list | tuple):
-        parts = [_describe(value, depth - 1) for value in output[:5]]
-    else:
-        return name
-    return f"{name} of {len(output)} ({', '.join(parts)})"
+    if reader.task == "binary" and count != 1:
+        raise SettingsError(
+            f"handler.task is binary, for a network of one score, and this one gives {count} for a "
+            "photo; accepted: handler.task=multiclass where one class of these is right, "
+            "multilabel where any number is"
+        )
+    return scores.double()

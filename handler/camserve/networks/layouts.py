@@ -56,7 +56,7 @@ class GridLayout:
         return {"grid": 1, "channels_last": 3, "tokens": 2}[self.kind]
 
     def to_grid(self, values: Tensor) -> Tensor:
-        """A layer's output, or its gradient, as (N, K, h, w): a view, without the prefix tokens."""
+        """A layer's output, or its gradient, as (N, K, h, w): without the prefix tokens."""
         match self.kind:
             case "grid":
                 return values
@@ -64,7 +64,7 @@ class GridLayout:
                 return values.permute(0, 3, 1, 2)
             case "tokens":
                 tokens = values[:, self.prefix :].transpose(1, 2)
-                return tokens.unflatten(2, (self.height, self.width))
+                return tokens.reshape(*tokens.shape[:2], self.height, self.width)
 
 
 def find_layout(

@@ -181,7 +181,7 @@ def _is_batch_size(node: fx.Node) -> bool:
     shape = node.args[0]
     return isinstance(shape, fx.Node) and (
         (shape.target == "size" and len(shape.args) == 1)
-        or (shape.target is getattr and shape.args[1] == "shape")
+        or (shape.target is getattr and shape.args[1:] == ("shape",))
     )
 
 
