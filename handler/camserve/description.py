@@ -40,6 +40,7 @@ def describe(model: ModelBody, loaded: LoadedModel) -> dict[str, Any]:
         "model": {
             **model,
             "arch": settings.arch,
+            "requires": settings.requires,
             "weights_sha256": network.sha256,
             "device": str(network.device),
             "precision": acceleration.precision,
@@ -64,7 +65,7 @@ def describe(model: ModelBody, loaded: LoadedModel) -> dict[str, Any]:
         "versions": {
             "camserve": __version__,
             "python": platform.python_version(),
-            **{name: version(name) for name in _PACKAGES + _COMPILER},
+            **{name: version(name) for name in (*_PACKAGES, *_COMPILER, *settings.requires)},
         },
     }
 

@@ -53,6 +53,11 @@ class Preprocess(FrozenModel):
     crop: Sides = Field(
         224, description="the side of the centred square in pixels, or [height, width]; 1 to 4096"
     )
+    crop_rounding: Literal["nearest", "down"] = Field(
+        "nearest",
+        description="nearest (torchvision, timm) or down (transformers): where the crop begins if "
+        "an odd number of pixels is cut off",
+    )
     interpolation: Literal["bilinear", "bicubic"] = Field(
         "bilinear", description="bilinear or bicubic"
     )

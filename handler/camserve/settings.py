@@ -46,6 +46,9 @@ OutputKind = Literal["logits", "probabilities", "log_probabilities"]
 #: Whether photos share a forward pass; ``alone`` for networks whose samples mix.
 Batching = Literal["together", "alone"]
 Sha256 = Annotated[str, StringConstraints(pattern="^([0-9a-f]{64})?$")]
+#: The name of an installed package, and its version, as pip has them.
+PackageName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Version = Annotated[str, StringConstraints(pattern=r"^[0-9][A-Za-z0-9.!+_-]*$")]
 #: The name of a file in the archive's own folder.
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][^/\\]*$")]
 
@@ -94,10 +97,16 @@ class Settings(FrozenModel):
     """The ``handler:`` section of model-config.yaml."""
 
     arch: str = Field(
-        "resnet50", description="the name of a torchvision classifier, or 'module:callable'"
+        "resnet50",
+        description="the name of a torchvision classifier, timm:NAME, hf:TYPE or module:callable",
     )
     arch_kwargs: dict[str, Any] = Field(
         {}, description="keyword arguments for the network's constructor"
+    )
+    requires: dict[PackageName, Version] = Field(
+        {},
+        description="a section of package names with the versions that the archive was packed "
+        'with, as {timm: "1.0.31"}',
     )
     weights: FileName = Field(
         "weights.safetensors", description="the state dict's file name in the archive"

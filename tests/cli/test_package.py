@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
@@ -21,7 +22,7 @@ from torchvision import models
 from camserve.networks.classifier import Network
 from camserve.settings import Settings
 from camserve_cli.app import run as run_command
-from camserve_cli.packaging import model_config, pretrained, weights_source
+from camserve_cli.packaging import pretrained, weights_source
 from camserve_cli.packaging.checkpoint import Checkpoint
 from camserve_cli.packaging.errors import WeightsError
 from tests.support.scripts import CAMSERVE, ROOT, run
@@ -127,7 +128,8 @@ def test_ones_own_network_travels_with_what_it_imports(tiny: Path, tmp_path: Pat
 def test_what_an_import_misses_shows_at_packaging(tiny: Path, tmp_path: Path) -> None:
     done = package(*tiny_options(tmp_path), cwd=tiny)
     assert done.returncode == 1
-    assert "No module named 'tiny_parts'" in done.stderr
+    assert "imports tiny_parts.py, which is not in the archive" in done.stderr
+    assert "add --include tiny_parts.py" in done.stderr
     assert not list(tmp_path.glob("*.mar"))
 
 
@@ -149,7 +151,9 @@ def test_an_archive_can_be_checked_later(store: Path) -> None:
         pytest.param(["--arch-kwargs", "2"], "accepted is a JSON object", id="kwargs"),
         pytest.param(["--arch-kwargs", '{"classes": 3}'], "weights have 2 classes", id="classes"),
         pytest.param(["--arch", "tiny_net:nothing"], "cannot be built", id="callable"),
-        pytest.param(["--arch", "no_such_net:build"], "No module named 'no_such_net'", id="module"),
+        pytest.param(
+            ["--arch", "no_such_net:build"], "there is no module 'no_such_net' here", id="module"
+        ),
         pytest.param(["--weights", "missing.pth"], "no file missing.pth", id="weights"),
         pytest.param(["--weights", "tiny_net.py"], "it is a text that begins", id="weights-kind"),
         pytest.param(["--labels", "missing.json"], "labels missing.json", id="labels"),
@@ -560,70 +564,48 @@ def test_inceptions_own_weights_cannot_be_denied_the_input_that_they_want(
     assert "transform_input is False, but Inception_V3_Weights.IMAGENET1K_V1 need true" in said
 
 
+PREPARED = "photos are prepared as for torchvision's IMAGENET1K_V1 weights of"
+
+
 @pytest.mark.parametrize(
-    ("arch", "options", "notes"),
+    ("arch", "settings", "expected"),
     [
         (
             "mobilenet_v3_small",
             [],
-            ["add --set handler.preprocess.resize=256"],
+            f"{PREPARED} mobilenet_v3_small: fit crop, resize 256, crop 224",
         ),
-        (
-            "torchvision.models:mobilenet_v3_small",
-            [
-                "--arch-kwargs",
-                '{"num_classes": 2}',
-                "--set",
-                "handler.preprocess.mean=[0.5,0.5,0.5]",
-            ],
-            ["resize=256 --set handler.preprocess.mean=[0.485,0.456,0.406]"],
-        ),
-        (
-            "efficientnet_b3",
-            [],
-            [
-                "of efficientnet_b3",
-                "resize=320 --set handler.preprocess.crop=300 "
-                '--set handler.preprocess.interpolation="bicubic"',
-            ],
-        ),
-        ("mobilenet_v3_small", ["--set", "handler.preprocess.resize=256"], []),
-        (
-            "mobilenet_v3_small",
-            ["handler.preprocess.resize=256", "handler.preprocess.crop=[224, 224]"],
-            [],
-        ),
-        (
-            "mobilenet_v3_small",
-            ["handler.preprocess.resize=[256,300]", "handler.preprocess.fit=stretch"],
-            ["resized to [256, 300]", 'add --set handler.preprocess.fit="crop" --set '],
-        ),
-        (
-            "nets:Net",
-            ["handler.preprocess.range=[-1,1]"],
-            ["scaled to [-1, 1], but mean and std are those of values in [0, 1]"],
-        ),
-        (
-            "nets:Net",
-            ["handler.preprocess.range=[-1,1]", "handler.preprocess.mean=[0,0,0]"],
-            [],
-        ),
-        ("googlenet", ["--set", "handler.preprocess.resize=256"], ["transform_input=true"]),
-        ("nets:Net", [], []),
+        ("torchvision.models:resnet18", [], f"{PREPARED} resnet18: fit crop, resize 256"),
+        ("efficientnet_b3", [], f"{PREPARED} efficientnet_b3: fit crop, resize 320, crop 300, bic"),
+        ("googlenet", [], "transform_input=true"),
+        ("googlenet", ["handler.preprocess.resize=256"], "transform_input=true"),
+        ("nets:Net", ["handler.preprocess.range=[-1,1]"], "scaled to [-1, 1], but mean and std"),
     ],
 )
-def test_settings_that_differ_from_the_published_preset_are_told(
-    arch: str, options: list[str], notes: list[str], capsys: pytest.CaptureFixture[str]
+def test_weights_of_a_file_take_the_preset_of_their_architecture(
+    arch: str, settings: list[str], expected: str, tmp_path: Path
 ) -> None:
-    kwargs = {"num_classes": 2} if arch == "torchvision.models:mobilenet_v3_small" else {}
-    section = {"arch": arch, "arch_kwargs": kwargs, "layer": "any"}
-    settings = [option for option in options if option.startswith("handler.")]
-    config = model_config.build_config(section, settings, 2)
-    source = weights_source.WeightsSource(Checkpoint.of({}), None, ())
-    told = " ".join(weights_source.preset_notes(config["handler"], source))
-    assert bool(told) is bool(notes)
-    for note in notes:
-        assert note in told
+    assert expected in " ".join(preset_notes(arch, settings, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("arch", "settings"),
+    [("mobilenet_v3_small", ["handler.preprocess.resize=256"]), ("torch.nn:Flatten", [])],
+)
+def test_nothing_is_said_of_a_preset_that_is_not_used(
+    arch: str, settings: list[str], tmp_path: Path
+) -> None:
+    assert preset_notes(arch, settings, tmp_path) == []
+
+
+def preset_notes(arch: str, settings: list[str], folder: Path) -> list[str]:
+    """What is said of the preset for weights of somebody's own."""
+    save_file({"weight": torch.zeros(1)}, folder / "w.safetensors")
+    source = weights_source.find_weights(arch, str(folder / "w.safetensors"), {})
+    preprocess = {
+        "handler": {"arch": arch, "arch_kwargs": {}, "preprocess": source.preprocess or {}}
+    }
+    return list(weights_source.preset_notes(preprocess["handler"], source, settings))
 
 
 def test_what_is_taken_from_a_checkpoint_is_told(
@@ -694,3 +676,57 @@ def test_any_torchvision_cnn(tmp_path: Path, arch: str, layer: str) -> None:
     assert done.returncode == 0, done.stderr
     assert f"3 classes, layers {layer}" in done.stdout
     assert (tmp_path / f"{arch}.mar").is_file()
+
+
+# Publishers
+
+
+def test_timms_model_is_packaged_as_timm_evaluates_it_and_its_scores_are_held_to_timms(
+    tmp_path: Path,
+) -> None:
+    torch.manual_seed(0)
+    state = timm.create_model("resnet18", num_classes=3).state_dict()
+    save_file(state, tmp_path / "w.safetensors")
+    (tmp_path / "labels.json").write_text('["a", "b", "c"]')
+    done = package(
+        *("--arch", "timm:resnet18", "--weights", tmp_path / "w.safetensors"),
+        *("--labels", tmp_path / "labels.json", "--store", tmp_path),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "photos are prepared as for timm's weights of resnet18.a1_in1k" in done.stdout
+    assert "on 3 photos the archive's scores differ by 0." in done.stdout
+    config = yaml.safe_load(members(tmp_path / "resnet18.mar")["model-config.yaml"])
+    assert config["handler"]["requires"] == {"timm": timm.__version__}
+    assert config["handler"]["preprocess"]["resize"] == 235
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--from-hf", "nowhere"], "nowhere/config.json: No such file"),
+        (["--from-hf", "x", "--arch", "resnet18"], "--from-hf and --arch exclude each other"),
+        (["--from-hf", "x", "--weights", "w.pth"], "--from-hf and --weights exclude each other"),
+        (["--from-hf", "x", "--fallback-model"], "--fallback-model and --from-hf exclude"),
+        (["--fallback-model", "--arch", "resnet18"], "--fallback-model and --arch exclude"),
+        (["--arch", "nets.py"], "accepted is nets.py:CALLABLE"),
+        (["--arch", "none.py:Net"], "there is no file none.py"),
+        (["--arch", "timm:resnet18.none"], "timm has no weights of that tag"),
+        (["--arch", "timm:resnet18", "--weights", "a1_in1k"], "chosen by --arch timm:NAME.TAG"),
+    ],
+)
+def test_publishers_and_files_that_are_not_there_are_refused(
+    options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        run_command(["package", *options])
+    assert stop.value.code == 1
+    assert message in capsys.readouterr().err
+
+
+def test_code_that_ends_python_does_not_end_packaging_in_silence(
+    tiny: Path, tmp_path: Path
+) -> None:
+    (tiny / "ends.py").write_text("import os\nos._exit(0)")
+    done = package(*tiny_options(tmp_path), "--arch", "ends.py:build", cwd=tiny)
+    assert done.returncode == 1
+    assert "arch 'ends:build' ends the Python that builds and runs it" in done.stderr

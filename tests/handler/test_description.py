@@ -68,6 +68,7 @@ def test_model_is_what_replies_call_it_and_what_it_is(
     assert described(pipeline)["model"] == {
         **model,
         "arch": "resnet50",
+        "requires": {},
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
         "device": "cpu",
         "precision": pipeline.loaded.acceleration.precision,
@@ -222,3 +223,13 @@ def test_the_schema_accepts_what_the_handler_does(
     assert Draft202012Validator(described(operator)["options"]).is_valid(given) is accepted
     (code,) = error_codes(single_reply(operator, json_request(PHOTO, **given)))
     assert (code is None) is accepted
+
+
+def test_packages_that_the_archive_requires_are_told_with_both_versions(
+    load: Callable[..., Pipeline],
+) -> None:
+    packed = f"{version('timm').partition('.')[0]}.0.0"
+    pipeline = load(requires={"timm": packed}, preprocess={"resize": SIDE, "crop": SIDE})
+    description = described(pipeline)
+    assert description["model"]["requires"] == {"timm": packed}
+    assert description["versions"]["timm"] == version("timm")

@@ -1,7 +1,9 @@
 """Build a model archive: handler, weights and labels in one file.
 
 The archive is loaded and explains a picture before it is written. An
-architecture of your own, MODULE:CALLABLE, may lie in the current folder.
+architecture of your own is FILE.py:CALLABLE, or MODULE:CALLABLE with a module
+of the current folder. Where a publisher's own network and preparation of
+photos are known, the archive's scores on photos are held to theirs.
 
 Exit status: 0 when the archive is written, 3 when published weights cannot
 be reached, 1 when something else is wrong.
@@ -12,7 +14,9 @@ Examples:
   camserve package --arch resnet18
   camserve package --name pets --arch resnet50 \\
       --weights pets.pth --labels pets.json
-  camserve package --name mine --arch my_net:build \\
+  camserve package --arch timm:convnext_tiny.fb_in1k
+  camserve package --from-hf my-vit    a folder that save_pretrained wrote
+  camserve package --name mine --arch my_net.py:build \\
       --weights my.safetensors --labels my.json \\
       --set handler.preprocess.resize=256 --set batchSize=16
   camserve package --fallback-model    EfficientNet-Lite0, without a download
@@ -31,8 +35,11 @@ import typer
 
 from camserve.errors import short_repr
 from camserve_cli.arguments import check_name
+from camserve_cli.packaging.architecture_code import local_source_files, module_of_file
 from camserve_cli.packaging.errors import ArchiveError, PackageError
 from camserve_cli.paths import STORE, STORE_SHOWN
+
+DEFAULT_ARCH = "resnet50"
 
 app = typer.Typer(add_completion=False)
 
@@ -40,8 +47,20 @@ app = typer.Typer(add_completion=False)
 @app.command(help=__doc__)
 def package(
     arch: Annotated[
-        str, typer.Option(help="A torchvision classifier, or MODULE:CALLABLE.")
-    ] = "resnet50",
+        str | None,
+        typer.Option(
+            help="A torchvision classifier, timm:NAME, FILE.py:CALLABLE or MODULE:CALLABLE.",
+            show_default=DEFAULT_ARCH,
+        ),
+    ] = None,
+    from_hf: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="A Hugging Face image classifier: its config.json, preprocessor_config.json and "
+            "weights. Instead of --arch and --weights.",
+        ),
+    ] = None,
     arch_kwargs: Annotated[
         str, typer.Option(help="JSON object of keyword arguments for the constructor.")
     ] = "{}",
@@ -108,21 +127,23 @@ def package(
     ] = False,
 ) -> None:
     fallback_model = fallback_model or stand_in
-    name = name or ("efficientnet-lite0" if fallback_model else arch.replace(":", "."))
+    _refuse_beside("--from-hf", from_hf, {"--arch": arch, "--weights": weights})
+    instead = {"--from-hf": from_hf, "--arch": arch, "--weights": weights}
+    _refuse_beside("--fallback-model", fallback_model, instead)
+    settings, include = settings or [], include or []
+    arch = module_of_file(arch or DEFAULT_ARCH)
+    name = name or _default_name(arch, from_hf, fallback_model)
     check_name("--name", name)
     check_name("--version", version)
     # They import torch, which takes seconds: --help and the names do without.
     from camserve.networks import Labels, build
-    from camserve_cli.packaging import pretrained
-    from camserve_cli.packaging.archive import Archive, local_source_files
+    from camserve.settings import Settings
+    from camserve_cli.packaging import pretrained, weights_source
+    from camserve_cli.packaging.archive import Archive
+    from camserve_cli.packaging.comparison import Comparison
     from camserve_cli.packaging.label_files import read_labels
     from camserve_cli.packaging.model_config import build_config
     from camserve_cli.packaging.weights_fit import fit_weights
-    from camserve_cli.packaging.weights_source import (
-        constructor_arguments,
-        find_weights,
-        preset_notes,
-    )
 
     # A caller's own architecture may lie where the caller stands.
     sys.path.append(str(Path.cwd()))
@@ -135,33 +156,48 @@ def package(
     if fallback_model:
         section = dict(pretrained.FALLBACK_MODEL)
         weights = str(pretrained.fallback_weights())
-    source = find_weights(section["arch"], weights, weights_key)
-    section["arch_kwargs"] = constructor_arguments(section, source)
-    if source.preprocess:
+    source = (
+        weights_source.hf_weights(from_hf)
+        if from_hf
+        else weights_source.find_weights(
+            section["arch"], weights, section["arch_kwargs"], weights_key
+        )
+    )
+    if source.preprocess and "preprocess" not in section:
         section["preprocess"] = source.preprocess
+    given = section["arch_kwargs"]
+    section |= source.section
+    section["arch_kwargs"] = {**section["arch_kwargs"], **given}
+    section["arch_kwargs"] = weights_source.constructor_arguments(section, source)
     if layer:
         section["layer"], *section["layers"] = layer
+    weights_source.check_preset(source, settings)
     names, label_notes = read_labels(labels) if labels else (Labels(source.categories), list[str]())
-    config = build_config(section, settings or [], len(names))
+    if not len(names):
+        raise PackageError("the classes' names are not known; accepted: --labels FILE")
+    config = build_config(section, settings, len(names), include)
     handler = config["handler"]
     arch = handler["arch"]
-    network = build(arch, handler["arch_kwargs"], len(names))
-    fitted = fit_weights(network, source.checkpoint, arch, len(names), labels is not None)
+    count = Settings.from_yaml(config).score_count(len(names))
+    network = build(arch, handler["arch_kwargs"], count)
+    checkpoint = weights_source.converted(handler, source, network)
+    fitted = fit_weights(network, checkpoint, arch, count, labels is not None)
     for note in [*fitted.notes, *label_notes]:
         typer.echo(f"package: {note}")
     del network
-    code = local_source_files(arch)
-    if ":" in arch and not code:
+    code = local_source_files(arch, handler["arch_kwargs"])
+    if ":" in arch and not code and not handler.get("requires"):
         typer.echo(
             f"package: the code of {arch} is in an installed package and not in the archive; the "
             "machine that serves the archive needs that package too"
         )
-    archive = Archive(name, version, config, fitted.state, names, [*code, *(include or [])])
+    comparison = Comparison.of(source, handler, fitted.state, len(names), settings)
+    archive = Archive(name, version, config, fitted.state, names, [*code, *include])
     try:
-        file, found = archive.write(store, compress)
+        file, found = archive.write(store, compress, comparison.photos, comparison.judge)
     except ArchiveError as error:
         raise PackageError(_with_given_files(str(error), config, weights, labels)) from None
-    for note in preset_notes(config["handler"], source):
+    for note in [*weights_source.preset_notes(handler, source, settings), *comparison.notes]:
         typer.echo(f"package: {note}")
     with file.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -169,6 +205,21 @@ def package(
         f"{file}: {arch}, {found['classes']} classes, layers "
         f"{', '.join(found['layers'])}, {file.stat().st_size / 1e6:.1f} MB, sha256 {digest}"
     )
+
+
+def _default_name(arch: str, from_hf: Path | None, fallback_model: bool) -> str:
+    if fallback_model:
+        return "efficientnet-lite0"
+    if from_hf:
+        return from_hf.resolve().name
+    return arch.removeprefix("timm:").replace(":", ".")
+
+
+def _refuse_beside(option: str, value: object, others: Mapping[str, object]) -> None:
+    """Refuse options that an option leaves nothing to do for."""
+    for other, given in others.items():
+        if value and given:
+            raise PackageError(f"{option} and {other} exclude each other; accepted: one of them")
 
 
 def _with_given_files(

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -30,6 +29,8 @@ from camserve_cli.paths import HANDLER
 #: The package that the handler is made of: a clone's, or the installed one.
 PACKAGE = Path(camserve.__file__).parent
 _NOT_PACKED = shutil.ignore_patterns("__pycache__")
+#: Of a person's own package: its repository and its settings of editors stay where they are.
+_NOT_COPIED = shutil.ignore_patterns("__pycache__", ".*")
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,13 @@ class Archive:
     labels: Labels
     code: Sequence[Path]
 
-    def write(self, store: Path, compress: bool) -> tuple[Path, dict[str, Any]]:
+    def write(
+        self,
+        store: Path,
+        compress: bool,
+        photos: Sequence[Image.Image] = (),
+        judge: Callable[[dict[str, Any]], None] = lambda found: None,
+    ) -> tuple[Path, dict[str, Any]]:
         """Write NAME.mar, once the archive has been loaded and has explained a picture.
 
         The same inputs give the same bytes.
@@ -60,6 +67,8 @@ class Archive:
         Args:
             store: the folder it goes to.
             compress: deflate it; stored, it loads faster.
+            photos: RGB, to score while it is checked.
+            judge: is given what the check found, and may raise an error, before it is written.
 
         Returns:
             The file, and what :func:`check_archive.check` found.
@@ -69,7 +78,8 @@ class Archive:
         """
         with tempfile.TemporaryDirectory() as scratch:
             folder = self._lay_out(Path(scratch))
-            found = check(folder)
+            found = check(folder, photos)
+            judge(found)
             store.mkdir(parents=True, exist_ok=True)
             target = store / f"{self.name}.mar"
             _zip(folder, target, compress)
@@ -123,31 +133,6 @@ class Archive:
         return out / self.name
 
 
-def local_source_files(arch: str) -> list[Path]:
-    """The source that ``module:callable`` needs and no package installs: its file or package.
-
-    What is installed in site-packages is not packed; it must be installed where the archive is
-    served.
-
-    Raises:
-        ArchiveError: there is no such module.
-    """
-    if ":" not in arch:
-        return []
-    top = arch.partition(":")[0].partition(".")[0]
-    try:
-        spec = importlib.util.find_spec(top)
-    except (ImportError, ValueError):
-        spec = None
-    if spec is None or spec.origin is None:
-        raise ArchiveError(f"arch {arch!r}: there is no module {top!r} here")
-    origin = Path(spec.origin)
-    installed = [Path(sysconfig.get_path(kind)) for kind in ("purelib", "platlib", "stdlib")]
-    if any(origin.is_relative_to(place) for place in installed):
-        return []
-    return [origin.parent if spec.submodule_search_locations else origin]
-
-
 def _copy(path: Path, target: Path) -> None:
     if not path.exists():
         raise ArchiveError(f"there is no {path} to include")
@@ -155,7 +140,7 @@ def _copy(path: Path, target: Path) -> None:
         raise ArchiveError(f"{path} would overwrite the archive's own {target.name}")
     try:
         if path.is_dir():
-            shutil.copytree(path, target, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(path, target, ignore=_NOT_COPIED)
         else:
             shutil.copy(path, target)
     except shutil.Error as failure:

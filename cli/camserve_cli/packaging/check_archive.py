@@ -15,22 +15,31 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from camserve_cli.packaging.errors import ArchiveError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 #: Run by its path: what it imports is the archive's own.
 SMOKE_TEST = Path(__file__).with_name("smoke_test.py")
 
 
-def check(directory: Path) -> dict[str, Any]:
+def check(directory: Path, photos: Sequence[Image.Image] = ()) -> dict[str, Any]:
     """Load an unpacked archive in a Python of its own and explain one picture.
+
+    Args:
+        directory: of the archive's files.
+        photos: RGB, to score.
 
     Returns:
         ``classes``, their number; ``layers``, those that may be asked for; ``predicted``, a label;
-        ``evidence``, whether the map shows any.
+        ``evidence``, whether the map shows any; ``precision``, of the trunk; ``scores``, of each
+        photo by class.
 
     Raises:
         ArchiveError: with the reason.
@@ -38,8 +47,11 @@ def check(directory: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         # Not through stdout, to which an architecture's own code may print.
         result = Path(scratch) / "result.json"
+        files = [Path(scratch) / f"{n}.png" for n in range(len(photos))]
+        for photo, file in zip(photos, files, strict=True):
+            photo.save(file)
         run = subprocess.run(
-            [sys.executable, "-P", SMOKE_TEST, result],
+            [sys.executable, "-P", SMOKE_TEST, result, *files],
             cwd=directory,
             env={**os.environ, "PYTHONPATH": str(directory.resolve())},
             capture_output=True,
@@ -51,13 +63,13 @@ def check(directory: Path) -> dict[str, Any]:
         raise ArchiveError(outcome["error"])
     if not outcome:
         raise ArchiveError(
-            f"the archive ends the Python that loads it ({_exit(run.returncode)}); the last that "
-            f"it printed: {run.stderr.strip()[-2000:] or 'nothing'}"
+            f"the archive ends the Python that loads it ({exit_text(run.returncode)}); the last "
+            f"that it printed: {run.stderr.strip()[-2000:] or 'nothing'}"
         )
     return dict(outcome)
 
 
-def _exit(status: int) -> str:
+def exit_text(status: int) -> str:
     """What an exit status says."""
     with suppress(ValueError):
         return f"by {signal.Signals(-status).name}"

@@ -21,3 +21,13 @@ class UnreachableError(WeightsError):
     """The weights would have to be downloaded, and their server cannot be reached."""
 
     exit_status = 3
+
+
+class PresetError(CommandError):
+    """How a publisher prepares photos cannot be expressed by an archive's settings."""
+
+
+def first_line(failure: Exception) -> str:
+    """What another library's exception says, in one line: its class and its message's beginning."""
+    lines = str(failure).strip().splitlines()
+    return f"{type(failure).__name__}: {lines[0][:300]}" if lines else type(failure).__name__

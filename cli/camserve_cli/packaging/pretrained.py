@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlparse
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.hub import download_url_to_file, get_dir
 from torchvision import models
 from torchvision.models import Weights as TorchvisionWeights
@@ -73,7 +75,7 @@ def fetch(weights: TorchvisionWeights | WeightsEnum) -> Mapping[str, Tensor]:
         UnreachableError: not in the cache, and the server cannot be reached.
         WeightsError: the file is not what its name says.
     """
-    file = Path(get_dir()) / "checkpoints" / Path(urlparse(weights.url).path).name
+    file = cached_file(weights)
     prefix = _digits(weights)
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -104,6 +106,16 @@ def read(file: Path) -> Mapping[str, Tensor]:
     return Checkpoint.read(file).largest.with_metadata()
 
 
+def torchvision_name(arch: str) -> str:
+    """torchvision's name of an architecture, where it is one of torchvision's."""
+    return arch.removeprefix("torchvision.models:").lower()
+
+
+def cached_file(weights: TorchvisionWeights | WeightsEnum) -> Path:
+    """Where torchvision's cache has published weights, or would have them."""
+    return Path(get_dir()) / "checkpoints" / Path(urlparse(weights.url).path).name
+
+
 def recognized(arch: str, file: Path) -> WeightsEnum | None:
     """The published weights of a torchvision classifier that a file holds; None where it is others.
 
@@ -127,6 +139,29 @@ def presets(arch: str) -> dict[str, dict[str, Any]]:
         if preset not in found.values():
             found[weights.name] = preset
     return found
+
+
+def published_network(arch: str, weights: WeightsEnum, file: Path) -> nn.Module:
+    """A network as torchvision itself builds it with published weights, in eval mode.
+
+    Args:
+        arch: a torchvision name.
+        weights: of it.
+        file: that holds them. torchvision reads it as if it lay in its cache.
+    """
+    home = os.environ.get("TORCH_HOME")
+    with tempfile.TemporaryDirectory() as scratch:
+        cache = Path(scratch) / "hub" / "checkpoints"
+        cache.mkdir(parents=True)
+        (cache / cached_file(weights).name).symlink_to(file.resolve())
+        try:
+            os.environ["TORCH_HOME"] = scratch
+            network: nn.Module = models.get_model(arch, weights=weights)
+        finally:
+            os.environ.pop("TORCH_HOME")
+            if home is not None:
+                os.environ["TORCH_HOME"] = home
+    return network.eval()
 
 
 def arch_kwargs(arch: str, published: bool) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Load the archive in the working directory as a worker would, and explain one picture.
 
-    python -P smoke_test.py RESULT
+    python -P smoke_test.py RESULT [PHOTO ..]
 
 :mod:`check_archive` runs this file by itself, in a Python that has the archive on its path and
 nothing else of this project.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ class SmokeTestError(Exception):
     """The archive does not answer."""
 
 
-def smoke_test() -> dict[str, Any]:
+def smoke_test(photos: Sequence[Path]) -> dict[str, Any]:
     """What :func:`check_archive.check` returns."""
     import numpy as np
     import torch
@@ -47,20 +48,33 @@ def smoke_test() -> dict[str, Any]:
     if "error" in reply:
         raise SmokeTestError(reply["error"]["message"])
     explanation = reply["explanations"][0]
+
+    def scores(photo: Path) -> list[float]:
+        options = json.dumps({"explain": False, "top_k": len(pipeline.network.labels)})
+        row = IncomingRequest({"body": photo.read_bytes()}, {"x-explain": options})
+        (answer,) = pipeline.postprocess(pipeline.inference(pipeline.preprocess([row])))
+        reply = json.loads(answer.body)
+        if "error" in reply:
+            raise SmokeTestError(reply["error"]["message"])
+        by_class = {one["class_id"]: one["score"] for one in reply["predictions"]}
+        return [by_class[index] for index in sorted(by_class)]
+
     return {
         "classes": len(pipeline.network.labels),
         "layers": list(pipeline.settings.served),
         "predicted": explanation["label"],
         "evidence": explanation["evidence"],
+        "precision": json.loads(pipeline.describe().body)["model"]["precision"],
+        "scores": [scores(photo) for photo in photos],
     }
 
 
-def _write_outcome(result: Path) -> None:
+def _write_outcome(result: Path, photos: Sequence[Path]) -> None:
     """Write what :func:`smoke_test` finds, or why it fails, as a JSON object to a file."""
     from camserve.errors import SettingsError, describe_exception
 
     try:
-        outcome = smoke_test()
+        outcome = smoke_test(photos)
     except (SmokeTestError, SettingsError) as failure:
         outcome = {"error": str(failure)}
     except (Exception, SystemExit) as failure:
@@ -69,4 +83,4 @@ def _write_outcome(result: Path) -> None:
 
 
 if __name__ == "__main__":
-    _write_outcome(Path(sys.argv[1]))
+    _write_outcome(Path(sys.argv[1]), [Path(photo) for photo in sys.argv[2:]])

@@ -108,8 +108,9 @@ def _input_frame(width: int, height: int, orientation: int, preprocess: Preproce
 
 def _resize_plan(width: int, height: int, preprocess: Preprocess) -> _ResizePlan:
     size = _resized_size(width, height, preprocess)
-    left = round((size[0] - preprocess.input_size.width) / 2.0)
-    top = round((size[1] - preprocess.input_size.height) / 2.0)
+    rounded = int if preprocess.crop_rounding == "down" else round
+    height, width = preprocess.input_size
+    left, top = rounded((size[0] - width) / 2.0), rounded((size[1] - height) / 2.0)
     return _ResizePlan(size, left, top)
 
 

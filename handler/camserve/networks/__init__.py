@@ -15,6 +15,12 @@ from camserve.networks.gradient_mode import GradientsStayOn
 from camserve.networks.labels import Labels
 from camserve.networks.layers import default_layer, get_layer
 from camserve.networks.layouts import GridLayout
+from camserve.networks.model_libraries import (
+    check_requirements,
+    installed_version,
+    is_hf_model,
+    is_timm_model,
+)
 from camserve.networks.openvino_backend import unavailable_reason as openvino_unavailable_reason
 from camserve.networks.outputs import ScoreReader
 
@@ -30,8 +36,12 @@ __all__ = [
     "build",
     "check_is_classifier",
     "check_network",
+    "check_requirements",
     "default_layer",
     "get_layer",
+    "installed_version",
+    "is_hf_model",
+    "is_timm_model",
     "openvino_unavailable_reason",
     "run_network",
     "set_eval",

@@ -1,4 +1,4 @@
-"""Builds a network by the name of its architecture: torchvision's, or an import path."""
+"""Builds a network by its architecture: of torchvision, timm or transformers, or an import path."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from torch import nn
 from torchvision import models
 
 from camserve.errors import SettingsError, describe_exception
+from camserve.networks.model_libraries import build_hf, build_timm, is_hf_model, is_timm_model
 
 
 def build(arch: str, kwargs: Mapping[str, Any], classes: int) -> nn.Module:
     """Build a network with the weights that its constructor initializes.
 
     Args:
-        arch: the name of a torchvision classifier, which gets ``classes`` and ``kwargs``, or
-            ``module:callable``, which gets ``kwargs`` alone.
+        arch: the name of a torchvision classifier, or ``timm:NAME`` where timm has a model NAME:
+            these get ``classes`` and ``kwargs``. ``hf:TYPE`` where ``kwargs`` is a configuration of
+            transformers of that ``model_type``. Else ``module:callable``, which gets ``kwargs``
+            alone.
         kwargs: for the constructor.
         classes: the number of class scores.
 
@@ -31,6 +34,10 @@ def build(arch: str, kwargs: Mapping[str, Any], classes: int) -> nn.Module:
         if not colon:
             check_is_classifier(arch)
             network = models.get_model(arch, weights=None, **{"num_classes": classes, **kwargs})
+        elif is_timm_model(arch):
+            network = build_timm(attribute, kwargs, classes)
+        elif is_hf_model(arch, kwargs):
+            network = build_hf(kwargs, classes)
         else:
             constructor: Any = importlib.import_module(module_name)
             for name in attribute.split("."):

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from camserve.errors import SettingsError, describe_exception
 from camserve.networks.architectures import build, set_eval
 from camserve.networks.labels import Labels
+from camserve.networks.model_libraries import check_requirements
 from camserve.preprocess_settings import InputSize
 from camserve.settings import Settings
 
@@ -57,8 +58,10 @@ class Network:
             device: to run the network on.
 
         Raises:
-            SettingsError: the architecture is unknown, or weights or labels do not fit it.
+            SettingsError: the architecture is unknown, a package that it needs is missing, or
+                weights or labels do not fit it.
         """
+        check_requirements(settings.requires)
         labels = Labels.load(directory / settings.labels)
         module = build(settings.arch, settings.arch_kwargs, settings.score_count(len(labels)))
         weights = directory / settings.weights

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -351,3 +351,15 @@ def test_fit_takes_the_upright_photo_and_keeps_the_files_frame() -> None:
     assert np.array_equal(crop, expected)
     assert (frame.width, frame.height, frame.orientation) == (48, 32, 6)
     assert frame.input_box == upright_frame.input_box
+
+
+@pytest.mark.parametrize(("rounding", "left"), [("nearest", 2), ("down", 1)])
+def test_an_odd_crop_begins_where_the_rounding_says(
+    rounding: Literal["nearest", "down"], left: int
+) -> None:
+    columns = np.arange(11, dtype=np.uint8).reshape(1, 11, 1)
+    photo = DecodedPhoto(np.broadcast_to(columns, (8, 11, 3)).copy(), 1)
+    preprocess = Preprocess(resize=8, crop=8, crop_rounding=rounding)
+    pixels, frame = resize_and_crop(photo, preprocess)
+    assert pixels[0, 0, 0] == left
+    assert frame.input_box == Box(left, 0, left + 8, 8)

@@ -1,0 +1,191 @@
+"""``--from-hf``: folders as save_pretrained writes them, and what can be wrong with one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+from torch.testing import assert_close
+
+from camserve.networks import build
+from camserve_cli.errors import CommandError
+from camserve_cli.packaging.check_photos import check_photos
+from camserve_cli.packaging.weights_source import check_preset, hf_weights
+
+LABELS = ("cat", "dog", "bird")
+CONFIG, WEIGHTS, PROCESSOR = "config.json", "model.safetensors", "preprocessor_config.json"
+
+
+@pytest.fixture(scope="module")
+def network() -> Any:
+    torch.manual_seed(0)
+    config = transformers.ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 8, 8, 8], depths=[1, 1, 1, 1],
+        id2label=dict(enumerate(LABELS)), label2id={name: n for n, name in enumerate(LABELS)},
+    )  # fmt: skip
+    return transformers.ResNetForImageClassification(config).eval()
+
+
+@pytest.fixture(scope="module")
+def saved(network: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("saved")
+    transformers.utils.logging.disable_progress_bar()
+    network.save_pretrained(folder)
+    size = {"shortest_edge": 64}
+    transformers.ConvNextImageProcessor(size=size).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(saved: Path, tmp_path: Path) -> Path:
+    """A copy of the folder, to change."""
+    return Path(shutil.copytree(saved, tmp_path / "folder"))
+
+
+def change(file: Path, **keys: Any) -> None:
+    """Set keys of a JSON file; None removes one."""
+    content = json.loads(file.read_text()) | keys
+    kept = {key: value for key, value in content.items() if value is not None}
+    file.write_text(json.dumps(kept))
+
+
+def test_a_folder_is_a_configuration_weights_labels_and_a_preset(folder: Path) -> None:
+    source = hf_weights(folder)
+    assert source.section["arch"] == "hf:resnet"
+    assert source.section["requires"] == {"transformers": transformers.__version__}
+    assert source.categories == LABELS
+    assert source.preprocess is not None
+    assert source.preprocess["crop"] == 64
+    # The labels are the archive's own, and where the folder was is nobody's business.
+    assert not {"id2label", "label2id", "_name_or_path"} & source.section["arch_kwargs"].keys()
+    json.dumps(source.section)
+
+
+def to_bin(folder: Path) -> None:
+    torch.save(load_file(folder / WEIGHTS), folder / "pytorch_model.bin")
+    (folder / WEIGHTS).unlink()
+
+
+def to_parts(folder: Path) -> None:
+    network = transformers.AutoModelForImageClassification.from_pretrained(folder)
+    (folder / WEIGHTS).unlink()
+    network.save_pretrained(folder, max_shard_size=5000)
+    assert (folder / f"{WEIGHTS}.index.json").is_file()
+
+
+def with_code_of_its_own(folder: Path) -> None:
+    change(folder / CONFIG, auto_map={"AutoModelForImageClassification": "evil.Net"})
+    (folder / "evil.py").write_text("raise SystemExit('code of the folder ran')")
+
+
+@pytest.mark.parametrize(
+    "rewrite", [lambda folder: None, to_bin, to_parts, with_code_of_its_own],
+    ids=["safetensors", "bin", "parts", "code"],
+)  # fmt: skip
+def test_the_archive_scores_as_the_network_that_was_saved(
+    rewrite: Callable[[Path], None], folder: Path, network: Any
+) -> None:
+    rewrite(folder)
+    source = hf_weights(folder)
+    shutil.rmtree(folder)
+    built = build(source.section["arch"], source.section["arch_kwargs"], len(LABELS)).eval()
+    built.load_state_dict(source.state)
+    photo = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert_close(built(photo).logits, network(photo).logits)
+
+
+def test_the_publisher_is_the_folders_own_network_and_image_processor(
+    folder: Path, network: Any
+) -> None:
+    source = hf_weights(folder)
+    assert source.publisher is not None
+    publisher = source.publisher({}, source.state, len(LABELS))
+    photos = check_photos()
+    processor = transformers.AutoImageProcessor.from_pretrained(folder)
+    with torch.no_grad():
+        expected = [network(**processor(one, return_tensors="pt")).logits for one in photos]
+    assert_close(publisher.scores(photos), torch.cat(expected))
+
+
+def test_multilabel_classifiers_have_that_task(folder: Path) -> None:
+    change(folder / CONFIG, problem_type="multi_label_classification")
+    assert hf_weights(folder).section["task"] == "multilabel"
+
+
+def without_head(folder: Path) -> None:
+    state = load_file(folder / WEIGHTS)
+    kept = {name: value for name, value in state.items() if not name.startswith("classifier")}
+    save_file(kept, folder / WEIGHTS, metadata={"format": "pt"})
+
+
+class _Harm:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return print, ("code in a pickle ran",)
+
+
+def harmful(folder: Path) -> None:
+    torch.save({"a": _Harm()}, folder / "pytorch_model.bin")
+    (folder / WEIGHTS).unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda f: (f / CONFIG).unlink(), "config.json: No such file.*accepted: a local folder"),
+        (lambda f: (f / CONFIG).write_text("{"), "config.json is no JSON"),
+        (lambda f: (f / CONFIG).write_text("[]"), "config.json holds no JSON object"),
+        (lambda f: change(f / CONFIG, model_type=None), "names no model_type"),
+        (lambda f: change(f / CONFIG, model_type="bert"), "no image classifier of the type 'bert'"),
+        (
+            lambda f: change(f / CONFIG, model_type="new", auto_map={"AutoConfig": "evil.C"}),
+            "no models of the type 'new'.*code of its own .auto_map., which is never run",
+        ),
+        (lambda f: change(f / CONFIG, problem_type="regression"), "regression, which has no cl"),
+        (
+            lambda f: change(f / CONFIG, id2label={"1": "a", "2": "b", "3": "c"}),
+            "id2label is not numbered from 0 on",
+        ),
+        (lambda f: (f / WEIGHTS).unlink(), "has no weights; accepted: model.safetensors"),
+        (without_head, "classifier.1.bias, classifier.1.weight would stay untrained"),
+        (
+            lambda f: change(f / CONFIG, id2label={str(n): str(n) for n in range(4)}),
+            "classifier.1.bias, classifier.1.weight would stay untrained",
+        ),
+        (harmful, "hold more than a state dict of tensors, and code in them is never run"),
+        (
+            lambda f: (f / WEIGHTS).write_bytes(b"version https://git-lfs.github.com/spec/v1\n"),
+            "is a pointer of Git LFS",
+        ),
+        (lambda f: (f / WEIGHTS).write_bytes(b"<html>"), "cannot load the weights"),
+        (
+            lambda f: (f / WEIGHTS).write_bytes((f / WEIGHTS).read_bytes()[:-9]),
+            "cannot load the weights",
+        ),
+        (lambda f: (f / PROCESSOR).unlink(), "has no preprocessor_config.json.*accepted: what the"),
+        (lambda f: change(f / PROCESSOR, resample=0), "resizes with resample 0"),
+    ],
+)
+def test_what_a_folder_lacks_is_said(
+    spoil: Callable[[Path], None],
+    message: str,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    spoil(folder)
+    with pytest.raises(CommandError, match=message) as refusal:
+        check_preset(hf_weights(folder), [])
+    assert "weights_only" not in str(refusal.value)
+    assert capsys.readouterr().out == ""
+
+
+def test_settings_say_how_photos_are_prepared_where_the_folder_does_not(folder: Path) -> None:
+    (folder / PROCESSOR).unlink()
+    check_preset(hf_weights(folder), ["handler.preprocess.crop=64"])

@@ -1,0 +1,137 @@
+"""``--arch timm:NAME`` and folders of timm's models: weights, labels and the size of the input."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from torch.testing import assert_close
+from torchvision import models
+
+from camserve.settings import Preprocess
+from camserve_cli.packaging import timm_models
+from camserve_cli.packaging.errors import PackageError, UnreachableError, WeightsError
+from camserve_cli.packaging.input_size import input_size_arguments
+from camserve_cli.packaging.weights_source import find_weights, hf_weights
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "first"),
+    [
+        ("resnet18", 1000, "tench, Tinca tinca"),
+        ("vit_tiny_patch16_224.augreg_in21k", 21843, "organism, being"),
+        ("convnext_nano.in12k", 11821, "benthos"),
+        ("vit_small_patch14_reg4_dinov2", 0, None),
+    ],
+)
+def test_labels_are_those_of_the_part_of_imagenet(
+    name: str, classes: int, first: str | None
+) -> None:
+    labels = timm_models.categories(timm_models.pretrained_config(name))
+    assert (len(labels), next(iter(labels), None)) == (classes, first)
+
+
+def weights_file(folder: Path, name: str, classes: int, **kwargs: Any) -> str:
+    torch.manual_seed(0)
+    state = timm.create_model(name, num_classes=classes, **kwargs).state_dict()
+    save_file(state, folder / "w.safetensors")
+    return str(folder / "w.safetensors")
+
+
+def test_weights_of_a_file_take_timms_preset_and_the_labels_of_their_classes(
+    tmp_path: Path,
+) -> None:
+    file = weights_file(tmp_path, "test_resnet", 11821)
+    source = find_weights("timm:test_resnet", file, {})
+    assert source.preprocess is not None
+    assert source.section["requires"] == {"timm": timm.__version__}
+    assert source.preset_of == "timm's weights of test_resnet.r160_in1k"
+    assert len(source.categories) == 11821
+
+
+@pytest.mark.parametrize(
+    ("arch", "weights", "kwargs", "message"),
+    [
+        ("timm:resnet18.none", None, {}, "no weights of that tag; .*a1_in1k, .*tv_in1k"),
+        ("timm:resnet18", "a1_in1k", {}, r"chosen by --arch timm:NAME\.TAG"),
+        ("timm:vit_small_patch14_reg4_dinov2", None, {}, "of a network without classes"),
+        ("timm:resnet18", None, {"num_classes": 3}, "num_classes is 3, .* have 1000 classes"),
+    ],
+)
+def test_what_timm_has_no_weights_for_is_said(
+    arch: str, weights: str | None, kwargs: dict[str, Any], message: str
+) -> None:
+    with pytest.raises((PackageError, WeightsError), match=message):
+        find_weights(arch, weights, kwargs)
+
+
+def test_a_hub_that_cannot_be_reached_is_said_at_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(UnreachableError, match=r"http://127\.0\.0\.1:9 cannot be reached") as one:
+        timm_models.download("test_resnet", {}, 1000)
+    assert one.value.exit_status == 3
+
+
+@pytest.mark.parametrize(
+    ("arch", "crop", "needed"),
+    [
+        ("timm:vit_tiny_patch16_224", 224, {}),
+        ("timm:vit_tiny_patch16_224", 256, {"img_size": 256}),
+        ("timm:swin_tiny_patch4_window7_224", 448, {"img_size": 448}),
+        ("timm:resnet18", 320, {}),
+        ("vit_b_16", 224, {}),
+        ("vit_b_16", 384, {"image_size": 384}),
+        ("torchvision.models:vit_b_16", 384, {"image_size": 384}),
+        ("maxvit_t", 448, {"input_size": [448, 448]}),
+        ("resnet18", 320, {}),
+        ("vit_net:build", 320, {}),
+    ],
+)
+def test_a_constructor_is_told_the_size_of_its_input(
+    arch: str, crop: int, needed: dict[str, Any]
+) -> None:
+    preprocess = Preprocess(resize=crop, crop=crop)
+    assert input_size_arguments(arch, {}, preprocess) == needed
+    assert input_size_arguments(arch, needed, preprocess) == {}
+
+
+def test_position_embeddings_are_resampled_to_another_input(tmp_path: Path) -> None:
+    small = timm.create_model("test_vit", num_classes=3)
+    state = timm_models.fitted("test_vit", {"img_size": 320}, 3, dict(small.state_dict()))
+    large = timm.create_model("test_vit", num_classes=3, img_size=320)
+    large.load_state_dict(state)
+    assert state["pos_embed"].shape[1] > small.state_dict()["pos_embed"].shape[1]
+
+
+def test_weights_that_fit_stay_as_they_are() -> None:
+    state = dict(timm.create_model("test_resnet", num_classes=3).state_dict())
+    assert timm_models.fitted("test_resnet", {}, 3, state) is state
+
+
+def test_a_folder_of_timm_is_its_model_with_its_own_labels(tmp_path: Path) -> None:
+    network = timm.create_model("test_resnet", num_classes=3).eval()
+    timm.models.save_for_hf(
+        network, tmp_path, safe_serialization=True, model_config={"label_names": ["a", "b", "c"]}
+    )
+    source = hf_weights(tmp_path)
+    assert source.section["arch"] == "timm:test_resnet"
+    assert source.categories == ("a", "b", "c")
+    assert source.publisher is not None
+    publisher = source.publisher(source.section["arch_kwargs"], source.state, 3)
+    photo = torch.rand(1, 3, 160, 160)
+    with torch.no_grad():
+        assert_close(publisher.network(photo), network(photo))
+
+
+def test_torchvisions_transformers_are_built_for_the_size_of_their_weights() -> None:
+    kwargs = input_size_arguments("vit_b_16", {}, Preprocess(resize=384, crop=384))
+    with torch.device("meta"):
+        network = models.get_model("vit_b_16", **kwargs)
+    assert network.encoder.pos_embedding.shape[1] == 1 + (384 // 16) ** 2
