@@ -121,7 +121,7 @@ class Settings(FrozenModel):
     )
     layout: Layout | dict[str, Layout] = Field(
         "auto",
-        description="auto, grid, channels_last or tokens, or a mapping from a layer to one of these",
+        description="auto, grid, channels_last or tokens, or a mapping from layers to these",
     )
     task: Task = Field("multiclass", description="multiclass, multilabel or binary")
     decision_threshold: FloatNotBool = Field(

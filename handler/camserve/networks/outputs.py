@@ -1,4 +1,4 @@
-"""What a network returns -> class scores (N, C) that a softmax or a sigmoid makes probabilities of."""
+"""What a network returns -> class scores (N, C), logits for a softmax or a sigmoid."""
 
 from __future__ import annotations
 
