@@ -100,7 +100,15 @@ class LoadedModel:
         forward_paths = []
         if accelerated is not None:
             layers = {settings.layer: accelerated.layer}
-            forward_paths.append(HookedNetwork(accelerated, layers, example, checked.layouts))
+            forward_paths.append(
+                HookedNetwork(
+                    accelerated,
+                    layers,
+                    example,
+                    checked.layouts,
+                    bfloat16=acceleration.precision == "bfloat16",
+                )
+            )
         if accelerated is None or len(settings.served) > 1:
             forward_paths.append(
                 HookedNetwork(network.module, settings.served, example, checked.layouts)

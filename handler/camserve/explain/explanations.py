@@ -16,6 +16,7 @@ from camserve.explain.hooks import ForwardOutput
 from camserve.explain.host_copy import copy_to_host
 from camserve.explain.maps import Maps
 from camserve.explain.methods import METHODS
+from camserve.explain.rounding import RoundingErrors
 from camserve.explain.target_scores import TargetScores, score_weights, select_scores
 from camserve.explain.targets import Target, TargetKind
 from camserve.options import Method
@@ -167,8 +168,25 @@ def _compute_maps(
                 group = [indices[row] for row in rows]
                 group_activations = backward.select_rows(activations, [samples[i] for i in group])
                 group_gradients = backward.select_rows(gradient, rows)
-                raw = METHODS[method](group_activations.float(), group_gradients.float())
-                yield _MapGroup(group, layer, maps.normalise_maps(raw))
+                yield _MapGroup(
+                    group,
+                    layer,
+                    _compute(
+                        method,
+                        group_activations.float(),
+                        group_gradients.float(),
+                        output.rounding[layer],
+                    ),
+                )
+
+
+def _compute(
+    method: Method, activations: Tensor, gradients: Tensor, rounding: RoundingErrors
+) -> Maps:
+    """The maps of activations and gradients (M, K, h, w)."""
+    raw = METHODS[method](activations, gradients)
+    perturbed = METHODS[method](rounding.apply(activations), gradients)
+    return maps.normalise_maps(raw, perturbed)
 
 
 def _rows_by_method(

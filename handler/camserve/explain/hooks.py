@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from camserve.errors import SettingsError
+from camserve.explain.rounding import RoundingErrors
 from camserve.networks import GradientsStayOn, GridLayout, get_layer
 
 
@@ -28,11 +29,13 @@ class ForwardOutput:
         logits: (N, C) class scores.
         activations: by layer, the outputs that the logits depend on.
         layouts: by layer, how its output, and its gradient, is a grid (N, K, h, w).
+        rounding: by layer, the rounding errors of its grid.
     """
 
     logits: Tensor
     activations: Mapping[str, Tensor]
     layouts: Mapping[str, GridLayout]
+    rounding: Mapping[str, RoundingErrors]
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ class HookedNetwork:
             layers.
         layouts: by name, how a layer's output is a grid; of one that is not there it is
             (N, K, h, w).
+        bfloat16: whether the network computes any layer's output in bfloat16.
 
     Attributes:
         network: the classifier.
@@ -88,9 +92,13 @@ class HookedNetwork:
         names: Sequence[str] | Mapping[str, nn.Module],
         example: Tensor,
         layouts: Mapping[str, GridLayout] | None = None,
+        *,
+        bfloat16: bool = False,
     ) -> None:
         self.layouts = {name: layouts[name] for name in names if name in layouts} if layouts else {}
         self.network = network.requires_grad_(False)
+        self._rounding: dict[str, RoundingErrors] = {}
+        self._bfloat16 = bfloat16
         # Whether the network switches the recording of gradients off in its forward.
         self._switches_off_gradients = False
         # The layers whose output is changed in place later on, so that a clone is passed on.
@@ -130,7 +138,7 @@ class HookedNetwork:
                     f"layer {name!r} must run once in a forward pass, not {len(outputs)} times"
                 )
             activations[name] = outputs[0]
-        return ForwardOutput(logits, activations, self.layouts)
+        return ForwardOutput(logits, activations, self.layouts, self._rounding)
 
     def _gradient_mode(self) -> AbstractContextManager[object]:
         return GradientsStayOn() if self._switches_off_gradients else nullcontext()
@@ -184,7 +192,8 @@ class HookedNetwork:
             self.layouts[name] = GridLayout("grid", *activations.shape[1:])
         if not logits.requires_grad and not self._switches_off_gradients:
             self._switches_off_gradients = True
-            return self._validate_layer(name, example)
+            self._validate_layer(name, example)
+            return
         (gradient,) = (
             torch.autograd.grad(logits.sum(), activations, allow_unused=True)
             if logits.requires_grad
@@ -192,3 +201,5 @@ class HookedNetwork:
         )
         if gradient is None:
             raise SettingsError(f"the class scores do not depend on layer {name!r}")
+        grid = self.layouts[name].to_grid(activations.detach())
+        self._rounding[name] = RoundingErrors.of(grid, self._bfloat16)
