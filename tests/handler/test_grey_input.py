@@ -16,6 +16,7 @@ from torchvision.transforms import v2
 
 from camserve.description import describe
 from camserve.images import Pixels, to_channels
+from camserve.networks import GridLayout
 from camserve.pipeline import Pipeline
 from tests.handler.conftest import CONFIG
 from tests.support import grey_network
@@ -139,4 +140,4 @@ def test_the_description_has_channels_and_the_inputs_size(pipeline: Pipeline) ->
 
 def test_the_trunk_is_compiled_as_for_colour(pipeline: Pipeline) -> None:
     assert pipeline.loaded.acceleration.compiled
-    assert pipeline.loaded.shapes == {"cells": (2, HEIGHT // 8, WIDTH // 8)}
+    assert pipeline.loaded.layouts == {"cells": GridLayout("grid", 2, HEIGHT // 8, WIDTH // 8)}

@@ -118,10 +118,10 @@ class HookedNetwork:
         self._hooks.close()
 
     def forward(self, inputs: Tensor, names: Collection[str]) -> ForwardOutput:
-        """Run the network on (N, 3, H, W) and capture the layers of these names.
+        """Run the network on (N, C, H, W) and capture the layers of these names.
 
         Raises:
-            SettingsError: a layer did not run once, or its output has another shape.
+            SettingsError: a layer did not run once, or returns no tensor.
         """
         context = _ForwardContext(self, names)
         token = _current_forward.set(context)
@@ -164,7 +164,7 @@ class HookedNetwork:
         return capture
 
     def _validate_layer(self, name: str, example: Tensor) -> None:
-        """Run forward and backward at one layer: sets its shape, and whether it is cloned.
+        """Run forward and backward at one layer: sets its layout, and whether it is cloned.
 
         Raises:
             SettingsError: the layer cannot be explained.

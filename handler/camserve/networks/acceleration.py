@@ -179,8 +179,16 @@ class _TrunkBuilder:
 
 
 def _example_outputs(trunk: fx.GraphModule) -> list[Tensor]:
-    """Zeros of the shapes of a fused trunk's outputs, for two photos."""
+    """Zeros of the shapes of a fused trunk's outputs, for two photos.
+
+    Raises:
+        ValueError: an output is no tensor.
+    """
     outputs = trunk.graph.output_node().all_input_nodes
+    for output in outputs:
+        # Of several tensors, the metadata is a tuple.
+        if not hasattr(output.meta.get("tensor_meta"), "shape"):
+            raise ValueError(f"the head reads a value of the trunk that is no tensor: {output}")
     return [torch.zeros(output.meta["tensor_meta"].shape) for output in outputs]
 
 

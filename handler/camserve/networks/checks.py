@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from camserve.errors import SettingsError
 from camserve.networks.forward import class_scores, recorded_outputs, run_network
-from camserve.networks.layers import get_layer
-from camserve.networks.layouts import GridLayout, find_layout, replace_halves
+from camserve.networks.layers import convolution_grids, get_layer
+from camserve.networks.layouts import GridLayout, find_layout, move_patch
 from camserve.networks.logits import check_no_batch_softmax, check_scores, noise_scores
 from camserve.networks.outputs import ScoreReader
 from camserve.settings import Layout
@@ -83,7 +83,7 @@ def check_network(
     run = partial(_run, network, reader, modules)
     photo_scores, other_scores = run(photo).scores, run(other).scores
     _check_deterministic(photo_scores, run(photo).scores)
-    photos = torch.cat([replace_halves(photo, other), other])
+    photos = torch.cat([move_patch(photo, other), other])
     results = [run(batch) for batch in torch.split(photos, batch_size)]
     for result in results:
         check_no_batch_softmax(result.raw_scores)
@@ -97,12 +97,12 @@ def check_network(
         lambda: noise_scores(network, reader, next(iter(modules.values())), photo),
     )
     input_size = photo.shape[2], photo.shape[3]
-    conv_grids = _conv_grids(network, photo)
+    grids = convolution_grids(network, photo)
     layouts = {}
     for name, declared in layers.items():
         outputs = torch.cat([_only_output(name, result) for result in results])
         _check_sample_axis(name, outputs, len(photos))
-        layouts[name] = find_layout(name, outputs[:5], input_size, declared, conv_grids)
+        layouts[name] = find_layout(name, outputs[:-1], input_size, declared, grids)
     return CheckedNetwork(scores.shape[1], layouts)
 
 
@@ -124,17 +124,6 @@ def _run(
             "picture; accepted: weights that were trained to the end, without NaN"
         )
     return _ForwardResult(raw_scores, scores, outputs)
-
-
-def _conv_grids(network: nn.Module, photo: Tensor) -> set[tuple[int, int]]:
-    """The heights and widths of what a network's convolutions give, as of a patch embedding."""
-    convolutions = {
-        name: module for name, module in network.named_modules() if isinstance(module, nn.Conv2d)
-    }
-    with recorded_outputs(convolutions, lambda output: tuple(output.shape)) as outputs:
-        run_network(network, photo)
-    shapes = [shape for of_module in outputs.values() for shape in of_module]
-    return {(shape[2], shape[3]) for shape in shapes if len(shape) == 4}
 
 
 def _only_output(name: str, result: _ForwardResult) -> Tensor:

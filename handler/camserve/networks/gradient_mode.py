@@ -12,9 +12,9 @@ from torch.overrides import TorchFunctionMode
 class GradientsStayOn(TorchFunctionMode):
     """A context in which a network cannot switch the recording of gradients off.
 
-    A forward under ``torch.no_grad``, ``torch.inference_mode`` or ``torch.set_grad_enabled(False)``,
-    as a decorator or inside, is recorded as if it were not. Each call of a PyTorch function costs a
-    few microseconds more.
+    A forward under ``torch.no_grad``, ``torch.inference_mode`` or
+    ``torch.set_grad_enabled(False)``, as a decorator or inside, is recorded as if it were not. Each
+    call of a PyTorch function costs a few microseconds more.
     """
 
     def __torch_function__(

@@ -5,9 +5,8 @@ A map needs a grid whose rows and columns are the photo's. A convolution gives (
 the rows, after tokens that belong to no patch (a class token, a distillation token, registers).
 
 The shape alone does not decide: attention over 197 tokens by 64 features has four axes, too, and
-261 tokens are 16 x 16 after 5, or 15 x 15 after 36. So :func:`find_layout` measures it: a change in
-the photo's upper or lower half must shift along the rows, a change in its left or right half along
-the columns.
+261 tokens are 16 x 16 after 5, or 15 x 15 after 36. So :func:`find_layout` measures it: as a patch
+of the photo moves, what changes in the layer's output must move along the rows and columns with it.
 """
 
 from __future__ import annotations
@@ -22,14 +21,21 @@ from torch import Tensor
 from camserve.errors import SettingsError
 from camserve.settings import Layout, LayoutKind
 
-#: The least shift of a change's centroid along rows and columns, as a share of the axis' length,
-#: and as a share of the largest shift along any axis. Of torchvision's classifiers with seeded
-#: weights the smallest are 0.04 (MaxViT, which mixes all positions) and 0.7. Along 64 features it
-#: shifts by 0.03 by chance.
-_MIN_SHIFT: Final = 0.01
-_MIN_RATIO: Final = 0.3
-#: Where all shifts are smaller, they decide nothing. An untrained RepVGG has 0.014.
-_MIN_DECISIVE_SHIFT: Final = 0.03
+#: Where the patch of :func:`move_patch` is: from the top to the bottom, and at these columns, whose
+#: order has no correlation with that of the rows. So rows and columns cannot be taken for each other.
+_COLUMNS: Final = (5, 10, 2, 6, 0, 11, 4, 8, 3, 7, 1, 9)
+#: A patch's height and width, as a share of the photo's.
+_PATCH: Final = 1 / 4
+#: The least correlation of a patch's places with the centroids of the changes, and as a share of
+#: that along the other axis; and how far these must move, as a share of the axis' length and of the
+#: movement along any other axis. Of classifiers with seeded weights the smallest are those of
+#: MaxViT, which mixes all positions; all others' correlations are above 0.9.
+_MIN_CORRELATION: Final = 0.6
+_MIN_CORRELATION_RATIO: Final = 0.75
+_MIN_RANGE: Final = 0.005
+_MIN_RANGE_RATIO: Final = 0.3
+#: Smaller changes are rounding errors, as a share of the largest value.
+_ROUNDING: Final = 1e-6
 _ACCEPTED: Final = "(N, K, h, w), (N, h, w, K) or tokens (N, prefix + h * w, K)"
 
 
@@ -64,7 +70,7 @@ class GridLayout:
                 return values.permute(0, 3, 1, 2)
             case "tokens":
                 tokens = values[:, self.prefix :].transpose(1, 2)
-                return tokens.reshape(*tokens.shape[:2], self.height, self.width)
+                return tokens.view(*tokens.shape[:2], self.height, self.width)
 
 
 def find_layout(
@@ -78,7 +84,7 @@ def find_layout(
 
     Args:
         name: of the layer.
-        outputs: (5, ..), the layer's output for the inputs of :func:`replace_halves`.
+        outputs: (13, ..), the layer's output for the inputs of :func:`move_patch`.
         input_size: height and width of the network's input, in pixels.
         declared: the kind that the operator says it is, which is not measured; ``auto`` to measure.
         grids: heights and widths that tokens may have besides those of square patches.
@@ -94,17 +100,19 @@ def find_layout(
     problem = "" if layouts else _shape_problem(outputs, declared)
     hint = ""
     if layouts:
-        changes = (outputs[1:].float() - outputs[:1].float()).square()
-        shifts = {layout: _axis_shifts(changes, layout) for layout in layouts}
-        following = [layout for layout in layouts if _follows_photo(shifts[layout])]
+        changes = _squared_changes(outputs)
+        movements = {layout: _Movement.measure(changes, layout) for layout in layouts}
+        following = [layout for layout in layouts if movements[layout].follows_patch()]
         if following:
-            return max(following, key=lambda layout: min(shifts[layout].expected))
+            return max(following, key=lambda layout: min(movements[layout].correlations))
         if declared != "auto":
             return layouts[0]
-        for layout in layouts:
-            if _decides_by_shape(layout, shifts[layout], input_size):
-                return layout
-        problem = "a change in a part of the photo does not move along rows and columns of it"
+        # As of an untrained network: nothing was measured, so the shape decides.
+        if not changes.any():
+            for layout in layouts:
+                if _has_aspect(layout, input_size):
+                    return layout
+        problem = "what a patch of the photo changes does not move along rows and columns with it"
         hint = f". Where it is one all the same, --set handler.layout={_kind_hint(outputs)} says so"
     raise SettingsError(
         f"layer {name!r} must give a grid over the photo, {_ACCEPTED}, not "
@@ -112,18 +120,32 @@ def find_layout(
     )
 
 
-def replace_halves(photo: Tensor, other: Tensor) -> Tensor:
+def move_patch(photo: Tensor, other: Tensor) -> Tensor:
     """The inputs for :func:`find_layout`, from two photos (1, C, H, W).
 
     Returns:
-        (5, C, H, W): ``photo``, and copies with its upper, lower, left and right half replaced by
-        ``other``'s.
+        (13, C, H, W): ``photo``, and copies of it with a patch of ``other`` at twelve places.
     """
     height, width = photo.shape[2:]
-    rows = torch.arange(height, device=photo.device).view(-1, 1) < height // 2
-    columns = torch.arange(width, device=photo.device) < width // 2
-    halves = [torch.where(half, other, photo) for half in (rows, ~rows, columns, ~columns)]
-    return torch.cat([photo, *halves])
+    rows, columns = max(1, round(height * _PATCH)), max(1, round(width * _PATCH))
+    copies = [photo]
+    for row, column in enumerate(_COLUMNS):
+        top = round(row / (len(_COLUMNS) - 1) * (height - rows))
+        left = round(column / (len(_COLUMNS) - 1) * (width - columns))
+        patch = slice(None), slice(None), slice(top, top + rows), slice(left, left + columns)
+        copies.append(photo.clone())
+        copies[-1][patch] = other[patch]
+    return torch.cat(copies)
+
+
+def _squared_changes(outputs: Tensor) -> Tensor:
+    """(13, ..) -> (12, ..): the squares of the changes, up to 1; zeros where they are rounding errors."""
+    values = outputs.double()
+    differences = values[1:] - values[:1]
+    largest = differences.abs().max()
+    if largest <= _ROUNDING * values.abs().max():
+        return torch.zeros_like(differences)
+    return (differences / largest).square()
 
 
 def _possible_layouts(
@@ -175,68 +197,69 @@ def _kind_hint(outputs: Tensor) -> str:
     return "tokens" if outputs.ndim == 3 else "grid (or channels_last)"
 
 
+def _has_aspect(layout: GridLayout, input_size: tuple[int, int]) -> bool:
+    """Whether a grid's cells are about square."""
+    return 0.5 < layout.height / layout.width * input_size[1] / input_size[0] < 2
+
+
 @dataclass(frozen=True)
-class _AxisShifts:
-    """How far a change's centroid moves along the axes of a grid, as shares of their lengths.
+class _Movement:
+    """How what changes in a layer's output moves as a patch of the photo does.
 
     Attributes:
-        expected: along the rows as the change moves down, along the columns as it moves across;
-            without axes of length 1, along which nothing moves.
-        crossed: the distances along the rows as it moves across and the reverse, added up. Photos
-            vary from place to place, so it moves a little that way, too.
-        largest: the greatest distance along any axis.
+        correlations: of the patch's places with the changes' centroids, along the rows and the
+            columns; without an axis of length 1, along which nothing moves.
+        ranges: from the smallest to the largest centroid along these axes, as shares of their
+            lengths.
+        largest: the greatest range along any axis, the channels' included.
     """
 
-    expected: tuple[float, ...]
-    crossed: float
+    correlations: tuple[float, ...]
+    ranges: tuple[float, ...]
     largest: float
 
-
-def _axis_shifts(changes: Tensor, layout: GridLayout) -> _AxisShifts:
-    """The shifts of a layer's squared changes (4, ..) by the upper, lower, left and right half."""
-    cells = layout.to_grid(changes.sum(layout.channel_axis, keepdim=True)).squeeze(1)
-    row, column = _centroids(cells.sum(2)), _centroids(cells.sum(1))
-    others = [axis for axis in range(1, changes.ndim) if axis != layout.channel_axis]
-    channel = _centroids(changes.sum(others))
-    expected = [
-        shift
-        for shift, length in (
-            (row[1] - row[0], layout.height),
-            (column[3] - column[2], layout.width),
+    @classmethod
+    def measure(cls, changes: Tensor, layout: GridLayout) -> _Movement:
+        """The movement of a layer's squared changes (12, ..) by the patch at each of its places."""
+        cells = layout.to_grid(changes.sum(layout.channel_axis, keepdim=True)).squeeze(1)
+        others = [axis for axis in range(1, changes.ndim) if axis != layout.channel_axis]
+        rows, columns = _centroids(cells.sum(2)), _centroids(cells.sum(1))
+        places = torch.arange(len(_COLUMNS)), torch.tensor(_COLUMNS)
+        moving = [
+            (centroids, place)
+            for centroids, place, length in zip(
+                (rows, columns), places, (layout.height, layout.width), strict=True
+            )
+            if length > 1
+        ]
+        all_centroids = (rows, columns, _centroids(changes.sum(others)))
+        return cls(
+            tuple(_correlation(centroids, place) for centroids, place in moving),
+            tuple(_range(centroids) for centroids, _ in moving),
+            max(map(_range, all_centroids)),
         )
-        if length > 1
-    ]
-    crossed = [column[1] - column[0], row[3] - row[2]]
-    along_channels = [channel[1] - channel[0], channel[3] - channel[2]]
-    return _AxisShifts(
-        tuple(expected),
-        sum(map(abs, crossed)),
-        max(map(abs, [row[1] - row[0], column[3] - column[2], *crossed, *along_channels])),
-    )
+
+    def follows_patch(self) -> bool:
+        """Whether the axes of the grid are the photo's rows and columns."""
+        smallest, range_ = min(self.correlations), min(self.ranges)
+        return smallest > max(
+            _MIN_CORRELATION, _MIN_CORRELATION_RATIO * max(self.correlations)
+        ) and range_ > max(_MIN_RANGE, _MIN_RANGE_RATIO * self.largest)
 
 
-def _centroids(profiles: Tensor) -> list[float]:
-    """The mean position along each of several profiles (n, length), from 0 at its beginning to 1."""
+def _centroids(profiles: Tensor) -> Tensor:
+    """The mean position along each of several profiles (n, length), from 0 to 1: (n,), on the CPU."""
     positions = torch.linspace(0, 1, profiles.shape[1], device=profiles.device)
     total = profiles.sum(1).clamp_min(torch.finfo(profiles.dtype).tiny)
-    return ((profiles * positions).sum(1) / total).tolist()
+    return ((profiles * positions).sum(1) / total).cpu()
 
 
-def _follows_photo(shifts: _AxisShifts) -> bool:
-    """Whether the axes of a grid are the photo's rows and columns."""
-    smallest = min(shifts.expected)
-    return (
-        smallest > max(_MIN_SHIFT, _MIN_RATIO * shifts.largest)
-        and sum(shifts.expected) > shifts.crossed
-    )
+def _range(values: Tensor) -> float:
+    return float(values.max() - values.min())
 
 
-def _decides_by_shape(layout: GridLayout, shifts: _AxisShifts, input_size: tuple[int, int]) -> bool:
-    """Whether a layout that was not measured is taken for its shape.
-
-    So it is where the output is the same everywhere, as of an untrained network, or has two rows
-    and columns, which shift by chance.
-    """
-    decisive = shifts.largest >= _MIN_DECISIVE_SHIFT and layout.height * layout.width > 4
-    aspect = input_size[0] / input_size[1]
-    return not decisive and 0.5 < layout.height / layout.width / aspect < 2
+def _correlation(values: Tensor, others: Tensor) -> float:
+    """Pearson's, of two vectors; 0 where one is constant."""
+    first, second = values.double() - values.double().mean(), others - others.double().mean()
+    norm = float(first.norm() * second.norm())
+    return float(first @ second) / norm if norm > 0 else 0.0

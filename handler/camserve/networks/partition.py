@@ -179,10 +179,11 @@ def _is_batch_size(node: fx.Node) -> bool:
     if node.target is not operator.getitem or node.args[1] != 0:
         return False
     shape = node.args[0]
-    return isinstance(shape, fx.Node) and (
-        (shape.target == "size" and len(shape.args) == 1)
-        or (shape.target is getattr and shape.args[1:] == ("shape",))
-    )
+    if not isinstance(shape, fx.Node):
+        return False
+    if shape.target is getattr:
+        return shape.args[1:] == ("shape",)
+    return shape.target == "size" and len(shape.args) == 1
 
 
 def _ancestors(*nodes: fx.Node) -> set[fx.Node]:

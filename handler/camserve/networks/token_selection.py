@@ -1,6 +1,6 @@
-"""Computes only the tokens that are used: a vision transformer classifies by its class token alone.
+"""Computes only the tokens that are used: many vision transformers classify by their class token.
 
-Behind its last attention, each token goes its own way. So a selection ``x[:, 0]`` after layer norms,
+Nothing mixes the tokens after the last attention. So a selection ``x[:, 0]`` after layer norms,
 linear layers and sums is moved before them, up to the attention, whose query it becomes. Of 197
 tokens the head then computes one.
 """

@@ -14,7 +14,8 @@ from torch.testing import assert_close
 
 from camserve.errors import SettingsError
 from camserve.explain import ForwardOutput, HookedNetwork
-from camserve.networks.layers import last_spatial_layer
+from camserve.networks import GridLayout
+from camserve.networks.layers import default_layer
 from tests.support.small_networks import (
     BY_HAND,
     GRIDS,
@@ -116,9 +117,10 @@ def hooked_network(reference: ReferenceNetwork) -> Iterator[HookedNetwork]:
     hooked.close()
 
 
-def test_the_default_layer_is_the_last_grid(reference: ReferenceNetwork) -> None:
+def test_the_default_layer_of_a_cnn_is_its_last_grid(reference: ReferenceNetwork) -> None:
     hooks = hooks_of(reference.network)
-    assert last_spatial_layer(reference.network, reference.inputs[:1]) == reference.names[0]
+    photos = reference.inputs[:1], reference.inputs[1:]
+    assert default_layer(reference.network, *photos) == reference.names[0]
     assert hooks_of(reference.network) == hooks
 
 
@@ -134,7 +136,8 @@ def test_scores_activations_and_gradients_equal_those_of_the_plain_network(
     gradients = gradients_of(output, [0, 1], [1, 2])
     assert list(gradients) == names
     for name in names:
-        assert hooked_network.shapes[name] == reference.activations[name].shape[1:]
+        expected = GridLayout("grid", *reference.activations[name].shape[1:])
+        assert hooked_network.layouts[name] == expected
         scale = reference.gradients[name].abs().max().item()
         assert scale > 0
         assert_close(gradients[name], reference.gradients[name], rtol=1e-4, atol=1e-5 * scale)

@@ -11,6 +11,7 @@ from torch.testing import assert_close
 
 from camserve.explain import HookedNetwork, methods
 from camserve.explain.maps import Maps, normalise_maps
+from camserve.networks import GridLayout
 from tests.support.small_networks import (
     BY_HAND,
     GRIDS,
@@ -34,7 +35,7 @@ def maps_of(hooked: HookedNetwork, name: str, inputs: Tensor, classes: Sequence[
 def test_a_map_is_the_one_worked_out_by_hand(classes: list[int]) -> None:
     hooked = HookedNetwork(Squares(), ["pick"], GRIDS)
     output = hooked.forward(GRIDS.expand(3, -1, -1, -1), ["pick"])
-    assert hooked.shapes == {"pick": (2, 2, 2)}
+    assert hooked.layouts == {"pick": GridLayout("grid", 2, 2, 2)}
     assert output.logits.tolist() == [LOGITS] * 3
 
     gradients = gradients_of(output, range(len(classes)), classes)["pick"]

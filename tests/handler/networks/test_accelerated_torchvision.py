@@ -14,7 +14,7 @@ from torch import nn
 from camserve.explain import hooks
 from camserve.networks import hardware
 from camserve.networks.architectures import build
-from camserve.networks.layers import last_spatial_layer
+from camserve.networks.layers import default_layer
 from camserve.networks.partition import PartitionedNetwork
 from tests.support.accelerated_networks import (
     BATCH,
@@ -62,7 +62,7 @@ def network_under_test() -> Callable[[str], tuple[nn.Module, str, int]]:
         with torch.no_grad():
             network.train()(noise(4, side, seed=1))
         network.eval()
-        return network, last_spatial_layer(network, noise(1, side)), side
+        return network, default_layer(network, noise(1, side), noise(1, side, seed=5)), side
 
     return network_under_test
 

@@ -34,7 +34,7 @@ class Small(nn.Module):
 
 
 def check(network: nn.Module, batch_size: int = 8) -> None:
-    check_network(network, ["body"], *pictures(64), batch_size)
+    check_network(network, {"body": "auto"}, *pictures(64), batch_size)
 
 
 def cosine(network: Small) -> Small:

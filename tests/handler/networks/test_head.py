@@ -11,6 +11,9 @@ from torch import Tensor, fx, nn
 
 from camserve.networks.head import SparseGradLinear, global_average_pool, optimize_head
 
+#: What a head is given.
+ACTIVATIONS = torch.randn(3, 6, 7, 5, generator=torch.Generator().manual_seed(0))
+
 
 class Head(nn.Module):
     """Pooling, then two linear layers."""
@@ -43,11 +46,10 @@ POOLS: dict[str, tuple[Any, bool]] = {
 def test_scores_and_gradients_are_the_same(pool: Any, is_global: bool) -> None:
     torch.manual_seed(0)
     head = Head(pool).requires_grad_(False)
-    optimized = optimize_head(fx.symbolic_trace(head))
-    activations = torch.randn(3, 6, 7, 5)
+    optimized = optimize_head(fx.symbolic_trace(head), [ACTIVATIONS])
 
     def scores_and_gradient(network: nn.Module) -> tuple[Tensor, Tensor]:
-        leaf = activations.clone().requires_grad_()
+        leaf = ACTIVATIONS.clone().requires_grad_()
         scores = network(leaf)
         (gradient,) = torch.autograd.grad(scores[:, 1].sum(), leaf)
         return scores, gradient
@@ -63,7 +65,7 @@ def test_scores_and_gradients_are_the_same(pool: Any, is_global: bool) -> None:
 
 def test_the_original_pooling_is_not_changed() -> None:
     head = Head(nn.AdaptiveAvgPool2d(1))
-    optimize_head(fx.symbolic_trace(head))
+    optimize_head(fx.symbolic_trace(head), [ACTIVATIONS])
     assert isinstance(head.pool, nn.AdaptiveAvgPool2d)
 
 
@@ -105,7 +107,7 @@ def test_the_gradient_is_that_of_the_linear_layer(
 
 def test_only_the_layer_that_gives_the_scores_is_replaced() -> None:
     head = Head(nn.AdaptiveAvgPool2d(1))
-    optimized = optimize_head(fx.symbolic_trace(head))
+    optimized = optimize_head(fx.symbolic_trace(head), [ACTIVATIONS])
     assert isinstance(optimized.get_submodule("scores.2"), SparseGradLinear)
     assert isinstance(optimized.get_submodule("scores.0"), nn.Linear)
     assert isinstance(head.scores[2], nn.Linear)
@@ -115,5 +117,5 @@ def test_only_the_layer_that_gives_the_scores_is_replaced() -> None:
             return 2 * super().forward(features)
 
     scaled = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), Scaled(6, 4))
-    modules = optimize_head(fx.symbolic_trace(scaled)).modules()
+    modules = optimize_head(fx.symbolic_trace(scaled), [ACTIVATIONS]).modules()
     assert not any(isinstance(module, SparseGradLinear) for module in modules)

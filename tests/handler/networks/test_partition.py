@@ -31,12 +31,43 @@ class Around(Small):
         return super().forward(inputs) + inputs.mean()
 
 
+class Residual(Small):
+    """What the layer gives is added to what it reads."""
+
+    def forward(self, inputs: Tensor) -> Any:
+        before = self.first(inputs) * self.scale
+        before = before[:, [0, 1, 2, 3, 0]]
+        return self.last((self.layer(before[:, :4]) + before).mean((2, 3)))
+
+
+class Mask(Small):
+    """A value of the trunk that the head reads twice."""
+
+    def forward(self, inputs: Tensor) -> Any:
+        mask = self.first(inputs)
+        activations = self.layer(mask * self.scale)
+        return self.last(
+            ((activations[:, :4] * mask).sum(1, keepdim=True) * activations * mask[:, :1]).mean(
+                (2, 3)
+            )
+        )
+
+
 class Twice(Small):
     """The layer is called twice."""
 
     def forward(self, inputs: Tensor) -> Any:
         activations = self.first(inputs)
         return self.last((self.layer(activations) + self.layer(-activations)).mean((2, 3)))
+
+
+class Unread(Small):
+    """The layer runs, and nothing reads its output."""
+
+    def forward(self, inputs: Tensor) -> Any:
+        first = self.first(inputs)
+        self.layer(first)
+        return self.last(first.mean((2, 3))[:, [0, 1, 2, 3, 0]])
 
 
 class Counting(Small):
@@ -60,6 +91,26 @@ def test_trunk_and_head_together_are_the_network(kind: type[Small]) -> None:
     assert head(activations).equal(network(INPUTS))
 
 
+@pytest.mark.parametrize(
+    ("kind", "shapes"),
+    [
+        (Residual, [(2, 5, 4, 4), (2, 5, 4, 4)]),
+        (Around, [(2, 5, 4, 4), ()]),
+        (Mask, [(2, 5, 4, 4), (2, 4, 4, 4)]),
+    ],
+)
+def test_what_leads_around_the_layer_is_a_further_output_of_the_trunk(
+    kind: type[Small], shapes: list[tuple[int, ...]]
+) -> None:
+    torch.manual_seed(0)
+    network = kind()
+    trunk, head = partition.split_at_layer(network, "layer")
+    values = trunk(INPUTS)
+    assert [tuple(value.shape) for value in values] == shapes
+    assert head(*values).equal(network(INPUTS))
+    assert partition.PartitionedNetwork(trunk, head)(INPUTS).equal(network(INPUTS))
+
+
 def test_both_parts_share_the_networks_parameters_and_have_no_others() -> None:
     network = Small()
     trunk, head = partition.split_at_layer(network, "layer")
@@ -72,8 +123,8 @@ def test_both_parts_share_the_networks_parameters_and_have_no_others() -> None:
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        (Around, "the scores depend on the photo by a path around layer 'layer'"),
         (Twice, "layer 'layer' is called 2 times, not once"),
+        (Unread, "the scores do not depend on layer 'layer'"),
     ],
 )
 def test_a_network_that_cannot_be_split_is_rejected(kind: type[Small], message: str) -> None:
@@ -97,6 +148,6 @@ def test_a_graph_is_split_at_any_value_and_both_parts_share_its_parameters() -> 
     nodes = [node for node in traced.graph.nodes if node.op not in ("get_attr", "output")]
     (layer,) = (node for node in nodes if node.target == "layer")
     before = nodes[: nodes.index(layer) + 1]
-    first, rest = partition.split_graph(traced, before, layer, layer, nodes[len(before) :])
+    first, rest = partition.split_graph(traced, before, [layer], [layer], nodes[len(before) :])
     assert rest(first(INPUTS)).equal(network(INPUTS))
     assert first.scale is rest.scale is network.scale
