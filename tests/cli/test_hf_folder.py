@@ -12,12 +12,15 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
+from torch import nn
 from torch.testing import assert_close
 
 from camserve.networks import build
+from camserve.settings import Settings
 from camserve_cli.errors import CommandError
 from camserve_cli.packaging.check_photos import check_photos
-from camserve_cli.packaging.weights_source import check_preset, hf_weights
+from camserve_cli.packaging.find_weights import folder_weights
+from camserve_cli.packaging.preset_notes import check_preset
 
 LABELS = ("cat", "dog", "bird")
 CONFIG, WEIGHTS, PROCESSOR = "config.json", "model.safetensors", "preprocessor_config.json"
@@ -57,7 +60,7 @@ def change(file: Path, **keys: Any) -> None:
 
 
 def test_a_folder_is_a_configuration_weights_labels_and_a_preset(folder: Path) -> None:
-    source = hf_weights(folder)
+    source = folder_weights(folder)
     assert source.section["arch"] == "hf:resnet"
     assert source.section["requires"] == {"transformers": transformers.__version__}
     assert source.categories == LABELS
@@ -93,10 +96,10 @@ def test_the_archive_scores_as_the_network_that_was_saved(
     rewrite: Callable[[Path], None], folder: Path, network: Any
 ) -> None:
     rewrite(folder)
-    source = hf_weights(folder)
+    source = folder_weights(folder)
     shutil.rmtree(folder)
     built = build(source.section["arch"], source.section["arch_kwargs"], len(LABELS)).eval()
-    built.load_state_dict(source.state)
+    built.load_state_dict(source.checkpoint.largest.tensors)
     photo = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         assert_close(built(photo).logits, network(photo).logits)
@@ -105,19 +108,19 @@ def test_the_archive_scores_as_the_network_that_was_saved(
 def test_the_publisher_is_the_folders_own_network_and_image_processor(
     folder: Path, network: Any
 ) -> None:
-    source = hf_weights(folder)
+    source = folder_weights(folder)
     assert source.publisher is not None
-    publisher = source.publisher({}, source.state, len(LABELS))
+    publisher = source.publisher(nn.Identity())
     photos = check_photos()
     processor = transformers.AutoImageProcessor.from_pretrained(folder)
     with torch.no_grad():
         expected = [network(**processor(one, return_tensors="pt")).logits for one in photos]
-    assert_close(publisher.scores(photos), torch.cat(expected))
+    assert_close(publisher.scores(photos, Settings(), len(LABELS)), torch.cat(expected))
 
 
 def test_multilabel_classifiers_have_that_task(folder: Path) -> None:
     change(folder / CONFIG, problem_type="multi_label_classification")
-    assert hf_weights(folder).section["task"] == "multilabel"
+    assert folder_weights(folder).section["task"] == "multilabel"
 
 
 def without_head(folder: Path) -> None:
@@ -181,11 +184,11 @@ def test_what_a_folder_lacks_is_said(
 ) -> None:
     spoil(folder)
     with pytest.raises(CommandError, match=message) as refusal:
-        check_preset(hf_weights(folder), [])
+        check_preset(folder_weights(folder), [])
     assert "weights_only" not in str(refusal.value)
     assert capsys.readouterr().out == ""
 
 
 def test_settings_say_how_photos_are_prepared_where_the_folder_does_not(folder: Path) -> None:
     (folder / PROCESSOR).unlink()
-    check_preset(hf_weights(folder), ["handler.preprocess.crop=64"])
+    check_preset(folder_weights(folder), ["handler.preprocess.crop=64"])

@@ -22,9 +22,11 @@ from torchvision import models
 from camserve.networks.classifier import Network
 from camserve.settings import Settings
 from camserve_cli.app import run as run_command
-from camserve_cli.packaging import pretrained, weights_source
-from camserve_cli.packaging.checkpoint import Checkpoint
+from camserve_cli.packaging import pretrained
 from camserve_cli.packaging.errors import WeightsError
+from camserve_cli.packaging.find_weights import find_weights
+from camserve_cli.packaging.model_config import build_config, known_settings
+from camserve_cli.packaging.preset_notes import preset_notes as notes_on_preset
 from tests.support.scripts import CAMSERVE, ROOT, run
 
 #: Archives are loaded by a Python of their own.
@@ -545,12 +547,11 @@ def imagenet_labels(folder: Path) -> Path:
     ],
 )
 def test_googlenet_is_built_without_the_heads_that_a_file_lacks(
-    names: list[str], arguments: dict[str, bool]
+    names: list[str], arguments: dict[str, bool], tmp_path: Path
 ) -> None:
-    checkpoint = Checkpoint.of({name: torch.zeros(1) for name in names})
-    source = weights_source.WeightsSource(checkpoint, None, ())
-    section = {"arch": "googlenet", "arch_kwargs": {}}
-    assert weights_source.constructor_arguments(section, source) == arguments
+    save_file({name: torch.zeros(1) for name in names}, tmp_path / "w.safetensors")
+    source = find_weights("googlenet", str(tmp_path / "w.safetensors"), {})
+    assert source.fill_section({"arch_kwargs": {}})["arch_kwargs"] == arguments
 
 
 def test_inceptions_own_weights_cannot_be_denied_the_input_that_they_want(
@@ -601,11 +602,9 @@ def test_nothing_is_said_of_a_preset_that_is_not_used(
 def preset_notes(arch: str, settings: list[str], folder: Path) -> list[str]:
     """What is said of the preset for weights of somebody's own."""
     save_file({"weight": torch.zeros(1)}, folder / "w.safetensors")
-    source = weights_source.find_weights(arch, str(folder / "w.safetensors"), {})
-    preprocess = {
-        "handler": {"arch": arch, "arch_kwargs": {}, "preprocess": source.preprocess or {}}
-    }
-    return list(weights_source.preset_notes(preprocess["handler"], source, settings))
+    source = find_weights(arch, str(folder / "w.safetensors"), {})
+    section = source.fill_section({"arch": arch, "arch_kwargs": {}})
+    return list(notes_on_preset(source, known_settings(build_config(section, settings)), settings))
 
 
 def test_what_is_taken_from_a_checkpoint_is_told(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from torchvision import models
 from torchvision.models import ResNet18_Weights, ResNet50_Weights
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from camserve.settings import Preprocess
+from camserve.settings import Preprocess, Settings
 from camserve_cli.packaging import presets, pretrained
 from camserve_cli.packaging.check_photos import check_photos
 from camserve_cli.packaging.errors import PackageError
@@ -36,8 +37,8 @@ def publisher() -> Publisher:
 def test_rounding_errors_pass_and_are_told(
     publisher: Publisher, factor: float, precision: str
 ) -> None:
-    scores = (publisher.scores(PHOTOS) * factor).tolist()
-    said = compare(publisher, PHOTOS, scores, precision, own_settings=False)
+    expected = publisher.scores(PHOTOS, Settings(), 3)
+    said = compare("timm", expected, expected * factor, precision, own_preprocess=False)
     assert "on 3 photos the archive's scores differ by" in said
 
 
@@ -52,20 +53,35 @@ def test_rounding_errors_pass_and_are_told(
 def test_scores_of_another_network_or_input_are_refused(
     publisher: Publisher, spoil: Callable[[torch.Tensor], torch.Tensor], precision: str
 ) -> None:
-    scores = spoil(publisher.scores(PHOTOS)).tolist()
+    expected = publisher.scores(PHOTOS, Settings(), 3)
     with pytest.raises(PackageError, match="from those of the publisher's own network"):
-        compare(publisher, PHOTOS, scores, precision, own_settings=False)
+        compare("timm", expected, spoil(expected), precision, own_preprocess=False)
 
 
 def test_with_a_persons_own_settings_a_difference_is_told_alone(publisher: Publisher) -> None:
-    scores = publisher.scores(PHOTOS).flip(1).tolist()
-    said = compare(publisher, PHOTOS, scores, "float32", own_settings=True)
+    expected = publisher.scores(PHOTOS, Settings(), 3)
+    said = compare("timm", expected, expected.flip(1), "float32", own_preprocess=True)
     assert "as handler.preprocess is not the publisher's" in said
 
 
-def test_other_numbers_of_scores_are_not_compared(publisher: Publisher) -> None:
-    said = compare(publisher, PHOTOS, [[0.0, 1.0]] * 3, "float32", own_settings=False)
+def test_other_numbers_of_scores_are_not_compared() -> None:
+    said = compare("timm", torch.zeros(3, 4), torch.zeros(3, 2), "float32", own_preprocess=False)
     assert "the archive's 2 scores of a photo are not compared" in said
+
+
+@pytest.mark.parametrize(
+    ("settings", "scores"),
+    [
+        (Settings(), [[0.5, 0.25, 0.125]]),
+        (Settings(output="probabilities"), [[math.log(0.5), math.log(0.25), math.log(0.125)]]),
+        (Settings(task="multilabel", output="probabilities"), [[0.0, -math.log(3), -math.log(7)]]),
+    ],
+)
+def test_scores_are_the_logits_of_the_archives_task(
+    settings: Settings, scores: list[list[float]]
+) -> None:
+    publisher = Publisher("timm", nn.Identity(), lambda photo: torch.tensor([0.5, 0.25, 0.125]))
+    assert_close(publisher.scores(PHOTOS[:1], settings, 3), torch.tensor(scores))
 
 
 @pytest.mark.parametrize(

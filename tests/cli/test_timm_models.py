@@ -12,11 +12,12 @@ from safetensors.torch import save_file
 from torch.testing import assert_close
 from torchvision import models
 
+from camserve.networks import build
 from camserve.settings import Preprocess
 from camserve_cli.packaging import timm_models
 from camserve_cli.packaging.errors import PackageError, UnreachableError, WeightsError
+from camserve_cli.packaging.find_weights import find_weights, folder_weights
 from camserve_cli.packaging.input_size import input_size_arguments
-from camserve_cli.packaging.weights_source import find_weights, hf_weights
 
 
 @pytest.mark.parametrize(
@@ -102,17 +103,18 @@ def test_a_constructor_is_told_the_size_of_its_input(
     assert input_size_arguments(arch, needed, preprocess) == {}
 
 
-def test_position_embeddings_are_resampled_to_another_input(tmp_path: Path) -> None:
+def test_position_embeddings_are_resampled_to_another_input() -> None:
     small = timm.create_model("test_vit", num_classes=3)
-    state = timm_models.fitted("test_vit", {"img_size": 320}, 3, dict(small.state_dict()))
     large = timm.create_model("test_vit", num_classes=3, img_size=320)
+    state = timm_models.fitted(large, small.state_dict())
     large.load_state_dict(state)
     assert state["pos_embed"].shape[1] > small.state_dict()["pos_embed"].shape[1]
 
 
 def test_weights_that_fit_stay_as_they_are() -> None:
-    state = dict(timm.create_model("test_resnet", num_classes=3).state_dict())
-    assert timm_models.fitted("test_resnet", {}, 3, state) is state
+    network = timm.create_model("test_resnet", num_classes=3)
+    state = network.state_dict()
+    assert timm_models.fitted(network, state) is state
 
 
 def test_a_folder_of_timm_is_its_model_with_its_own_labels(tmp_path: Path) -> None:
@@ -120,14 +122,14 @@ def test_a_folder_of_timm_is_its_model_with_its_own_labels(tmp_path: Path) -> No
     timm.models.save_for_hf(
         network, tmp_path, safe_serialization=True, model_config={"label_names": ["a", "b", "c"]}
     )
-    source = hf_weights(tmp_path)
+    source = folder_weights(tmp_path)
     assert source.section["arch"] == "timm:test_resnet"
     assert source.categories == ("a", "b", "c")
-    assert source.publisher is not None
-    publisher = source.publisher(source.section["arch_kwargs"], source.state, 3)
+    built = build(source.section["arch"], source.section["arch_kwargs"], 3).eval()
+    built.load_state_dict(source.converted_for(built).largest.tensors)
     photo = torch.rand(1, 3, 160, 160)
     with torch.no_grad():
-        assert_close(publisher.network(photo), network(photo))
+        assert_close(built(photo), network(photo))
 
 
 def test_torchvisions_transformers_are_built_for_the_size_of_their_weights() -> None:

@@ -140,4 +140,5 @@ def test_the_description_has_channels_and_the_inputs_size(pipeline: Pipeline) ->
 
 def test_the_trunk_is_compiled_as_for_colour(pipeline: Pipeline) -> None:
     assert pipeline.loaded.acceleration.compiled
-    assert pipeline.loaded.layouts == {"cells": GridLayout("grid", 2, HEIGHT // 8, WIDTH // 8)}
+    layout = GridLayout("grid", 2, HEIGHT // 8, WIDTH // 8)
+    assert pipeline.loaded.layouts == {"cells": layout}

@@ -62,8 +62,11 @@ def package(
         ),
     ] = None,
     arch_kwargs: Annotated[
-        str, typer.Option(help="JSON object of keyword arguments for the constructor.")
-    ] = "{}",
+        str | None,
+        typer.Option(
+            help="JSON object of keyword arguments for the constructor.", show_default="{}"
+        ),
+    ] = None,
     weights: Annotated[
         str | None,
         typer.Option(
@@ -127,82 +130,97 @@ def package(
     ] = False,
 ) -> None:
     fallback_model = fallback_model or stand_in
-    _refuse_beside("--from-hf", from_hf, {"--arch": arch, "--weights": weights})
-    instead = {"--from-hf": from_hf, "--arch": arch, "--weights": weights}
-    _refuse_beside("--fallback-model", fallback_model, instead)
+    _refuse_beside(
+        "--from-hf", from_hf, {"--arch": arch, "--weights": weights, "--weights-key": weights_key}
+    )
+    _refuse_beside(
+        "--fallback-model",
+        fallback_model,
+        {
+            "--from-hf": from_hf,
+            "--arch": arch,
+            "--arch-kwargs": arch_kwargs,
+            "--weights": weights,
+            "--weights-key": weights_key,
+        },
+    )
     settings, include = settings or [], include or []
     arch = module_of_file(arch or DEFAULT_ARCH)
+    given: dict[str, Any] = {"arch_kwargs": _json_object("--arch-kwargs", arch_kwargs or "{}")}
     name = name or _default_name(arch, from_hf, fallback_model)
     check_name("--name", name)
     check_name("--version", version)
     # They import torch, which takes seconds: --help and the names do without.
     from camserve.networks import Labels, build
-    from camserve.settings import Settings
-    from camserve_cli.packaging import pretrained, weights_source
+    from camserve_cli.packaging import pretrained
     from camserve_cli.packaging.archive import Archive
     from camserve_cli.packaging.comparison import Comparison
+    from camserve_cli.packaging.explained_layer import find_layer
+    from camserve_cli.packaging.find_weights import find_weights, folder_weights
     from camserve_cli.packaging.label_files import read_labels
-    from camserve_cli.packaging.model_config import build_config
+    from camserve_cli.packaging.model_config import build_config, known_settings, with_layer
+    from camserve_cli.packaging.preset_notes import (
+        check_preset,
+        has_own_preprocess,
+        preset_notes,
+    )
     from camserve_cli.packaging.weights_fit import fit_weights
 
     # A caller's own architecture may lie where the caller stands.
     sys.path.append(str(Path.cwd()))
     # What is included lies beside the architecture in the archive.
-    sys.path += [str(path.resolve().parent) for path in include or []]
-    section: dict[str, Any] = {
-        "arch": arch,
-        "arch_kwargs": _json_object("--arch-kwargs", arch_kwargs),
-    }
-    if fallback_model:
-        section = dict(pretrained.FALLBACK_MODEL)
-        weights = str(pretrained.fallback_weights())
-    source = (
-        weights_source.hf_weights(from_hf)
-        if from_hf
-        else weights_source.find_weights(
-            section["arch"], weights, section["arch_kwargs"], weights_key
+    sys.path += [str(path.resolve().parent) for path in include]
+    if from_hf:
+        source = folder_weights(from_hf)
+    elif fallback_model:
+        given = dict(pretrained.FALLBACK_MODEL)
+        source = find_weights(
+            given["arch"], str(pretrained.fallback_weights()), given["arch_kwargs"]
         )
-    )
-    if source.preprocess and "preprocess" not in section:
-        section["preprocess"] = source.preprocess
-    given = section["arch_kwargs"]
-    section |= source.section
-    section["arch_kwargs"] = {**section["arch_kwargs"], **given}
-    section["arch_kwargs"] = weights_source.constructor_arguments(section, source)
+    else:
+        given["arch"] = arch
+        source = find_weights(arch, weights, given["arch_kwargs"], weights_key)
+    check_preset(source, settings)
+    section = source.fill_section(given)
     if layer:
         section["layer"], *section["layers"] = layer
-    weights_source.check_preset(source, settings)
     names, label_notes = read_labels(labels) if labels else (Labels(source.categories), list[str]())
     if not len(names):
         raise PackageError("the classes' names are not known; accepted: --labels FILE")
-    config = build_config(section, settings, len(names), include)
-    handler = config["handler"]
-    arch = handler["arch"]
-    count = Settings.from_yaml(config).score_count(len(names))
-    network = build(arch, handler["arch_kwargs"], count)
-    checkpoint = weights_source.converted(handler, source, network)
-    fitted = fit_weights(network, checkpoint, arch, count, labels is not None)
+    config = build_config(section, settings, include)
+    known = known_settings(config)
+    network = build(known.arch, known.arch_kwargs, known.score_count(len(names)))
+    fitted = fit_weights(
+        network,
+        source.converted_for(network),
+        known.arch,
+        len(names),
+        labels is not None,
+        known.task,
+    )
     for note in [*fitted.notes, *label_notes]:
         typer.echo(f"package: {note}")
-    del network
-    code = local_source_files(arch, handler["arch_kwargs"])
-    if ":" in arch and not code and not handler.get("requires"):
-        typer.echo(
-            f"package: the code of {arch} is in an installed package and not in the archive; the "
-            "machine that serves the archive needs that package too"
-        )
-    comparison = Comparison.of(source, handler, fitted.state, len(names), settings)
+    if config["handler"]["layer"] is None:
+        config = with_layer(config, find_layer(network, known, len(names)))
+    publisher = source.publisher(network) if source.publisher else None
+    comparison = Comparison.of(publisher, known, has_own_preprocess(settings))
+    code = local_source_files(known.arch, known.arch_kwargs)
     archive = Archive(name, version, config, fitted.state, names, [*code, *include])
     try:
         file, found = archive.write(store, compress, comparison.photos, comparison.judge)
     except ArchiveError as error:
         raise PackageError(_with_given_files(str(error), config, weights, labels)) from None
-    for note in [*weights_source.preset_notes(handler, source, settings), *comparison.notes]:
+    if ":" in known.arch and not code and not known.requires:
+        typer.echo(
+            f"package: the code of {known.arch} is in an installed package and not in the archive; "
+            "the machine that serves the archive needs that package too"
+        )
+    for note in [*preset_notes(source, known, settings), *comparison.notes]:
         typer.echo(f"package: {note}")
     with file.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     typer.echo(
-        f"{file}: {arch}, {found['classes']} classes, layers "
+        f"{file}: {known.arch}, {found['classes']} classes, layers "
         f"{', '.join(found['layers'])}, {file.stat().st_size / 1e6:.1f} MB, sha256 {digest}"
     )
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from PIL import Image
-from torch import Tensor
 
+from camserve.settings import Settings
 from camserve_cli.packaging.check_photos import check_photos
 from camserve_cli.packaging.publisher import Publisher, compare
-from camserve_cli.packaging.weights_source import WeightsSource, has_own_preprocess
 
 
 @dataclass(frozen=True)
@@ -20,31 +20,24 @@ class Comparison:
 
     Attributes:
         publisher: None where it is not known: then nothing is compared.
-        own_settings: the person changed ``handler.preprocess``.
+        settings: of the archive.
+        own_preprocess: the person changed ``handler.preprocess``.
         photos: to be scored by the archive.
         notes: what was found, filled by :meth:`judge`.
     """
 
     publisher: Publisher | None
-    own_settings: bool
-    photos: tuple[Image.Image, ...]
+    settings: Settings
+    own_preprocess: bool
+    photos: Sequence[Image.Image]
     notes: list[str] = field(default_factory=list)
 
     @classmethod
     def of(
-        cls,
-        source: WeightsSource,
-        handler: Mapping[str, Any],
-        state: Mapping[str, Tensor],
-        classes: int,
-        settings: list[str],
+        cls, publisher: Publisher | None, settings: Settings, own_preprocess: bool
     ) -> Comparison:
-        """The comparison for weights and the settings that they are packaged with."""
-        own = has_own_preprocess(settings)
-        if source.publisher is None:
-            return cls(None, own, ())
-        publisher = source.publisher(handler["arch_kwargs"], state, classes)
-        return cls(publisher, own, tuple(check_photos()))
+        """The comparison on the usual photos."""
+        return cls(publisher, settings, own_preprocess, check_photos() if publisher else [])
 
     def judge(self, found: Mapping[str, Any]) -> None:
         """Compare what the archive's check found.
@@ -52,8 +45,10 @@ class Comparison:
         Raises:
             PackageError: the scores differ by more than rounding errors.
         """
-        if self.publisher is not None:
-            precision, scores = found["precision"], found["scores"]
-            self.notes.append(
-                compare(self.publisher, self.photos, scores, precision, self.own_settings)
-            )
+        if self.publisher is None:
+            return
+        expected = self.publisher.scores(self.photos, self.settings, found["classes"])
+        ours = torch.tensor(found["scores"])
+        self.notes.append(
+            compare(self.publisher.name, expected, ours, found["precision"], self.own_preprocess)
+        )

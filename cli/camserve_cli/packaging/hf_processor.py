@@ -119,7 +119,8 @@ def _candidates(processor: Any, height: int, width: int) -> list[dict[str, Any]]
         for resize in [*resizes, sides]
         for rounding in ("down", "nearest")
     ]
-    return [*cropped, {"fit": "stretch", "resize": max(height, width), **common}]
+    # Resized to the input's size, nothing is left to crop.
+    return [{"fit": "stretch", "resize": max(height, width), **common}, *cropped]
 
 
 def _summary(processor: Any) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from torch import Size
 
+from camserve.settings import Task
 from camserve_cli.packaging.checkpoint import quantised
 from camserve_cli.packaging.known_architectures import torchvision_name_of
 from camserve_cli.packaging.replaced_head import build_lines
@@ -54,41 +55,46 @@ _QUANTISED: Final = re.compile(
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """What weights are to fit.
+
+    Attributes:
+        arch: of the network.
+        shapes: of the network's tensors, by name.
+        labels: how many there are.
+        labels_given: by the person, and not ImageNet's by default.
+        task: that the network is packaged for.
+    """
+
+    arch: str
+    shapes: Mapping[str, Size]
+    labels: int
+    labels_given: bool
+    task: Task
+
+
+@dataclass(frozen=True)
 class Misfit:
     """Weights, and a network that they do not fit.
 
     Attributes:
         name: of the weights' file.
-        arch: of the network.
-        expected: the shapes of the network's tensors, by name.
-        given: those of the weights, by name, without the prefix under which most are found.
+        wanted: what they are to fit.
+        given: the shapes of their tensors, by name, without the prefix under which most are found.
         prefix: that prefix.
-        labels: how many there are.
-        labels_given: by the person, and not ImageNet's by default.
     """
 
     name: str
-    arch: str
-    expected: Mapping[str, Size]
+    wanted: Wanted
     given: Mapping[str, Size]
     prefix: str
-    labels: int
-    labels_given: bool
 
     @classmethod
-    def nearest(
-        cls,
-        name: str,
-        checkpoint: Checkpoint,
-        expected: Mapping[str, Size],
-        arch: str,
-        labels: int,
-        labels_given: bool,
-    ) -> Misfit:
+    def nearest(cls, checkpoint: Checkpoint, wanted: Wanted) -> Misfit:
         """The misfit of that state dict of a checkpoint of which most is found in the network."""
         found: list[tuple[int, str, Mapping[str, Size]]] = []
         for one in checkpoint.state_dicts:
-            prefix, count = _best_prefix(expected, one.tensors)
+            prefix, count = _best_prefix(wanted.shapes, one.tensors)
             shapes = {
                 old.removeprefix(prefix): value.shape
                 for old, value in one.tensors.items()
@@ -96,7 +102,15 @@ class Misfit:
             }
             found.append((count, prefix, shapes))
         _, prefix, given = max(found, key=lambda one: one[0])
-        return cls(name, arch, expected, given, prefix, labels, labels_given)
+        return cls(checkpoint.name, wanted, given, prefix)
+
+    @property
+    def arch(self) -> str:
+        return self.wanted.arch
+
+    @property
+    def expected(self) -> Mapping[str, Size]:
+        return self.wanted.shapes
 
     @property
     def missing(self) -> list[str]:
@@ -138,14 +152,31 @@ class Misfit:
         if not self._in_head(self.resized):
             return ""
         ((classes,), (built,)) = (*counts, *own)
-        if built != self.labels:
+        return self._other_class_count(classes, built)
+
+    def _other_class_count(self, classes: int, built: int) -> str:
+        """What is said of weights of so many classes and a network that is built for others."""
+        labels, task = self.wanted.labels, self.wanted.task
+        if built != (1 if task == "binary" else labels):
             return (
                 f"the weights have {classes} classes, the network as it is built {built}; accepted:"
                 f" an architecture of {classes} classes (--arch-kwargs), and a label for each"
             )
-        labels = f"the labels {self.labels}" + ("" if self.labels_given else " (ImageNet's)")
+        if classes == 1:
+            return (
+                "the weights have a single score, as a network of two classes may have; accepted: "
+                "--set handler.task=binary, and --labels FILE with two names, the second of which "
+                "the score is of"
+            )
+        if task == "binary":
+            return (
+                f"the weights have a score for each of {classes} classes, and a network of "
+                "handler.task binary has one score; accepted: handler.task multiclass or "
+                f"multilabel, and --labels FILE with {classes} names"
+            )
+        said = f"the labels {labels}" + ("" if self.wanted.labels_given else " (ImageNet's)")
         return (
-            f"the weights have {classes} classes, {labels}: give --labels FILE with {classes} names"
+            f"the weights have {classes} classes, {said}: give --labels FILE with {classes} names"
         )
 
     def _head(self) -> str:
@@ -194,7 +225,7 @@ class Misfit:
         told = "; ".join(f"{kind} {_some(names)}" for kind, names in differences.items() if names)
         fitting = len(self.expected) - len(self.missing) - len(self.resized)
         return (
-            f"weights {self.name} do not fit {self.arch} with {self.labels} classes "
+            f"weights {self.name} do not fit {self.arch} with {self.wanted.labels} classes "
             f"({fitting} of the network's {len(self.expected)} tensors are there): {told}; "
             "accepted: the weights of this architecture, or the architecture of these weights "
             "(--arch)"

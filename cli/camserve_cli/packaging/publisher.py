@@ -10,6 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from camserve.networks import ScoreReader
+from camserve.settings import Settings
 from camserve_cli.packaging.errors import PackageError
 from camserve_cli.packaging.presets import Transform
 
@@ -26,7 +28,7 @@ class Publisher:
 
     Attributes:
         name: of the package that they are built with.
-        network: with the weights, in eval mode; (N, 3, H, W) -> logits, or an output with them.
+        network: with the weights, in eval mode; (N, 3, H, W) -> scores, or an output with them.
         transform: a photo -> its input.
     """
 
@@ -34,28 +36,29 @@ class Publisher:
     network: nn.Module
     transform: Transform
 
-    def scores(self, photos: Sequence[Image.Image]) -> Tensor:
-        """The logits (N, C) of RGB photos."""
+    def scores(self, photos: Sequence[Image.Image], settings: Settings, classes: int) -> Tensor:
+        """The logits (N, C) of RGB photos.
+
+        Args:
+            photos: RGB.
+            settings: of the archive: its task, and what its network's scores are.
+            classes: the number of its labels.
+        """
         with torch.no_grad():
             outputs = [self.network(self.transform(photo)[None]) for photo in photos]
-        return torch.cat([getattr(output, "logits", output) for output in outputs])
+        reader = ScoreReader.find(settings.task, settings.output, classes, outputs[0])
+        return torch.cat([reader.logits(reader.scores(output)) for output in outputs])
 
 
-def compare(
-    publisher: Publisher,
-    photos: Sequence[Image.Image],
-    scores: Sequence[Sequence[float]],
-    precision: str,
-    own_settings: bool,
-) -> str:
+def compare(name: str, expected: Tensor, ours: Tensor, precision: str, own_preprocess: bool) -> str:
     """Hold an archive's scores to those of its publisher.
 
     Args:
-        publisher: the reference.
-        photos: RGB.
-        scores: the archive's logits for each photo, by class.
+        name: of the package that the publisher's network is built with.
+        expected: its logits (N, C) of photos.
+        ours: those of the archive.
         precision: that its trunk runs in.
-        own_settings: the person changed ``handler.preprocess``; then a difference is told alone.
+        own_preprocess: the person changed ``handler.preprocess``; then a difference is told alone.
 
     Returns:
         What was found, for the person who packages.
@@ -63,20 +66,20 @@ def compare(
     Raises:
         PackageError: they differ by more than rounding errors.
     """
-    expected, ours = publisher.scores(photos).double(), torch.tensor(scores).double()
-    whose = f"those of the publisher's own network and preparation of photos ({publisher.name})"
+    expected, ours = expected.double(), ours.double()
+    whose = f"those of the publisher's own network and preparation of photos ({name})"
     if expected.shape != ours.shape:
         return (
             f"the archive's {ours.shape[1]} scores of a photo are not compared with {whose}, which "
             f"are {expected.shape[1]}"
         )
     difference = float(max(map(_relative_difference, ours, expected)))
-    found = f"on {len(photos)} photos the archive's scores differ by {difference:.1%} from {whose}"
+    found = f"on {len(ours)} photos the archive's scores differ by {difference:.1%} from {whose}"
     tolerance = _FLOAT32_TOLERANCE if precision == "float32" else _BFLOAT16_TOLERANCE
     # Not "difference > tolerance", which is false for NaN.
     if difference <= tolerance:
         return found
-    if own_settings:
+    if own_preprocess:
         return f"{found}, as handler.preprocess is not the publisher's"
     raise PackageError(
         f"{found}; rounding errors make up to {tolerance:.0%}; accepted: weights, --arch-kwargs "

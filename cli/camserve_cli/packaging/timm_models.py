@@ -26,7 +26,6 @@ from camserve_cli.packaging.errors import (
     first_line,
 )
 from camserve_cli.packaging.presets import Transform, find_preset
-from camserve_cli.packaging.publisher import Publisher
 
 
 @dataclass(frozen=True)
@@ -184,21 +183,6 @@ class TimmFolder:
             {**pretrained_config(arch), **(content.get("pretrained_cfg") or {}), **own},
             file,
         )
-
-
-def publisher_of(
-    name: str, data: DataConfig
-) -> Callable[[Mapping[str, Any], Mapping[str, Tensor], int], Publisher]:
-    """What builds timm's own network, from arguments, weights and the number of classes."""
-
-    def make(kwargs: Mapping[str, Any], state: Mapping[str, Tensor], classes: int) -> Publisher:
-        import timm
-
-        network = timm.create_model(name, pretrained=False, **{"num_classes": classes, **kwargs})
-        network.load_state_dict(state)
-        return Publisher("timm", network.eval(), data.transform)
-
-    return make
 
 
 def requires() -> dict[str, str]:

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
-from torch import Size, Tensor, nn
+from torch import Tensor, nn
 
 from camserve.errors import describe_exception
+from camserve.networks import set_eval
+from camserve.settings import Task
 from camserve_cli.packaging.checkpoint import Checkpoint, StateDict, is_averaged, quantised
 from camserve_cli.packaging.errors import WeightsError
-from camserve_cli.packaging.misfit import Misfit
+from camserve_cli.packaging.misfit import Misfit, Wanted
 from camserve_cli.packaging.tensor_names import NameMatch, matches
 
 _NAMED: Final = 5
@@ -44,9 +46,14 @@ class _Choice:
 
 
 def fit_weights(
-    network: nn.Module, checkpoint: Checkpoint, arch: str, labels: int, labels_given: bool
+    network: nn.Module,
+    checkpoint: Checkpoint,
+    arch: str,
+    labels: int,
+    labels_given: bool,
+    task: Task = "multiclass",
 ) -> FittedWeights:
-    """Load a checkpoint into a network.
+    """Load a checkpoint into a network, and put the network into eval mode.
 
     Args:
         network: as its architecture builds it; it is changed.
@@ -54,11 +61,13 @@ def fit_weights(
         arch: the network's, for messages.
         labels: how many there are.
         labels_given: by the person, and not ImageNet's by default.
+        task: that the network is packaged for.
 
     Raises:
         WeightsError: none fits, or the one that does is quantised or not finite; the message says
             why and what is accepted.
     """
+    set_eval(network)
     with torch.no_grad():
         expected = dict(network.state_dict())
     unsaved = next((n for n, value in expected.items() if not isinstance(value, Tensor)), None)
@@ -76,7 +85,8 @@ def fit_weights(
     # An average of the weights is taken where there is nothing else, or where it is asked for.
     choices.sort(key=lambda choice: is_averaged(choice.key))
     if not choices:
-        return _load_as_network_does(network, checkpoint, shapes, arch, labels, labels_given)
+        wanted = Wanted(arch, shapes, labels, labels_given, task)
+        return _load_as_network_does(network, checkpoint, wanted)
     chosen, *others = choices
     _check_values(checkpoint, chosen, expected, network)
     state = OrderedDict(
@@ -91,12 +101,7 @@ def fit_weights(
 
 
 def _load_as_network_does(
-    network: nn.Module,
-    checkpoint: Checkpoint,
-    shapes: Mapping[str, Size],
-    arch: str,
-    labels: int,
-    labels_given: bool,
+    network: nn.Module, checkpoint: Checkpoint, wanted: Wanted
 ) -> FittedWeights:
     """Load names or shapes of an older version, which the network's own code converts."""
     for one in checkpoint.state_dicts:
@@ -104,13 +109,10 @@ def _load_as_network_does(
             network.load_state_dict(one.with_metadata())
         except Exception:  # noqa: S112 - what does not fit is described below
             continue
-        note = f"{checkpoint.name} is of an older version of {arch}, which converts it"
+        note = f"{checkpoint.name} is of an older version of {wanted.arch}, which converts it"
         place = [_taken(checkpoint, one.key)] if one.key else []
         return FittedWeights(dict(network.state_dict()), (*place, note))
-    name = checkpoint.name
-    raise WeightsError(
-        Misfit.nearest(name, checkpoint, shapes, arch, labels, labels_given).describe()
-    )
+    raise WeightsError(Misfit.nearest(checkpoint, wanted).describe())
 
 
 def _load(

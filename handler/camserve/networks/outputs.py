@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from camserve.errors import SettingsError
 from camserve.settings import OutputKind, Task
@@ -72,9 +73,11 @@ class ScoreReader:
             f"            return {_example_choice(returned)}"
         )
 
-    def attach(self, network: nn.Module) -> None:
+    def attach(self, network: nn.Module) -> RemovableHandle:
         """Make a network return logits (N, C), whatever its forward returns."""
-        network.register_forward_hook(lambda module, args, output: self.logits(self.scores(output)))
+        return network.register_forward_hook(
+            lambda module, args, output: self.logits(self.scores(output))
+        )
 
     def scores(self, returned: Any) -> Tensor:
         """The scores in what the network returned, as they are: (N, C), or (N, 1) of ``binary``."""

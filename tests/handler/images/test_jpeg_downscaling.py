@@ -205,7 +205,9 @@ def prepare(
     crop, frame = resize_and_crop(photo, preprocess)
     shown = background.output_frame(frame, preprocess, size)
     view = background.output_background(photo, crop, shown, size)
-    return photo_preparation.PreparedPhoto(crop, frame, view, None, None, 0)  # type: ignore[arg-type]
+    return photo_preparation.PreparedPhoto(
+        crop, frame, view, None, None, None, 0  # type: ignore[arg-type]
+    )
 
 
 def differences(downscaled: Pixels, exact: Pixels) -> NDArray[np.int64]:
