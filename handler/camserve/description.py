@@ -24,7 +24,8 @@ _COMPILER = () if openvino_unavailable_reason() else ("openvino",)
 def describe(model: ModelBody, loaded: LoadedModel) -> dict[str, Any]:
     """The model's self-description, as JSON.
 
-    ``precision`` and ``compiled`` say how the trunk runs, ``acceleration_notes`` why it does not
+    ``task``, ``decision_threshold`` and ``output`` say what the network's scores mean, ``batching``
+    whether photos share a forward pass. ``precision`` and ``compiled`` say how the trunk runs, ``acceleration_notes`` why it does not
     run faster. ``options`` is a JSON Schema of a request's options, with the operator's defaults.
     """
     settings, network = loaded.settings, loaded.network
@@ -41,6 +42,10 @@ def describe(model: ModelBody, loaded: LoadedModel) -> dict[str, Any]:
             **model,
             "arch": settings.arch,
             "requires": settings.requires,
+            "task": settings.task,
+            "decision_threshold": settings.decision_threshold,
+            "output": settings.output,
+            "batching": settings.batching,
             "weights_sha256": network.sha256,
             "device": str(network.device),
             "precision": acceleration.precision,

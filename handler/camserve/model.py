@@ -146,6 +146,11 @@ def _check_classes(settings: Settings, labels: Labels, classes: int) -> Settings
     Raises:
         SettingsError: there is not a label for each class, or the default target names none.
     """
+    if settings.task == "binary" and len(labels) != 2:
+        raise SettingsError(
+            f"handler.task is binary, and {settings.labels} names {len(labels)}; accepted: two "
+            "labels (--labels), of no and of yes, which the network's score is for"
+        )
     if classes != len(labels):
         raise SettingsError(
             f"the network scores {classes} classes, but {settings.labels} names {len(labels)}; "

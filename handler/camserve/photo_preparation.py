@@ -81,15 +81,15 @@ class PreparedPhoto:
     file_bytes: int
 
     def reserve_pictures(self, explanations: int) -> None:
-        """Reserve the pictures of further explanations than those that the request names.
+        """Reserve the pictures of more explanations than the request names targets.
 
         Raises:
             RequestError: ``reply_too_large``.
         """
-        further = explanations - len(self.explanation_request.targets)
         frame = self.background.frame
-        pictures = further * len(PICTURES & set(self.options.outputs))
-        self.budget.reserve_drawn(pictures * frame.width * frame.height)
+        pixels = len(PICTURES & set(self.options.outputs)) * frame.width * frame.height
+        targets = len(self.explanation_request.targets)
+        self.budget.reserve_drawn(explanations * pixels, reserved=targets * pixels)
 
 
 class RequestBudget:
@@ -113,20 +113,24 @@ class RequestBudget:
         self.pixels -= frame.width * frame.height
         self.reserve_drawn(drawn_pixels)
 
-    def reserve_drawn(self, drawn_pixels: int) -> None:
-        """Reserve the pixels of pictures.
+    def reserve_drawn(self, drawn_pixels: int, reserved: int = 0) -> None:
+        """Reserve the pixels of a photo's pictures.
+
+        Args:
+            drawn_pixels: of all its pictures.
+            reserved: how many of them are reserved already.
 
         Raises:
             RequestError: ``reply_too_large``.
         """
-        if drawn_pixels > self._drawn_pixels:
+        left = self._drawn_pixels + reserved
+        if drawn_pixels > left:
             raise RequestError(
                 "reply_too_large",
-                f"the pictures of this photo would have {drawn_pixels} pixels, with "
-                f"{self._drawn_pixels} left of the {self._limits.drawn_pixels} that a reply may "
-                f"have. {REDUCE_REPLY_HINT}",
+                f"the pictures of this photo would have {drawn_pixels} pixels, with {left} left of "
+                f"the {self._limits.drawn_pixels} that a reply may have. {REDUCE_REPLY_HINT}",
             )
-        self._drawn_pixels -= drawn_pixels
+        self._drawn_pixels = left - drawn_pixels
 
 
 def plan_photo(

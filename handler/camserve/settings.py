@@ -52,6 +52,8 @@ Version = Annotated[str, StringConstraints(pattern=r"^[0-9][A-Za-z0-9.!+_-]*$")]
 #: The name of a file in the archive's own folder.
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][^/\\]*$")]
 
+_EVEN_ODDS: Final = 0.5
+
 
 class Limits(FrozenModel):
     """Upper limits of a request; checked before the work is done."""
@@ -125,7 +127,7 @@ class Settings(FrozenModel):
     )
     task: Task = Field("multiclass", description="multiclass, multilabel or binary")
     decision_threshold: FloatNotBool = Field(
-        0.5,
+        _EVEN_ODDS,
         gt=0,
         lt=1,
         description="the probability above which a multilabel network predicts a class, between 0 "
@@ -213,6 +215,13 @@ class Settings(FrozenModel):
             settings = cls.model_validate(dict(section))
         except ValidationError as failure:
             raise SettingsError(f"model-config.yaml: {_explain(cls, failure)}") from None
+        if settings.task != "multilabel" and settings.decision_threshold != _EVEN_ODDS:
+            raise SettingsError(
+                "model-config.yaml: handler.decision_threshold: "
+                f"{settings.decision_threshold} is not accepted with handler.task="
+                f"{settings.task}, which predicts the most probable class; accepted: {_EVEN_ODDS}, "
+                "or another one with handler.task=multilabel"
+            )
         for layer in settings.layout if isinstance(settings.layout, dict) else ():
             if layer not in settings.served:
                 raise SettingsError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,24 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from safetensors.torch import save_file
 from torch import nn
 
 from camserve.networks import build
 from camserve.pipeline import Pipeline
 from camserve_cli.packaging import pretrained
-from tests.support import color_resnet
+from tests.support import color_resnet, task_network
 
 CONFIG = Path(__file__).parents[2] / "handler" / "model-config.yaml"
+
+#: What serves :mod:`task_network`.
+TASK_SECTION: Mapping[str, Any] = {
+    "arch": "tests.support.task_network:build",
+    "layer": "cells",
+    "compile": "off",
+    "precision": "float32",
+    "preprocess": {"fit": "stretch", "crop": 64, "mean": [0, 0, 0], "std": [1, 1, 1]},
+}
 
 #: An unpacked archive: its parsed model-config.yaml and its directory.
 Archive = tuple[dict[str, Any], Path]
@@ -59,6 +69,27 @@ def load(make_archive: Callable[..., Archive]) -> Callable[..., Pipeline]:
         config, directory = make_archive(*labels, **section)
         return Pipeline.load(
             config, directory, {"name": "colours", "version": "1.0"}, torch.device("cpu")
+        )
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def load_task(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Pipeline]:
+    """Load an archive of :mod:`task_network`; keywords go over its ``handler:`` section."""
+
+    def load(
+        labels: Sequence[str] = task_network.LABELS, batch_size: int = 2, **section: Any
+    ) -> Pipeline:
+        directory = tmp_path_factory.mktemp("task")
+        arch_kwargs = section.setdefault("arch_kwargs", {})
+        state = task_network.build(**arch_kwargs).state_dict()
+        save_file(state, directory / "weights.safetensors")
+        (directory / "labels.json").write_text(json.dumps(list(labels)))
+        config = yaml.safe_load(CONFIG.read_text()) | {"batchSize": batch_size}
+        config["handler"] |= TASK_SECTION | section
+        return Pipeline.load(
+            config, directory, {"name": "task", "version": "1.0"}, torch.device("cpu")
         )
 
     return load

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from camserve.errors import SettingsError
+from camserve.errors import SettingsError, describe_exception
 from camserve.explain.rounding import RoundingErrors
 from camserve.networks import GradientsStayOn, GridLayout, get_layer
 
@@ -56,6 +56,10 @@ class _ForwardContext:
 # None outside of a forward pass. A context variable: passes in several threads do not see each
 # other's, and an exception leaves nothing behind.
 _current_forward: ContextVar[_ForwardContext | None] = ContextVar("forward", default=None)
+
+
+class _InferenceTensorError(Exception):
+    """A layer's output was computed under ``torch.inference_mode``: no gradient can pass it."""
 
 
 class HookedNetwork:
@@ -128,6 +132,9 @@ class HookedNetwork:
         try:
             with torch.enable_grad(), self._gradient_mode():
                 logits = self.network(inputs)
+        except _InferenceTensorError:
+            self._switches_off_gradients = True
+            return self.forward(inputs, names)
         finally:
             _current_forward.reset(token)
         activations = {}
@@ -155,6 +162,8 @@ class HookedNetwork:
                 raise SettingsError(
                     f"layer {name!r} must return a tensor, not {type(output).__name__}"
                 )
+            if output.is_inference():
+                raise _InferenceTensorError
             # Not detach(): its result shares the version counter of the trunk's output, which
             # in-place operations in the trunk may have raised; _validate_layer needs one at 0.
             leaf = output if output.requires_grad else output.data.requires_grad_()
@@ -175,7 +184,7 @@ class HookedNetwork:
         except RuntimeError as failure:
             # Autograd's message for an in-place operation on a leaf that requires grad.
             if "in-place" not in str(failure):
-                raise
+                raise _not_differentiable(name, failure) from None
             changed_in_place = True
         if changed_in_place:
             self._cloned_layers.add(name)
@@ -194,12 +203,26 @@ class HookedNetwork:
             self._switches_off_gradients = True
             self._validate_layer(name, example)
             return
-        (gradient,) = (
-            torch.autograd.grad(logits.sum(), activations, allow_unused=True)
-            if logits.requires_grad
-            else (None,)
-        )
+        gradient = None
+        if logits.requires_grad:
+            try:
+                with torch.enable_grad():
+                    total = logits.sum()
+                (gradient,) = torch.autograd.grad(total, activations, allow_unused=True)
+            except RuntimeError as failure:
+                raise _not_differentiable(name, failure) from None
         if gradient is None:
-            raise SettingsError(f"the class scores do not depend on layer {name!r}")
+            raise SettingsError(
+                f"the class scores do not depend on layer {name!r}, or not by operations that "
+                "PyTorch differentiates; accepted: a layer that they are computed from, in a "
+                "forward without detach(), .data, .numpy() or argmax() after it"
+            )
         grid = self.layouts[name].to_grid(activations.detach())
         self._rounding[name] = RoundingErrors.of(grid, self._bfloat16)
+
+
+def _not_differentiable(layer: str, failure: RuntimeError) -> SettingsError:
+    return SettingsError(
+        f"the gradient of the class scores at layer {layer!r} cannot be computed: "
+        f"{describe_exception(failure)}; accepted: a network that PyTorch differentiates"
+    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Final
 
 import torch
@@ -81,21 +81,19 @@ def check_network(
     """
     modules = {name: get_layer(network, name) for name in layers}
     run = partial(_run, network, reader, modules)
-    photo_scores, other_scores = run(photo).scores, run(other).scores
-    _check_deterministic(photo_scores, run(photo).scores)
+    photo_scores, other_scores = run(photo).raw_scores, run(other).raw_scores
+    _check_deterministic(photo_scores, run(photo).raw_scores)
     photos = torch.cat([move_patch(photo, other), other])
     results = [run(batch) for batch in torch.split(photos, batch_size)]
-    for result in results:
-        check_no_batch_softmax(result.raw_scores)
-    scores = torch.cat([result.scores for result in results])
+    stress_scores = cache(
+        partial(noise_scores, network, reader, next(iter(modules.values())), photo)
+    )
+    check_no_batch_softmax([result.raw_scores for result in results], stress_scores)
+    scores = torch.cat([result.raw_scores for result in results])
     # The first photo and the last: an operation may mix samples in one direction only.
     _check_batch_independent(photo_scores, scores[:1])
     _check_batch_independent(other_scores, scores[-1:])
-    check_scores(
-        torch.cat([result.raw_scores for result in results]),
-        reader,
-        lambda: noise_scores(network, reader, next(iter(modules.values())), photo),
-    )
+    check_scores(scores, reader, stress_scores)
     input_size = photo.shape[2], photo.shape[3]
     grids = convolution_grids(network, photo)
     layouts = {}
@@ -103,7 +101,7 @@ def check_network(
         outputs = torch.cat([_only_output(name, result) for result in results])
         _check_sample_axis(name, outputs, len(photos))
         layouts[name] = find_layout(name, outputs[:-1], input_size, declared, grids)
-    return CheckedNetwork(scores.shape[1], layouts)
+    return CheckedNetwork(results[0].scores.shape[1], layouts)
 
 
 def _run(
@@ -176,6 +174,8 @@ def _relative_difference(scores: Tensor, others: Tensor) -> float:
     The mean is left out, as a softmax ignores it.
     """
     centred = scores - scores.mean(dim=1, keepdim=True)
-    # Where all scores are equal, their deviations are rounding errors.
-    norm = max(float(centred.norm()), 1e-3 * float(scores.norm()), 1e-12)
+    # Where all scores are equal, their deviations are rounding errors. A single score has none; a
+    # sigmoid of it changes on a scale of 1.
+    least = 0.1 if scores.shape[1] == 1 else 1e-12
+    norm = max(float(centred.norm()), 1e-3 * float(scores.norm()), least)
     return float((scores - others).norm()) / norm

@@ -55,12 +55,17 @@ def _accepted_input(network: nn.Module, photos: Tensor) -> str:
             f"handler.preprocess.channels={others} (--set), with {values} each for "
             "handler.preprocess.mean and .std"
         )
-    hint = " A network that takes one photo at a time is served with --set handler.batching=alone"
     return (
         f"accepted: a network that takes photos (N, {channels}, height, width) alone, with "
         "handler.preprocess.channels 3 or 1 and handler.preprocess.crop for its input's size, and "
-        f"gives scores (N, classes).{hint if len(photos) > 1 else ''}"
+        f"gives scores (N, classes){_alone_hint(len(photos))}"
     )
+
+
+def _alone_hint(batch_size: int) -> str:
+    if batch_size == 1:
+        return ""
+    return ". A network that takes one photo at a time is served with --set handler.batching=alone"
 
 
 @contextmanager
@@ -145,6 +150,7 @@ def class_scores(reader: ScoreReader, returned: Any, batch_size: int) -> Tensor:
             "the network must give class scores of shape (N, C), a tensor of floating-point "
             f"numbers; for a batch of {batch_size} it gives: {describe_output(returned)}. Wrap it "
             "in a module that returns the scores alone, and package that as module:callable"
+            f"{_alone_hint(batch_size)}"
         )
     count = scores.shape[1]
     if reader.task == "multiclass" and count < 2:

@@ -5,7 +5,7 @@ As something else they would be explained, and told as probabilities, wrongly an
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn
 
 import torch
@@ -14,16 +14,17 @@ from torch import Tensor, nn
 from camserve.errors import SettingsError
 from camserve.networks.forward import class_scores, run_network
 from camserve.networks.outputs import ScoreReader
+from camserve.settings import Task
 
-#: How far a sum of probabilities may be from 1, and its logarithm from 0.
-_SUM_TOLERANCE: Final = 1e-3
+#: How far a sum of probabilities may be from 1, and its logarithm from 0; bfloat16 rounds to this.
+_SUM_TOLERANCE: Final = 4e-3
 #: The amplitudes of the noise that replaces a layer's activations, as multiples of their standard
 #: deviation. Which one makes a head's scores leave [0, 1] depends on the head.
 _NOISE_FACTORS: Final = (1.0, -1.0, 1e3, -1e3, 1e6, -1e6)
-_SOFTMAX: Final = "handler.output=probabilities for a network that ends in a softmax"
-_SIGMOIDS: Final = (
-    "handler.task=multilabel, or binary for a single score, with handler.output=probabilities for "
-    "a network that ends in a sigmoid for each class"
+_ACCEPTED_OUTPUTS: Final = (
+    "handler.output=logits for a network without softmax or sigmoid at its end, "
+    "probabilities for one that ends in a softmax or sigmoid, log_probabilities for one that ends "
+    "in a log-softmax or log-sigmoid"
 )
 
 
@@ -38,20 +39,17 @@ def check_scores(scores: Tensor, reader: ScoreReader, stress_scores: Callable[[]
 
     Raises:
         SettingsError: they should be logits, and are in [0, 1], or their exponentials add up to 1,
-            whatever the input; or they should be probabilities or their logarithms, and are not.
+            whatever the input; or they should be probabilities or their logarithms, and are not; or
+            those of all classes together add up to 1, and each should have one of its own.
     """
-    match reader.output:
-        case "logits":
-            _check_logits(scores, reader, stress_scores)
-        case "probabilities":
-            _check_probabilities(scores, reader, stress_scores)
-        case "log_probabilities":
-            if float(scores.max()) > 0:
-                _refuse_output(reader, "numbers above 0, which no logarithm of a probability is")
-            _check_probabilities(scores.exp(), reader, stress_scores)
+    if reader.output == "logits":
+        _check_logits(scores, reader.task, stress_scores)
+    else:
+        _check_probabilities(scores, reader, stress_scores())
 
 
-def _check_logits(scores: Tensor, reader: ScoreReader, stress_scores: Callable[[], Tensor]) -> None:
+def _check_logits(scores: Tensor, task: Task, stress_scores: Callable[[], Tensor]) -> None:
+    softmax_task = "" if task == "multiclass" else "handler.task=multiclass with "
     if _is_within_0_and_1(scores):
         stressed = stress_scores()
         # A head that takes a root or a logarithm, or overflows, gives NaN or infinity for some.
@@ -60,49 +58,68 @@ def _check_logits(scores: Tensor, reader: ScoreReader, stress_scores: Callable[[
         if not _is_within_0_and_1(stressed[finite]) or _is_constant(scores):
             return
         if scores.shape[1] > 1 and _add_up_to_1(scores):
-            _refuse_as_logits("probabilities that add up to 1: it ends in a softmax", _SOFTMAX)
+            _refuse_as_logits(
+                "probabilities that add up to 1: it ends in a softmax",
+                f"{softmax_task}handler.output=probabilities for a network that ends in a softmax",
+            )
         _refuse_as_logits(
-            "values from 0 to 1 whatever it is shown: it ends in a sigmoid or the like", _SIGMOIDS
+            "values from 0 to 1 whatever it is shown: it ends in a sigmoid or the like",
+            f"{'handler.task=multilabel with ' if task == 'multiclass' else ''}"
+            "handler.output=probabilities for a network that ends in a sigmoid",
         )
-    if reader.task == "multiclass" and _are_log_probabilities(scores):
-        stressed = stress_scores()
-        scores = torch.cat([scores, stressed[stressed.isfinite().all(dim=1)]])
+    if scores.shape[1] > 1 and _are_log_probabilities(scores):
+        scores = torch.cat([scores, _finite_rows(stress_scores())])
         if _are_log_probabilities(scores) and not _is_constant(scores):
             _refuse_as_logits(
                 "logarithms of probabilities: it ends in a log-softmax",
-                "handler.output=log_probabilities for it",
+                f"{softmax_task}handler.output=log_probabilities for it",
             )
 
 
-def _check_probabilities(
-    probabilities: Tensor, reader: ScoreReader, stress_scores: Callable[[], Tensor]
-) -> None:
-    if not _is_within_0_and_1(probabilities):
-        low, high = float(probabilities.min()), float(probabilities.max())
-        _refuse_output(reader, f"values from {low:.3g} to {high:.3g}, which are no probabilities")
-    if reader.task == "multiclass" and not _add_up_to_1(probabilities):
-        _refuse_output(
-            reader, "values that do not add up to 1 over the classes", f", or {_SIGMOIDS}"
-        )
-    if reader.task == "multilabel" and probabilities.shape[1] > 1 and _add_up_to_1(probabilities):
-        stressed = stress_scores()
-        stressed = stressed.exp() if reader.output == "log_probabilities" else stressed
-        every = torch.cat([probabilities, stressed[stressed.isfinite().all(dim=1)]])
-        if _add_up_to_1(every) and not _is_constant(every):
-            _refuse_output(
-                reader, "probabilities that add up to 1: it ends in a softmax",
-                ", or handler.task=multiclass, since of such classes one alone is right",
-            )  # fmt: skip
-
-
-def check_no_batch_softmax(scores: Tensor) -> None:
-    """Refuse scores (N, C) that add up to 1 over the photos of a batch, for each class."""
-    sums = scores.sum(dim=0)
-    if _is_within_0_and_1(scores) and float((sums - 1).abs().max()) < _SUM_TOLERANCE:
+def _check_probabilities(scores: Tensor, reader: ScoreReader, stressed: Tensor) -> None:
+    in_logs = reader.output == "log_probabilities"
+    every = torch.cat([scores, _finite_rows(stressed)])
+    for values in (scores, every):
+        low, high = float(values.min()), float(values.max())
+        if high > (0 if in_logs else 1) + _SUM_TOLERANCE or (low < -_SUM_TOLERANCE and not in_logs):
+            raise SettingsError(
+                f"the network gives values from {low:.3g} to {high:.3g}, and handler.output says "
+                f"{reader.output}; accepted: {_ACCEPTED_OUTPUTS}"
+            )
+    if reader.task == "binary":
+        return
+    if in_logs:
+        scores, every = scores.exp(), every.exp()
+    if reader.task == "multiclass" and not _add_up_to_1(scores):
         raise SettingsError(
-            "the network's scores of a class add up to 1 over the photos of a batch: it ends in a "
-            "softmax over the batch (dim=0); accepted: a network that gives logits, without softmax"
+            "the network gives probabilities that do not add up to 1 over the classes, and "
+            "handler.task says multiclass; accepted: handler.task=multilabel for a network that "
+            f"ends in a sigmoid for each class, or {_ACCEPTED_OUTPUTS}"
         )
+    if reader.task == "multilabel" and _add_up_to_1(every) and not _is_constant(every):
+        raise SettingsError(
+            "the network gives probabilities that add up to 1 over the classes: it ends in a "
+            "softmax, and handler.task says multilabel; accepted: handler.task=multiclass, as of "
+            "the classes of a softmax one alone is right"
+        )
+
+
+def check_no_batch_softmax(batches: Sequence[Tensor], stress_scores: Callable[[], Tensor]) -> None:
+    """Refuse scores that add up to 1 over the photos of a batch, for each class.
+
+    Args:
+        batches: the scores (N, C) of batches of photos.
+        stress_scores: as of :func:`check_scores`, each row from a batch of one.
+    """
+    if not all(_is_within_0_and_1(scores) and _add_up_to_1(scores.T) for scores in batches):
+        return
+    # A sigmoid of single photos may be 1 as well, but not for all activations.
+    if all(len(scores) == 1 for scores in batches) and not bool((stress_scores() == 1).all()):
+        return
+    raise SettingsError(
+        "the network's scores of a class add up to 1 over the photos of a batch: it ends in a "
+        "softmax over the batch (dim=0); accepted: a network that gives logits, without softmax"
+    )
 
 
 def noise_scores(
@@ -143,6 +160,11 @@ def noise_scores(
     return torch.cat(scores)
 
 
+def _finite_rows(scores: Tensor) -> Tensor:
+    """The rows of (M, C) without NaN and infinity, as some heads give for strong noise."""
+    return scores[scores.isfinite().all(dim=1)]
+
+
 def _are_log_probabilities(scores: Tensor) -> bool:
     return float(scores.max()) <= 0 and float(scores.logsumexp(1).abs().max()) < _SUM_TOLERANCE
 
@@ -164,13 +186,5 @@ def _refuse_as_logits(scores: str, setting: str) -> NoReturn:
     raise SettingsError(
         f"the network gives {scores}, and handler.output says logits. Probabilities made of these "
         "would be wrong; accepted: a network that gives logits, the scores before that, or "
-        f"{setting}"
-    )
-
-
-def _refuse_output(reader: ScoreReader, scores: str, more: str = "") -> NoReturn:
-    raise SettingsError(
-        f"the network gives {scores}, and handler.output says {reader.output} of a "
-        f"{reader.task} network; accepted: handler.output=logits for a network without softmax or "
-        f"sigmoid at its end{more}"
+        f"{setting} (--set)"
     )

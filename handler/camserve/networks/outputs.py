@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from camserve.errors import SettingsError
+from camserve.errors import SettingsError, short_repr
 from camserve.settings import OutputKind, Task
 
-#: The least probability that is told apart from 0, and the least distance from 1: of float32.
-_MIN_PROBABILITY: Final = 1e-37
-_EPSILON: Final = 2.0**-24
+#: The least distance from 1 of a probability: half of what float64 can tell apart.
+_LEAST_COMPLEMENT: Final = 2.0**-54
+#: How deep scores may be nested in what a network returns.
+_MAX_DEPTH: Final = 4
 
 
 @dataclass(frozen=True)
@@ -26,22 +27,25 @@ class ScoreReader:
         task: ``multiclass`` and ``multilabel`` networks give a score for each class, ``binary``
             ones a single score, of the second of two classes.
         output: what the scores are: logits, probabilities, or the logarithms of probabilities.
-        keys: the names and indices that lead to the scores in what the network returns.
+        keys: the keys, attributes and indices that lead to the scores in what the network returns.
         axes: the number of the scores' axes.
+        least: the least probability, and the least of the logarithm's magnitude, that is told apart
+            from 0; its inverse is a finite gradient in the scores' own number format.
     """
 
     task: Task
     output: OutputKind
-    keys: tuple[str | int, ...] = ()
+    keys: tuple[Any, ...] = ()
     axes: int = 2
+    least: float = 1 / torch.finfo(torch.float32).max
 
     @classmethod
     def find(cls, task: Task, output: OutputKind, classes: int, returned: Any) -> ScoreReader:
         """The reader for networks that return values of this form.
 
-        The scores are the returned tensor itself, or in a mapping, dataclass, tuple or list the
-        tensor named ``logits``, else the only one of the expected shape: a row for each photo, with
-        as many scores as the classes ask for, or else with any number.
+        The scores are the returned tensor itself. In a mapping, dataclass, tuple, list or other
+        object they are the tensor named ``logits``, else the only one of the expected shape: a row
+        for each photo, with as many scores as the classes ask for, or else with any number.
 
         Args:
             task, output: as of the class.
@@ -52,15 +56,16 @@ class ScoreReader:
             SettingsError: there is no such tensor, or there are several.
         """
         count = 1 if task == "binary" else classes
-        tensors = [(keys, value) for keys, value in _tensors(returned) if _score_count(value, task)]
+        tensors = [(keys, value) for keys, value in _tensors(returned) if _score_count(value)]
         for choice in (
             [one for one in tensors if one[0] in ((), ("logits",))],
-            [one for one in tensors if _score_count(one[1], task) == count],
+            [one for one in tensors if one[0][-1:] == ("logits",)],
+            [one for one in tensors if _score_count(one[1]) == count],
             tensors,
         ):
             if len(choice) == 1:
                 ((keys, value),) = choice
-                return cls(task, output, keys, value.ndim)
+                return cls(task, output, keys, value.ndim, 1 / torch.finfo(value.dtype).max)
         raise SettingsError(
             f"the network must give class scores of shape (N, {count}), alone or as 'logits'; for "
             f"a photo it gives: {describe_output(returned)}. Wrap it in a module that returns the "
@@ -70,7 +75,7 @@ class ScoreReader:
             "            super().__init__()\n"
             "            self.network = build()\n"
             "        def forward(self, photos):\n"
-            f"            return {_example_choice(returned)}"
+            f"            return {_example_choice(returned, count)}"
         )
 
     def attach(self, network: nn.Module) -> RemovableHandle:
@@ -82,11 +87,7 @@ class ScoreReader:
     def scores(self, returned: Any) -> Tensor:
         """The scores in what the network returned, as they are: (N, C), or (N, 1) of ``binary``."""
         for key in self.keys:
-            returned = (
-                getattr(returned, key)
-                if isinstance(key, str) and not isinstance(returned, Mapping)
-                else returned[key]
-            )
+            returned = getattr(returned, key) if _is_attribute(returned) else returned[key]
         scores: Tensor = returned
         if self.axes == 1:
             return scores.unsqueeze(1)
@@ -99,71 +100,105 @@ class ScoreReader:
         Logarithms of probabilities are such logits for the softmax; for the sigmoid those of the
         odds are. A binary network's score s becomes (-s, s).
         """
+        if self.output != "logits":
+            # The distance of a probability from 1 is exact, and half floats reach further.
+            scores = self._log_odds(scores.double())
+        return torch.cat([-scores, scores], dim=1) if self.task == "binary" else scores
+
+    def _log_odds(self, scores: Tensor) -> Tensor:
+        """Probabilities or their logarithms as logits."""
         if self.output == "probabilities":
+            logs = scores.clamp_min(self.least).log()
             if self.task == "multiclass":
-                return scores.clamp_min(_MIN_PROBABILITY).log()
-            # Nearer to 1 a float32 sigmoid is 1, and its own gradient zero.
-            odds = scores.clamp_min(_MIN_PROBABILITY).log() - (1 - scores).clamp_min(_EPSILON).log()
-        elif self.output == "log_probabilities" and self.task != "multiclass":
-            odds = scores - (-scores.clamp_max(-_EPSILON).expm1()).log()
-        else:
-            odds = scores
-        return torch.cat([-odds, odds], dim=1) if self.task == "binary" else odds
+                return logs
+            return logs - (1 - scores).clamp_min(_LEAST_COMPLEMENT).log()
+        if self.task == "multiclass":
+            return scores
+        return scores - (-scores.clamp_max(-self.least).expm1()).log()
 
 
 def describe_output(output: Any, depth: int = 2) -> str:
     """An output's type, with the shapes of the tensors in it."""
     if isinstance(output, Tensor):
         return f"{str(output.dtype).removeprefix('torch.')} tensor {tuple(output.shape)}"
-    name = type(output).__name__
-    named = _named_values(output)
-    if depth and named:
-        parts = [f"{key}: {describe_output(value, depth - 1)}" for key, value in named.items()]
-    elif depth and isinstance(output, list | tuple):
-        parts = [describe_output(value, depth - 1) for value in output]
-    else:
+    name, parts = type(output).__name__, _parts(output)
+    if not depth or not parts:
         return name
-    shown = ", ".join(parts[:5]) + (", .." if len(parts) > 5 else "")
+    by_index = not isinstance(output, Mapping) and not _is_attribute(output)
+    texts = [
+        ("" if by_index else f"{key if isinstance(key, str) else short_repr(key)}: ")
+        + describe_output(value, depth - 1)
+        for key, value in parts[:5]
+    ]
+    shown = ", ".join(texts) + (", .." if len(parts) > 5 else "")
     return f"{name} of {len(parts)} ({shown})"
 
 
-def _named_values(output: Any) -> dict[str, Any]:
-    """The values of a mapping, a dataclass or a named tuple, by name."""
+def _parts(output: Any) -> list[tuple[Any, Any]]:
+    """The values in an output, each with its key, index or attribute's name; of a tensor, none."""
+    if isinstance(output, Tensor | str | bytes | type | nn.Module):
+        return []
     if isinstance(output, Mapping):
-        return {str(key): value for key, value in output.items()}
-    if is_dataclass(output) and not isinstance(output, type):
-        return dict(vars(output))
-    if isinstance(output, tuple) and hasattr(output, "_asdict"):
-        return dict(output._asdict())
-    return {}
+        return list(output.items())
+    if is_dataclass(output):
+        return [(field.name, getattr(output, field.name, None)) for field in fields(output)]
+    if isinstance(output, tuple) and hasattr(output, "_fields"):
+        return list(zip(output._fields, output, strict=True))
+    if isinstance(output, list | tuple):
+        return list(enumerate(output))
+    return list(getattr(output, "__dict__", {}).items())
 
 
-def _tensors(output: Any, keys: tuple[str | int, ...] = ()) -> Iterator[tuple[Any, Tensor]]:
-    """All tensors in an output, each with the names and indices that lead to it."""
+def _is_attribute(output: Any) -> bool:
+    """Whether the values in an output are its attributes, and not its items."""
+    if isinstance(output, Mapping | list):
+        return False
+    return not isinstance(output, tuple) or hasattr(output, "_fields")
+
+
+def _tensors(output: Any, keys: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Tensor]]:
+    """All tensors in an output, each with what leads to it."""
     if isinstance(output, Tensor):
         yield keys, output
-    elif named := _named_values(output):
-        for name, value in named.items():
-            yield from _tensors(value, (*keys, name))
-    elif isinstance(output, list | tuple):
-        for index, value in enumerate(output):
-            yield from _tensors(value, (*keys, index))
+    elif len(keys) < _MAX_DEPTH:
+        for key, value in _parts(output):
+            yield from _tensors(value, (*keys, key))
 
 
-def _score_count(value: Tensor, task: Task) -> int:
+def _score_count(value: Tensor) -> int:
     """C of scores (N, C) or (N, C, 1, ..) of one photo, in floating point; 0 for other tensors.
 
-    A binary network's may have no axis for its only score.
+    A single score may have no axis of its own: (N,).
     """
-    if not value.is_floating_point() or len(value.shape) == 0 or value.shape[0] != 1:
+    if not value.is_floating_point() or value.ndim == 0 or len(value) != 1:
         return 0
-    if value.ndim == 1:
-        return int(task == "binary")
-    return value.shape[1] if value.numel() == value.shape[1] else 0
+    return value.numel() if value.numel() == (*value.shape, 1)[1] else 0
 
 
-def _example_choice(output: Any) -> str:
-    named = _named_values(output)
-    if named:
-        return f"self.network(photos)[{next(iter(named))!r}]"
-    return "self.network(photos)[0]" if isinstance(output, list | tuple) else "self.network(photos)"
+def _example_choice(output: Any, count: int) -> str:
+    """The expression for the tensor of an output that looks most like ``count`` class scores."""
+    tensors = list(_tensors(output))
+    for choice, reshaped in (
+        ([keys for keys, value in tensors if _score_count(value) == count], ""),
+        ([keys for keys, value in tensors if _score_count(value)], ""),
+        (
+            [
+                keys
+                for keys, value in tensors
+                if value.is_floating_point() and value.numel() == count
+            ],
+            f".reshape(-1, {count})",
+        ),
+    ):
+        if choice:
+            return f"self.network(photos){_access(output, choice[0])}{reshaped}"
+    return f"...  # (N, {count}), made of what self.network(photos) gives"
+
+
+def _access(output: Any, keys: tuple[Any, ...]) -> str:
+    """The code that leads to a value in an output."""
+    code = ""
+    for key in keys:
+        code += f".{key}" if _is_attribute(output) else f"[{key!r}]"
+        output = dict(_parts(output))[key]
+    return code

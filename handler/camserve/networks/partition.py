@@ -79,7 +79,9 @@ def split_at_layer(network: nn.Module, layer: str) -> tuple[fx.GraphModule, fx.G
             do not depend on it.
     """
     traced = _PhotosOnly(network)
-    graph = _Tracer(network.get_submodule(layer)).trace(traced)
+    # A context: the network's forward may switch gradients off and leave them off.
+    with torch.enable_grad():
+        graph = _Tracer(network.get_submodule(layer)).trace(traced)
     markers = [node for node in graph.nodes if node.target == _TARGET_MARKER]
     if len(markers) != 1:
         raise ValueError(f"layer {layer!r} is called {len(markers)} times, not once")
