@@ -32,18 +32,21 @@ class Maps:
         return self.values, self.peak, self.evidence
 
 
-def normalise_maps(raw: Tensor, perturbed: Tensor) -> Maps:
+def normalise_maps(raw: Tensor, perturbed: Tensor | None = None) -> Maps:
     """Normalise maps to [0, 1], each by its own minimum and maximum.
 
     Args:
         raw: (M, h, w).
         perturbed: the same maps of activations that differ by rounding errors. A map whose range is
             not well above what this changes is constant: its range would be that of the errors.
+            None where the maps are exact.
     """
     cells = raw.flatten(1)
     low, peak = cells.aminmax(dim=1, keepdim=True)
     value_range = peak - low
-    error = (perturbed - raw).flatten(1).abs().amax(dim=1, keepdim=True)
-    evidence = value_range > _MIN_RANGE * error
+    evidence = value_range > 0
+    if perturbed is not None:
+        errors = (perturbed - raw).flatten(1).abs().amax(dim=1, keepdim=True)
+        evidence = value_range > _MIN_RANGE * errors
     values = ((cells - low) / value_range.where(evidence, 1)).where(evidence, 0)
     return Maps(values.view_as(raw), peak.squeeze(1), evidence.squeeze(1))
