@@ -25,8 +25,9 @@ def describe(model: ModelBody, loaded: LoadedModel) -> dict[str, Any]:
     """The model's self-description, as JSON.
 
     ``task``, ``decision_threshold`` and ``output`` say what the network's scores mean, ``batching``
-    whether photos share a forward pass. ``precision`` and ``compiled`` say how the trunk runs, ``acceleration_notes`` why it does not
-    run faster. ``options`` is a JSON Schema of a request's options, with the operator's defaults.
+    whether photos share a forward pass. ``precision`` and ``compiled`` say how the trunk runs,
+    ``acceleration_notes`` why it does not run faster. ``options`` is a JSON Schema of a request's
+    options, with the operator's defaults.
     """
     settings, network = loaded.settings, loaded.network
     acceleration = loaded.acceleration

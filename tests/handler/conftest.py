@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from tests.support import color_resnet, task_network
 CONFIG = Path(__file__).parents[2] / "handler" / "model-config.yaml"
 
 #: What serves :mod:`task_network`.
-TASK_SECTION: Mapping[str, Any] = {
+TASK_SECTION: dict[str, Any] = {
     "arch": "tests.support.task_network:build",
     "layer": "cells",
     "compile": "off",

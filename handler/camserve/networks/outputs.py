@@ -13,8 +13,8 @@ from torch.utils.hooks import RemovableHandle
 from camserve.errors import SettingsError, short_repr
 from camserve.settings import OutputKind, Task
 
-#: The least distance from 1 of a probability: half of what float64 can tell apart.
-_LEAST_COMPLEMENT: Final = 2.0**-54
+#: What the logarithm of 0 is taken of: the least number of float32.
+_SMALLEST: Final = 1e-45
 #: How deep scores may be nested in what a network returns.
 _MAX_DEPTH: Final = 4
 
@@ -29,15 +29,14 @@ class ScoreReader:
         output: what the scores are: logits, probabilities, or the logarithms of probabilities.
         keys: the keys, attributes and indices that lead to the scores in what the network returns.
         axes: the number of the scores' axes.
-        least: the least probability, and the least of the logarithm's magnitude, that is told apart
-            from 0; its inverse is a finite gradient in the scores' own number format.
+        largest: the largest number in the scores' number format, and so of their gradient.
     """
 
     task: Task
     output: OutputKind
     keys: tuple[Any, ...] = ()
     axes: int = 2
-    least: float = 1 / torch.finfo(torch.float32).max
+    largest: float = torch.finfo(torch.float32).max
 
     @classmethod
     def find(cls, task: Task, output: OutputKind, classes: int, returned: Any) -> ScoreReader:
@@ -65,7 +64,7 @@ class ScoreReader:
         ):
             if len(choice) == 1:
                 ((keys, value),) = choice
-                return cls(task, output, keys, value.ndim, 1 / torch.finfo(value.dtype).max)
+                return cls(task, output, keys, value.ndim, torch.finfo(value.dtype).max)
         raise SettingsError(
             f"the network must give class scores of shape (N, {count}), alone or as 'logits'; for "
             f"a photo it gives: {describe_output(returned)}. Wrap it in a module that returns the "
@@ -101,20 +100,25 @@ class ScoreReader:
         odds are. A binary network's score s becomes (-s, s).
         """
         if self.output != "logits":
-            # The distance of a probability from 1 is exact, and half floats reach further.
+            # In float64 the distance of a float32 probability from 1 is exact.
             scores = self._log_odds(scores.double())
         return torch.cat([-scores, scores], dim=1) if self.task == "binary" else scores
 
     def _log_odds(self, scores: Tensor) -> Tensor:
-        """Probabilities or their logarithms as logits."""
-        if self.output == "probabilities":
-            logs = scores.clamp_min(self.least).log()
-            if self.task == "multiclass":
-                return logs
-            return logs - (1 - scores).clamp_min(_LEAST_COMPLEMENT).log()
+        """Probabilities or their logarithms, in float64, as logits."""
+        logs = scores if self.output == "log_probabilities" else self._log(scores)
         if self.task == "multiclass":
-            return scores
-        return scores - (-scores.clamp_max(-self.least).expm1()).log()
+            return logs
+        complement = -scores.expm1() if self.output == "log_probabilities" else 1 - scores
+        return logs - self._log(complement)
+
+    def _log(self, values: Tensor) -> Tensor:
+        """The logarithm of values from 0 to 1, finite.
+
+        Its gradient is finite in the scores' number format, too: 0 where it would be larger.
+        """
+        bounded = values.clamp_min(1 / self.largest).log()
+        return bounded + (values.clamp_min(_SMALLEST).log() - bounded).detach()
 
 
 def describe_output(output: Any, depth: int = 2) -> str:

@@ -12,7 +12,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from camserve.errors import SettingsError
-from camserve.networks.checks import check_network
+from camserve.networks import CheckedNetwork, ScoreReader, check_network, run_network
+from camserve.settings import OutputKind, Task
 from tests.support.small_networks import pictures
 
 
@@ -33,8 +34,16 @@ class Small(nn.Module):
         return self.end(self.fc(self.body(photos).mean((2, 3))))
 
 
-def check(network: nn.Module, batch_size: int = 8) -> None:
-    check_network(network, {"body": "auto"}, *pictures(64), batch_size)
+def check(
+    network: nn.Module,
+    batch_size: int = 8,
+    task: Task = "multiclass",
+    output: OutputKind = "logits",
+    classes: int = 3,
+) -> CheckedNetwork:
+    photo, other = pictures(64)
+    reader = ScoreReader.find(task, output, classes, run_network(network, photo))
+    return check_network(network, reader, {"body": "auto"}, photo, other, batch_size)
 
 
 def cosine(network: Small) -> Small:
@@ -61,6 +70,9 @@ def cosine(network: Small) -> Small:
         pytest.param(Small(lambda scores: 0.1 * (scores + 2).sqrt()), id="a-root"),
         pytest.param(cosine(Small()), id="cosines"),
         pytest.param(Small(lambda scores: scores.double()), id="float64"),
+        pytest.param(Small(lambda scores: scores.half()), id="float16"),
+        pytest.param(Small(lambda scores: scores[:, :, None, None]), id="four-axes"),
+        pytest.param(Small(lambda scores: (scores, scores[:, :2])), id="tuple"),
     ],
 )
 def test_logits_of_any_size_are_accepted(network: nn.Module) -> None:
@@ -88,13 +100,16 @@ def test_logits_of_any_size_are_accepted(network: nn.Module) -> None:
             lambda scores: scores.log_softmax(1), "ends in a log-softmax", id="log-softmax"
         ),
         pytest.param(lambda scores: scores[:, :1], "a single class is always 1", id="one-logit"),
-        pytest.param(F.dropout, "otherwise when it is asked again", id="dropout"),
+        pytest.param(
+            lambda scores: F.dropout(scores.repeat(1, 9)), "otherwise when it is asked again",
+            id="dropout",
+        ),
         pytest.param(
             lambda scores: scores + 0.1 * torch.randn_like(scores),
             "otherwise when it is asked again", id="noise",
         ),
         pytest.param(
-            lambda scores: scores - scores.mean(0), "otherwise in a batch: .*batchSize=1",
+            lambda scores: scores - scores.mean(0), "otherwise in a batch: .*batching=alone",
             id="mean-of-the-batch",
         ),
         pytest.param(
@@ -105,11 +120,11 @@ def test_logits_of_any_size_are_accepted(network: nn.Module) -> None:
         pytest.param(lambda scores: None, "gives: NoneType", id="nothing"),
         pytest.param(lambda scores: scores.argmax(1), r"gives: int64 tensor \(1,\)", id="a-class"),
         pytest.param(
-            lambda scores: scores[:, :, None, None], r"tensor \(1, 3, 1, 1\)", id="four-axes"
+            lambda scores: scores.mean(0), r"\(N, 3\).* gives: float32 tensor \(3,\)", id="no-axis"
         ),
         pytest.param(
-            lambda scores: (scores, scores[:, :2]),
-            r"gives: tuple of 2 \(float32 tensor \(1, 3\), float32 tensor \(1, 2\)\)", id="tuple",
+            lambda scores: (scores, scores * 2),
+            r"gives: tuple of 2 \(float32 tensor \(1, 3\), float32 tensor \(1, 3\)\)", id="tuple",
         ),
         pytest.param(
             lambda scores: {"out": scores, "aux": [scores]},
@@ -118,7 +133,8 @@ def test_logits_of_any_size_are_accepted(network: nn.Module) -> None:
         pytest.param(lambda scores: scores.no_such, "AttributeError: .*'no_such'", id="raises"),
         pytest.param(lambda scores: sys.exit(0), "SystemExit: 0", id="exits"),
         pytest.param(
-            lambda scores: scores.view(1, 3), r"batch of shape \(6, 3, 64, 64\).*batchSize=1",
+            lambda scores: scores.view(1, 3),
+            r"batch of shape \(6, 3, 64, 64\).*takes one photo at a time.*handler.batching=alone",
             id="one-photo-at-a-time",
         ),
     ],
@@ -128,6 +144,109 @@ def test_a_network_that_would_be_explained_wrongly_is_refused(
 ) -> None:
     with pytest.raises(SettingsError, match=f"(?s){message}"):
         check(Small(end))
+
+
+def one(end: Callable[[Tensor], Any] = lambda scores: scores) -> Callable[[Tensor], Any]:
+    """The end of a network of one score."""
+    return lambda scores: end(scores[:, :1])
+
+
+@pytest.mark.parametrize(
+    ("end", "task", "output"),
+    [
+        (lambda scores: scores.softmax(1), "multiclass", "probabilities"),
+        (lambda scores: (100 * scores).softmax(1), "multiclass", "probabilities"),
+        (lambda scores: scores.bfloat16().softmax(1), "multiclass", "probabilities"),
+        (lambda scores: scores.log_softmax(1), "multiclass", "log_probabilities"),
+        (lambda scores: (scores + 10).sigmoid(), "multilabel", "probabilities"),
+        (torch.sigmoid, "multilabel", "probabilities"),
+        (F.hardsigmoid, "multilabel", "probabilities"),
+        (F.logsigmoid, "multilabel", "log_probabilities"),
+        (lambda scores: scores, "multilabel", "logits"),
+        (one(), "binary", "logits"),
+        # The difference of two calls is large beside a score near 0, and changes no probability.
+        (one(lambda scores: 1e-6 * scores), "binary", "logits"),
+        (one(torch.sigmoid), "binary", "probabilities"),
+        (one(lambda scores: (scores + 30).sigmoid()), "binary", "probabilities"),
+        (one(lambda scores: (scores - 15).sigmoid()), "binary", "probabilities"),
+        (one(F.logsigmoid), "binary", "log_probabilities"),
+    ],
+)
+@pytest.mark.parametrize("batch_size", [1, 8])
+def test_scores_of_every_task_and_kind_are_accepted(
+    end: Callable[[Tensor], Tensor], task: Task, output: OutputKind, batch_size: int
+) -> None:
+    classes = 2 if task == "binary" else 3
+    assert check(Small(end), batch_size, task, output, classes).classes == classes
+
+
+@pytest.mark.parametrize(
+    ("end", "task", "output", "message"),
+    [
+        (
+            lambda scores: scores.softmax(1), "multiclass", "logits",
+            "ends in a softmax, .* or handler.output=probabilities",
+        ),
+        (
+            lambda scores: scores.softmax(1), "multilabel", "logits",
+            "softmax, .* or handler.task=multiclass with handler.output=probabilities",
+        ),
+        (
+            lambda scores: scores.log_softmax(1), "multilabel", "logits",
+            "handler.task=multiclass with handler.output=log_probabilities",
+        ),
+        (
+            torch.sigmoid, "multiclass", "logits",
+            "a sigmoid .* handler.task=multilabel with handler.output=probabilities",
+        ),
+        (torch.sigmoid, "multilabel", "logits", "a sigmoid .* or handler.output=probabilities"),
+        (one(torch.sigmoid), "binary", "logits", "a sigmoid .* or handler.output=probabilities"),
+        (lambda scores: scores, "multiclass", "probabilities", "accepted: handler.output=logits"),
+        (lambda scores: scores, "multilabel", "probabilities", "values from -.* says probabiliti"),
+        # As of an untrained network: only strong noise shows that they are logits.
+        (lambda scores: 0.01 * scores + 0.4, "multilabel", "probabilities", "says probabilities"),
+        (one(lambda scores: 0.01 * scores + 0.4), "binary", "probabilities", "says probabilities"),
+        (one(), "binary", "log_probabilities", "says log_probabilities; accepted: handler.output"),
+        (lambda scores: scores - 9, "multilabel", "log_probabilities", "says log_probabilities"),
+        (lambda scores: scores - 9, "multiclass", "log_probabilities", "says log_probabilities"),
+        (
+            lambda scores: scores.softmax(1), "multiclass", "log_probabilities",
+            "values from 0.* says log_probabilities; .*, probabilities for",
+        ),
+        (
+            lambda scores: scores.log_softmax(1), "multiclass", "probabilities",
+            "says probabilities; .* log_probabilities for",
+        ),
+        (torch.sigmoid, "multiclass", "probabilities", "not add up to 1 .*handler.task=multilabel"),
+        (
+            lambda scores: -F.relu(scores), "multiclass", "log_probabilities",
+            "do not add up to 1 .*handler.output=logits",
+        ),
+        (
+            lambda scores: scores.softmax(1), "multilabel", "probabilities",
+            "ends in a softmax, and handler.task says multilabel; accepted: handler.task=multiclas",
+        ),
+        (
+            lambda scores: scores.log_softmax(1), "multilabel", "log_probabilities",
+            "ends in a softmax, and handler.task says multilabel",
+        ),
+        (lambda scores: scores, "binary", "logits", "this one gives 3 .*handler.task=multiclass"),
+        (lambda scores: scores[:, :2], "binary", "logits", "this one gives 2 .* multilabel where"),
+        (one(), "multiclass", "logits", "gives 1 score .*handler.task=binary"),
+        (lambda scores: scores[:, 0], "multiclass", "logits", "gives 1 score .*task=binary"),
+        (one(lambda scores: scores.softmax(0)), "binary", "probabilities", "over the batch"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("batch_size", [1, 8])
+def test_scores_that_are_not_what_the_settings_say_are_refused(
+    end: Callable[[Tensor], Tensor],
+    task: Task,
+    output: OutputKind,
+    message: str,
+    batch_size: int,
+) -> None:
+    with pytest.raises(SettingsError, match=message):
+        check(Small(end), batch_size, task, output, 2 if task == "binary" else 3)
 
 
 def test_batch_statistics_are_refused() -> None:

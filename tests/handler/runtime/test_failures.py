@@ -16,6 +16,7 @@ from torch import Tensor
 from camserve.errors import RequestError
 from camserve.explain import (
     BatchExplanations,
+    DecisionRule,
     ExplanationRequest,
     ForwardOutput,
     explain_batch,
@@ -238,13 +239,13 @@ def test_a_backward_that_fails_is_retried_for_fewer_photos(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def explain_or_fail(
-        output: ForwardOutput, requests: Sequence[ExplanationRequest]
+        output: ForwardOutput, requests: Sequence[ExplanationRequest], rule: DecisionRule
     ) -> BatchExplanations:
         # The RuntimeError is raised for one photo, the MemoryError for more than four.
         is_boom = any(request.method == "layercam" for request in requests)
         if is_boom if isinstance(failure, RuntimeError) else len(requests) > 4:
             raise failure
-        return explain_batch(output, requests)
+        return explain_batch(output, requests, rule)
 
     monkeypatch.setattr("camserve.pipeline.explain_batch", explain_or_fail)
     layercam = form(PHOTOS["blue"], outputs="map", method="layercam")
