@@ -248,7 +248,7 @@ class Dropout(Net):
 
 class InWords(Net):
     def end(self, scores):
-        return {"logits": scores}
+        return {"cats": scores, "dogs": 2 * scores}
 
 
 class Speaks(Net):
@@ -439,7 +439,7 @@ def package_here(
         ("nets:OneLogit", ["--weights", "one.pth", "--labels", "one.json"], "of a single class"),
         ("nets:Softmax", [], "ends in a softmax"),
         ("nets:Dropout", [], "otherwise when it is asked again"),
-        ("nets:InWords", [], r"gives: dict of 1 \(logits: float32 tensor \(1, 2\)\)"),
+        ("nets:InWords", [], r"gives: dict of 2 \(cats: float32 tensor \(1, 2\), "),
         ("nets:ChannelsLast", ["--weights", "norm.pth"], "'norm' .* are channels last"),
         (
             "nets:Net",

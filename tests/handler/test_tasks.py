@@ -74,8 +74,8 @@ def normalised(raw: Any) -> Map:
 def cells(*colours: str) -> Map:
     """The activations (3, 8, 8) of layer ``cells``."""
     pixels = stripes(*colours) / 255
-    means = pixels.reshape(SIDE, 8, SIDE, 8, 3).mean((1, 3))
-    return means.transpose(2, 0, 1)
+    means: Map = pixels.reshape(SIDE, 8, SIDE, 8, 3).mean((1, 3)).transpose(2, 0, 1)
+    return means
 
 
 # Multilabel

@@ -148,8 +148,7 @@ def class_scores(reader: ScoreReader, returned: Any, batch_size: int) -> Tensor:
     if not fits:
         raise SettingsError(
             "the network must give class scores of shape (N, C), a tensor of floating-point "
-            f"numbers; for a batch of {batch_size} it gives: {describe_output(returned)}. Wrap it "
-            "in a module that returns the scores alone, and package that as module:callable"
+            f"numbers; for a batch of {batch_size} it gives: {describe_output(returned)}"
             f"{_alone_hint(batch_size)}"
         )
     count = scores.shape[1]

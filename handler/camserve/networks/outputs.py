@@ -67,14 +67,15 @@ class ScoreReader:
                 return cls(task, output, keys, value.ndim, torch.finfo(value.dtype).max)
         raise SettingsError(
             f"the network must give class scores of shape (N, {count}), alone or as 'logits'; for "
-            f"a photo it gives: {describe_output(returned)}. Wrap it in a module that returns the "
-            "scores alone, and package that as module:callable:\n"
-            "    class Scores(torch.nn.Module):\n"
-            "        def __init__(self):\n"
-            "            super().__init__()\n"
-            "            self.network = build()\n"
-            "        def forward(self, photos):\n"
-            f"            return {_example_choice(returned, count)}"
+            f"a photo it gives: {describe_output(returned)}. A function that builds it and picks "
+            "the scores can be packaged, as --arch FILE.py:build_scores. build() makes the network "
+            "as it is; the weights stay as they are:\n"
+            "    def build_scores():\n"
+            "        def scores(network, photos, output):\n"
+            f"            return {_example_choice(returned, count)}\n"
+            "        network = build()\n"
+            "        network.register_forward_hook(scores)\n"
+            "        return network"
         )
 
     def attach(self, network: nn.Module) -> RemovableHandle:
@@ -195,8 +196,8 @@ def _example_choice(output: Any, count: int) -> str:
         ),
     ):
         if choice:
-            return f"self.network(photos){_access(output, choice[0])}{reshaped}"
-    return f"...  # (N, {count}), made of what self.network(photos) gives"
+            return f"output{_access(output, choice[0])}{reshaped}"
+    return f"...  # (N, {count}), made of output"
 
 
 def _access(output: Any, keys: tuple[Any, ...]) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models import GoogLeNetOutputs
 from torchvision.models.inception import InceptionOutputs
 
@@ -97,38 +98,71 @@ def test_a_binary_score_is_that_of_the_second_class(returned: Any) -> None:
 @pytest.mark.parametrize(
     ("returned", "described", "line"),
     [
-        (None, "NoneType", "...  # (N, 3), made of what self.network(photos) gives"),
-        (torch.zeros(1, 3, 4, 4), r"float32 tensor \(1, 3, 4, 4\)", "...  # (N, 3), made of what"),
-        (torch.zeros(1, dtype=torch.int64), r"int64 tensor \(1,\)", "...  # (N, 3), made of what"),
-        (LOGITS[0], r"float32 tensor \(3,\)", "self.network(photos).reshape(-1, 3)"),
-        (LOGITS[:1, None], r"float32 tensor \(1, 1, 3\)", "self.network(photos).reshape(-1, 3)"),
-        ((LOGITS[:1], LOGITS[:1]), "tuple of 2", "self.network(photos)[0]"),
-        ([FEATURES[:1], LOGITS[:1], LOGITS[:1]], "list of 3", "self.network(photos)[1]"),
+        (None, "NoneType", "...  # (N, 3), made of output"),
+        (torch.zeros(1, 3, 4, 4), r"tensor \(1, 3, 4, 4\)", "...  # (N, 3), made of output"),
+        (torch.zeros(1, dtype=torch.int64), r"int64 tensor \(1,\)", "...  # (N, 3), made of"),
+        (LOGITS[0], r"float32 tensor \(3,\)", "output.reshape(-1, 3)"),
+        (LOGITS[:1, None], r"float32 tensor \(1, 1, 3\)", "output.reshape(-1, 3)"),
+        ((LOGITS[:1], LOGITS[:1]), "tuple of 2", "output[0]"),
+        ([FEATURES[:1], LOGITS[:1], LOGITS[:1]], "list of 3", "output[1]"),
         (
             {"x": LOGITS[:1], "y": LOGITS[:1]},
-            r"dict of 2 \(x: float32 tensor", "self.network(photos)['x']",
+            r"dict of 2 \(x: float32 tensor", "output['x']",
         ),
-        ({1: {"a": LOGITS[:1], "b": LOGITS[:1]}}, "1: dict of 2", "self.network(photos)[1]['a']"),
+        ({1: {"a": LOGITS[:1], "b": LOGITS[:1]}}, "1: dict of 2", "output[1]['a']"),
         (
             ScoresAndFeatures(LOGITS[:1], LOGITS[:1]),
-            "features: float32", "self.network(photos).features",
+            "features: float32", "output.features",
         ),
         (
             GoogLeNetOutputs(None, LOGITS[:1], LOGITS[:1]),
-            "aux_logits2: float32", "self.network(photos).aux_logits2",
+            "aux_logits2: float32", "output.aux_logits2",
         ),
         (
             [Plain(LOGITS[0])],
-            r"Plain of 1 \(scores", "self.network(photos)[0].scores.reshape(-1, 3)",
+            r"Plain of 1 \(scores", "output[0].scores.reshape(-1, 3)",
         ),
     ],
 )  # fmt: skip
-def test_others_are_refused_with_their_shapes_and_the_lines_that_wrap_them(
+def test_others_are_refused_with_their_shapes_and_the_line_that_picks_the_scores(
     returned: Any, described: str, line: str
 ) -> None:
     with pytest.raises(SettingsError, match=described) as error:
         ScoreReader.find("multiclass", "logits", 3, returned)
     assert f"            return {line}" in str(error.value)
+
+
+class Returns(nn.Module):
+    """A network that returns the same whatever it is shown, and has a parameter."""
+
+    def __init__(self, returned: Any) -> None:
+        super().__init__()
+        self.fc = nn.Linear(1, 1)
+        self.returned = returned
+
+    def forward(self, photos: Tensor) -> Any:
+        return self.returned
+
+
+@pytest.mark.parametrize(
+    "returned",
+    [
+        (LOGITS[:1], LOGITS[:1]),
+        {"x": LOGITS[:1], "y": LOGITS[:1]},
+        [{"a b": Plain(LOGITS[0])}],
+        GoogLeNetOutputs(None, LOGITS[:1], LOGITS[:1]),
+        LOGITS[0],
+    ],
+    ids=["tuple", "dict", "nested", "named-tuple", "one-axis"],
+)
+def test_the_lines_of_the_message_make_a_network_of_the_same_weights(returned: Any) -> None:
+    with pytest.raises(SettingsError) as error:
+        ScoreReader.find("multiclass", "logits", 3, returned)
+    names: dict[str, Any] = {"build": lambda: Returns(returned)}
+    exec(textwrap.dedent(str(error.value).partition("\n")[2]), names)  # noqa: S102
+    network = names["build_scores"]()
+    assert network.state_dict().keys() == {"fc.weight", "fc.bias"}
+    assert torch.equal(network(LOGITS), LOGITS[:1])
 
 
 def test_an_object_that_holds_itself_is_refused() -> None:
