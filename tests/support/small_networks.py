@@ -110,9 +110,9 @@ def hooks_of(network: nn.Module) -> int:
     )
 
 
-def pictures(side: int) -> tuple[Tensor, Tensor]:
-    """Two pictures (1, 3, side, side) as a network is tried on when it is loaded."""
+def pictures(side: int | InputSize) -> tuple[Tensor, Tensor]:
+    """Two pictures (1, 3, H, W) as a network is tried on when it is loaded."""
     mean, std = torch.full((3,), 0.5), torch.full((3,), 0.25)
     network = Network(nn.Identity(), None, "", mean, std, torch.device("cpu"))  # type: ignore[arg-type]
-    size = InputSize(side, side)
+    size = InputSize(side, side) if isinstance(side, int) else side
     return network.example(size), network.example(size, seed=1)

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from camserve.errors import SettingsError
 from camserve.networks.forward import class_scores, recorded_outputs, run_network
 from camserve.networks.layers import convolution_grids, get_layer
-from camserve.networks.layouts import GridLayout, find_layout, move_patch
+from camserve.networks.layouts import GridLayout, find_layout
 from camserve.networks.logits import check_no_batch_softmax, check_scores, noise_scores
 from camserve.networks.outputs import ScoreReader
+from camserve.networks.patch_movement import move_patch
 from camserve.settings import Layout
 
 #: The largest relative difference between a photo's scores in two calls. Float32 kernels chosen by

@@ -13,7 +13,8 @@ from torchvision.ops import Permute
 
 from camserve.errors import SettingsError
 from camserve.networks.forward import layer_gradient, recorded_outputs, run_network
-from camserve.networks.layouts import GridLayout, find_layout, move_patch
+from camserve.networks.layouts import GridLayout, find_layout
+from camserve.networks.patch_movement import move_patch
 
 #: Modules whose output is no layer to explain: they pool, or hand on what another module gave.
 _SKIPPED: Final = (
@@ -157,14 +158,19 @@ def _candidates(network: nn.Module, photo: Tensor, other: Tensor) -> list[_Candi
     }
     grids = convolution_grids(network, photo)
 
+    inputs = move_patch(photo, other)
+
     def layout(output: Tensor) -> GridLayout | None:
+        # Of windows of a photo, each is a row of its own.
+        if len(output) != len(inputs):
+            return None
         try:
             return find_layout("", output, (photo.shape[2], photo.shape[3]), grids=grids)
         except SettingsError:
             return None
 
     with recorded_outputs(modules, layout) as layouts:
-        run_network(network, move_patch(photo, other))
+        run_network(network, inputs)
     return [
         _Candidate(name, layout, "Norm" in type(modules[name]).__name__)
         for name, (layout, *_) in reversed(layouts.items())

@@ -15,27 +15,18 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import torch
 from torch import Tensor
 
 from camserve.errors import SettingsError
+from camserve.networks.patch_movement import (
+    PatchMovement,
+    change_profiles,
+    moves_along_an_axis,
+)
 from camserve.settings import Layout, LayoutKind
 
-#: Where the patch of :func:`move_patch` is: from the top to the bottom, and at these columns, whose
-#: order has no correlation with that of the rows. So rows and columns cannot be taken for each other.
-_COLUMNS: Final = (5, 10, 2, 6, 0, 11, 4, 8, 3, 7, 1, 9)
-#: A patch's height and width, as a share of the photo's.
-_PATCH: Final = 1 / 4
-#: The least correlation of a patch's places with the centroids of the changes, and as a share of
-#: that along the other axis; and how far these must move, as a share of the axis' length and of the
-#: movement along any other axis. Of classifiers with seeded weights the smallest are those of
-#: MaxViT, which mixes all positions; all others' correlations are above 0.9.
-_MIN_CORRELATION: Final = 0.6
-_MIN_CORRELATION_RATIO: Final = 0.75
-_MIN_RANGE: Final = 0.005
-_MIN_RANGE_RATIO: Final = 0.3
-#: Smaller changes are rounding errors, as a share of the largest value.
-_ROUNDING: Final = 1e-6
+#: So few cells may each see the whole photo, and what moves along their rows moves by chance.
+_FEW_CELLS: Final = 4
 _ACCEPTED: Final = "(N, K, h, w), (N, h, w, K) or tokens (N, prefix + h * w, K)"
 
 
@@ -84,7 +75,7 @@ def find_layout(
 
     Args:
         name: of the layer.
-        outputs: (13, ..), the layer's output for the inputs of :func:`move_patch`.
+        outputs: (13, ..), the layer's output for the inputs of ``move_patch``.
         input_size: height and width of the network's input, in pixels.
         declared: the kind that the operator says it is, which is not measured; ``auto`` to measure.
         grids: heights and widths that tokens may have besides those of square patches.
@@ -99,53 +90,25 @@ def find_layout(
     ]
     problem = "" if layouts else _shape_problem(outputs, declared)
     hint = ""
-    if layouts:
-        changes = _squared_changes(outputs)
-        movements = {layout: _Movement.measure(changes, layout) for layout in layouts}
+    if not outputs.isfinite().all():
+        problem = "it has values that are no finite numbers (NaN or infinity)"
+    elif layouts:
+        profiles = change_profiles(outputs)
+        movements = {layout: _movement(profiles, layout) for layout in layouts}
         following = [layout for layout in layouts if movements[layout].follows_patch()]
         if following:
             return max(following, key=lambda layout: min(movements[layout].correlations))
         if declared != "auto":
             return layouts[0]
-        # As of an untrained network: nothing was measured, so the shape decides.
-        if not changes.any():
-            for layout in layouts:
-                if _has_aspect(layout, input_size):
-                    return layout
+        for layout in layouts:
+            if _decides_by_shape(layout, profiles, input_size):
+                return layout
         problem = "what a patch of the photo changes does not move along rows and columns with it"
         hint = f". Where it is one all the same, --set handler.layout={_kind_hint(outputs)} says so"
     raise SettingsError(
         f"layer {name!r} must give a grid over the photo, {_ACCEPTED}, not "
         f"{(1, *outputs.shape[1:])}: {problem}{hint}"
     )
-
-
-def move_patch(photo: Tensor, other: Tensor) -> Tensor:
-    """The inputs for :func:`find_layout`, from two photos (1, C, H, W).
-
-    Returns:
-        (13, C, H, W): ``photo``, and copies of it with a patch of ``other`` at twelve places.
-    """
-    height, width = photo.shape[2:]
-    rows, columns = max(1, round(height * _PATCH)), max(1, round(width * _PATCH))
-    copies = [photo]
-    for row, column in enumerate(_COLUMNS):
-        top = round(row / (len(_COLUMNS) - 1) * (height - rows))
-        left = round(column / (len(_COLUMNS) - 1) * (width - columns))
-        patch = slice(None), slice(None), slice(top, top + rows), slice(left, left + columns)
-        copies.append(photo.clone())
-        copies[-1][patch] = other[patch]
-    return torch.cat(copies)
-
-
-def _squared_changes(outputs: Tensor) -> Tensor:
-    """(13, ..) -> (12, ..): the squares of the changes, up to 1; zeros where they are rounding errors."""
-    values = outputs.double()
-    differences = values[1:] - values[:1]
-    largest = differences.abs().max()
-    if largest <= _ROUNDING * values.abs().max():
-        return torch.zeros_like(differences)
-    return (differences / largest).square()
 
 
 def _possible_layouts(
@@ -161,7 +124,9 @@ def _possible_layouts(
                 yield GridLayout("channels_last", third, first, second)
         case (tokens, channels):
             for height, width in _token_grids(tokens, input_size, grids):
-                yield GridLayout("tokens", channels, height, width, tokens - height * width)
+                # More of them would leave most of the tokens out.
+                if (prefix := tokens - height * width) <= height * width:
+                    yield GridLayout("tokens", channels, height, width, prefix)
 
 
 def _token_grids(
@@ -197,69 +162,31 @@ def _kind_hint(outputs: Tensor) -> str:
     return "tokens" if outputs.ndim == 3 else "grid (or channels_last)"
 
 
-def _has_aspect(layout: GridLayout, input_size: tuple[int, int]) -> bool:
-    """Whether a grid's cells are about square."""
-    return 0.5 < layout.height / layout.width * input_size[1] / input_size[0] < 2
+def _decides_by_shape(
+    layout: GridLayout, profiles: Sequence[Tensor], input_size: tuple[int, int]
+) -> bool:
+    """Whether a layout that cannot be measured is taken for its shape: its cells are about square.
 
-
-@dataclass(frozen=True)
-class _Movement:
-    """How what changes in a layer's output moves as a patch of the photo does.
-
-    Attributes:
-        correlations: of the patch's places with the changes' centroids, along the rows and the
-            columns; without an axis of length 1, along which nothing moves.
-        ranges: from the smallest to the largest centroid along these axes, as shares of their
-            lengths.
-        largest: the greatest range along any axis, the channels' included.
+    So it is where the output is constant, as of an untrained network. So it is for the few cells at
+    the end of a deep network, each of which sees the whole photo.
     """
-
-    correlations: tuple[float, ...]
-    ranges: tuple[float, ...]
-    largest: float
-
-    @classmethod
-    def measure(cls, changes: Tensor, layout: GridLayout) -> _Movement:
-        """The movement of a layer's squared changes (12, ..) by the patch at each of its places."""
-        cells = layout.to_grid(changes.sum(layout.channel_axis, keepdim=True)).squeeze(1)
-        others = [axis for axis in range(1, changes.ndim) if axis != layout.channel_axis]
-        rows, columns = _centroids(cells.sum(2)), _centroids(cells.sum(1))
-        places = torch.arange(len(_COLUMNS)), torch.tensor(_COLUMNS)
-        moving = [
-            (centroids, place)
-            for centroids, place, length in zip(
-                (rows, columns), places, (layout.height, layout.width), strict=True
-            )
-            if length > 1
-        ]
-        all_centroids = (rows, columns, _centroids(changes.sum(others)))
-        return cls(
-            tuple(_correlation(centroids, place) for centroids, place in moving),
-            tuple(_range(centroids) for centroids, _ in moving),
-            max(map(_range, all_centroids)),
-        )
-
-    def follows_patch(self) -> bool:
-        """Whether the axes of the grid are the photo's rows and columns."""
-        smallest, range_ = min(self.correlations), min(self.ranges)
-        return smallest > max(
-            _MIN_CORRELATION, _MIN_CORRELATION_RATIO * max(self.correlations)
-        ) and range_ > max(_MIN_RANGE, _MIN_RANGE_RATIO * self.largest)
+    constant = not any(profile.any() for profile in profiles)
+    few_cells = layout.height * layout.width <= _FEW_CELLS
+    unmeasurable = layout.kind != "tokens" and (few_cells or not moves_along_an_axis(profiles))
+    aspect = layout.height / layout.width * input_size[1] / input_size[0]
+    return (constant or unmeasurable) and 0.5 < aspect < 2
 
 
-def _centroids(profiles: Tensor) -> Tensor:
-    """The mean position along each of several profiles (n, length), from 0 to 1: (n,), on the CPU."""
-    positions = torch.linspace(0, 1, profiles.shape[1], device=profiles.device)
-    total = profiles.sum(1).clamp_min(torch.finfo(profiles.dtype).tiny)
-    return ((profiles * positions).sum(1) / total).cpu()
-
-
-def _range(values: Tensor) -> float:
-    return float(values.max() - values.min())
-
-
-def _correlation(values: Tensor, others: Tensor) -> float:
-    """Pearson's, of two vectors; 0 where one is constant."""
-    first, second = values.double() - values.double().mean(), others - others.double().mean()
-    norm = float(first.norm() * second.norm())
-    return float(first @ second) / norm if norm > 0 else 0.0
+def _movement(profiles: Sequence[Tensor], layout: GridLayout) -> PatchMovement:
+    """How a layer's changes, given as :func:`change_profiles`, move along a layout's axes."""
+    match layout.kind:
+        case "grid":
+            channels, rows, columns = profiles
+        case "channels_last":
+            rows, columns, channels = profiles
+        case "tokens":
+            tokens, channels = profiles
+            before, cells = tokens[:, : layout.prefix], tokens[:, layout.prefix :]
+            grid = cells.reshape(-1, layout.height, layout.width)
+            return PatchMovement.measure(grid.sum(2), grid.sum(1), channels, before.sum(1))
+    return PatchMovement.measure(rows, columns, channels)

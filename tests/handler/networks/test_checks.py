@@ -134,7 +134,7 @@ def test_logits_of_any_size_are_accepted(network: nn.Module) -> None:
         pytest.param(lambda scores: sys.exit(0), "SystemExit: 0", id="exits"),
         pytest.param(
             lambda scores: scores.view(1, 3),
-            r"batch of shape \(6, 3, 64, 64\).*takes one photo at a time.*handler.batching=alone",
+            r"batch of shape \(8, 3, 64, 64\).*takes one photo at a time.*handler.batching=alone",
             id="one-photo-at-a-time",
         ),
     ],
@@ -306,7 +306,7 @@ class Twins(Small):
 
 
 def test_a_layer_with_more_rows_than_photos_is_refused() -> None:
-    with pytest.raises(SettingsError, match="'body' gives 12 rows for 6 photos"):
+    with pytest.raises(SettingsError, match="'body' gives 16 rows for 8 photos"):
         check(Twins())
 
 

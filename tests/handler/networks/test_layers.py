@@ -1,30 +1,24 @@
-"""Layers by name, the default layer, and whether a layer's output is a grid over the photo."""
+"""Layers by name, and the default layer of classifiers of every kind."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
+import timm
 import torch
+import transformers
 from torch import Tensor, nn
 from torchvision import models
 
 from camserve.errors import SettingsError
-from camserve.networks.architectures import build
-from camserve.networks.layers import check_grid, get_layer, last_spatial_layer, replace_halves
-from tests.support.small_networks import GRIDS, hooks_of, pictures
+from camserve.networks import build
+from camserve.networks.checks import check_network
+from camserve.networks.layers import default_layer, get_layer
+from tests.support.small_networks import hooks_of, pictures
 
-
-def outputs_of(network: nn.Module, layer: str, side: int) -> Tensor:
-    """A layer's outputs for the five inputs of :func:`check_grid`."""
-    calls: list[Tensor] = []
-    hook = get_layer(network, layer).register_forward_hook(lambda *call: calls.append(call[2]))
-    with torch.no_grad():
-        network(replace_halves(*pictures(side)))
-    hook.remove()
-    (outputs,) = calls
-    return outputs
-
+CLASSES = 5
 
 # By name
 
@@ -44,127 +38,141 @@ def test_an_unknown_name_lists_the_nearest_names(name: str, nearest: str) -> Non
 
 # The default
 
-
-def test_a_network_without_a_grid_has_no_default_layer() -> None:
-    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 3)).double()
-    with pytest.raises(SettingsError, match=r"no module .* grid"):
-        last_spatial_layer(network, GRIDS)
-    assert hooks_of(network) == 0
+Build = Callable[[], nn.Module]
+#: A network, the side of its input, its default layer, and that layer's kind and prefix tokens.
+Case = tuple[Build, int, str, str, int]
 
 
-def test_the_default_layer_of_a_swin_is_its_last_permute() -> None:
-    network = build("swin_t", {}, 3).eval()
-    assert last_spatial_layer(network, pictures(64)[0]) == "permute"
+def torchvision(arch: str, **kwargs: Any) -> Build:
+    return lambda: build(arch, kwargs, CLASSES)
 
 
-def test_a_vision_transformer_has_no_default_layer() -> None:
-    network = models.vit_b_16(weights=None, num_classes=3, image_size=64).eval()
-    with pytest.raises(SettingsError, match=r"tokens \('encoder': \(1, 17, 768\)\).*--layer"):
-        last_spatial_layer(network, pictures(64)[0])
-    assert hooks_of(network) == 0
+def of_timm(arch: str, **kwargs: Any) -> Build:
+    def create() -> nn.Module:
+        network: nn.Module = timm.create_model(arch, num_classes=CLASSES, **kwargs)
+        return network
+
+    return create
 
 
-# A grid
+class Logits(nn.Module):
+    """A Hugging Face classifier that returns its logits alone."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, photos: Tensor) -> Any:
+        return self.network(photos).logits
 
 
-@pytest.mark.parametrize(
-    ("arch", "layer", "side", "seed"),
-    [
-        *(
-            (*case, 96, seed)
-            for seed in range(3)
-            for case in (
-                ("resnet18", "layer4.1"),
-                ("resnet18", "layer1.0"),
-                ("mobilenet_v3_small", "features.12"),
-                ("efficientnet_v2_s", "features.7"),
-                ("regnet_x_400mf", "trunk_output.block4"),
-                ("swin_t", "permute"),
-            )
-        ),
-        # It mixes all positions of the photo.
-        ("maxvit_t", "blocks.3", 224, 0),
-        ("vit_b_16", "conv_proj", 224, 0),
-        *(
-            pytest.param(*case, 224, seed, marks=pytest.mark.slow)
-            for seed in (1, 2)
-            for case in (("maxvit_t", "blocks.3"), ("vit_b_16", "conv_proj"))
-        ),
-    ],
-)
-def test_layers_of_classifiers_are_grids(arch: str, layer: str, side: int, seed: int) -> None:
-    torch.manual_seed(seed)
-    network = build(arch, {}, 3).eval()
-    check_grid(layer, outputs_of(network, layer, side))
+def of_hugging_face(kind: str, **kwargs: Any) -> Build:
+    def create() -> nn.Module:
+        config = getattr(transformers, f"{kind}Config")(num_labels=CLASSES, **kwargs)
+        return Logits(getattr(transformers, f"{kind}ForImageClassification")(config))
+
+    return create
 
 
-def patches(side: int = 128) -> Tensor:
-    """(5, 48, 8, 8): a patch embedding of the five inputs."""
-    torch.manual_seed(0)
-    with torch.no_grad():
-        embedding: Tensor = nn.Conv2d(3, 48, 16, 16)(replace_halves(*pictures(side)))
-    return embedding
+VIT = {"image_size": 64, "patch_size": 16, "num_layers": 3, "num_heads": 2, "hidden_dim": 32}
+TIMM_VIT = {"img_size": 64, "depth": 3}
+HF_VIT = {
+    "hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 3, "intermediate_size": 96,
+    "image_size": 64, "patch_size": 8,
+}  # fmt: skip
+HF_SWIN = {
+    "image_size": 64, "patch_size": 2, "embed_dim": 24, "depths": [1, 1, 2], "num_heads": [2, 2, 2],
+    "window_size": 4,
+}  # fmt: skip
+HF_CNN = {"hidden_sizes": [16, 24, 32, 48], "depths": [1, 1, 1, 1]}
 
-
-def attention(grid: Tensor) -> Tensor:
-    """(5, 48, h, w) -> (5, 3, 1 + h * w, 16): heads, a class token and the others, features."""
-    tokens = grid.flatten(2).transpose(1, 2)
-    heads = tokens.reshape(len(grid), -1, 3, 16).transpose(1, 2)
-    return torch.cat([torch.ones_like(heads[:, :, :1]), heads], dim=2)
-
-
-NO_GRIDS: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
-    "channels last": (lambda grid: grid.permute(0, 2, 3, 1), "channels last"),
-    "attention": (attention, "does not move along its last two axes"),
-    "attention, features first": (
-        lambda grid: attention(grid).transpose(2, 3), "does not move along its last two axes"
+QUICK: dict[str, Case] = {
+    "ViT": (
+        lambda: models.VisionTransformer(**VIT, mlp_dim=64, num_classes=CLASSES),
+        64, "encoder.layers.encoder_layer_2.ln_1", "tokens", 1,
     ),
-    "columns first": (lambda grid: grid.transpose(2, 3), "does not move along its last two axes"),
-    "rows in disorder": (
-        lambda grid: grid[:, :, [3, 0, 6, 4, 1, 7, 2, 5]], "does not move along its last two axes"
+    "Swin": (
+        lambda: models.SwinTransformer([2, 2], 24, [1, 2], [2, 2], [4, 4], num_classes=CLASSES),
+        64, "norm", "channels_last", 0,
     ),
-    "tokens": (lambda grid: grid.flatten(2).transpose(1, 2), "tokens"),
-    "a single cell": (lambda grid: grid.mean((2, 3), keepdim=True), "a single cell"),
-    "a single cell, channels last": (
-        lambda grid: grid.mean((2, 3))[:, None, None], "does not move along its last two axes"
+    "resnet18": (torchvision("resnet18"), 64, "layer4.1", "grid", 0),
+    "vgg11": (lambda: models.VGG(models.vgg.make_layers(models.vgg.cfgs["A"]), CLASSES, False), 64,
+              "features.19", "grid", 0),
+    "squeezenet1_1": (torchvision("squeezenet1_1"), 64, "classifier.2", "grid", 0),
+    "mobilenet_v3_small": (torchvision("mobilenet_v3_small"), 64, "features.12", "grid", 0),
+    "shufflenet_v2_x0_5": (torchvision("shufflenet_v2_x0_5"), 64, "conv5", "grid", 0),
+    "mnasnet0_5": (torchvision("mnasnet0_5"), 64, "layers.16", "grid", 0),
+    "timm ViT": (
+        of_timm("vit_tiny_patch16_224", **TIMM_VIT), 64, "blocks.2.norm1", "tokens", 1
     ),
-    "a vector": (lambda grid: grid.mean((2, 3)), "no rows and columns"),
+    "timm ViT, pooled": (
+        of_timm("vit_tiny_patch16_224", **TIMM_VIT, global_pool="avg"),
+        64, "blocks.2.norm1", "tokens", 1,
+    ),
+    "timm ViT, pooled, without a class token": (
+        of_timm("vit_tiny_patch16_224", **TIMM_VIT, global_pool="avg", class_token=False),
+        64, "blocks.2.norm1", "tokens", 0,
+    ),
+    "timm DeiT": (
+        of_timm("deit_tiny_distilled_patch16_224", **TIMM_VIT), 64, "blocks.2.norm1", "tokens", 2
+    ),
+    "timm DINOv2 with registers": (
+        of_timm("vit_small_patch14_reg4_dinov2", img_size=56, depth=3),
+        56, "blocks.2.norm1", "tokens", 5,
+    ),
+    "timm Mixer": (
+        of_timm("mixer_s16_224", img_size=64), 64, "blocks.7.norm1", "tokens", 0
+    ),
+    "timm Swin": (
+        of_timm("swin_tiny_patch4_window7_224", img_size=64, window_size=4, depths=(1, 1),
+                num_heads=(2, 2), embed_dim=24),
+        64, "norm", "channels_last", 0,
+    ),
+    "timm ConvNeXt": (
+        of_timm("convnext_atto", depths=(1, 1, 1, 1)), 64, "stages.3", "grid", 0
+    ),
+    "timm ResNet": (of_timm("resnet18"), 64, "layer4", "grid", 0),
+    "Hugging Face ViT": (
+        of_hugging_face("ViT", **HF_VIT), 64, "network.vit.layers.2.layernorm_before", "tokens", 1
+    ),
+    "Hugging Face DeiT": (
+        of_hugging_face("DeiT", **HF_VIT), 64, "network.deit.layers.2.layernorm_before", "tokens", 2
+    ),
+    "Hugging Face DINOv2": (
+        of_hugging_face("Dinov2", **HF_VIT), 64, "network.dinov2.encoder.layer.2.norm1", "tokens", 1
+    ),
+    "Hugging Face DINOv2 with registers": (
+        of_hugging_face("Dinov2WithRegisters", **HF_VIT),
+        64, "network.dinov2_with_registers.encoder.layer.2.norm1", "tokens", 5,
+    ),
+    "Hugging Face BEiT": (
+        of_hugging_face("Beit", **HF_VIT), 64, "network.beit.layers.2.layernorm_before", "tokens", 1
+    ),
+    "Hugging Face Swin": (
+        of_hugging_face("Swin", **HF_SWIN), 64, "network.swin.layernorm", "tokens", 0
+    ),
+    "Hugging Face ConvNeXt": (
+        of_hugging_face("ConvNext", **HF_CNN), 64, "network.convnext.encoder.stages.3", "grid", 0
+    ),
+    "Hugging Face ResNet": (
+        of_hugging_face("ResNet", **HF_CNN, embedding_size=16),
+        64, "network.resnet.encoder.stages.3", "grid", 0,
+    ),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", NO_GRIDS)
-def test_outputs_of_other_kinds_are_refused(kind: str) -> None:
-    transform, message = NO_GRIDS[kind]
-    outputs = transform(patches())
-    shape = str((1, *outputs.shape[1:])).replace("(", r"\(").replace(")", r"\)")
-    with pytest.raises(SettingsError, match=rf"'stem' must give .*, not {shape}: .*{message}"):
-        check_grid("stem", outputs)
+def check_default(case: Case) -> None:
+    create, side, layer, kind, prefix = case
+    torch.manual_seed(0)
+    network = create().eval()
+    hooks = hooks_of(network)
+    photo, other = pictures(side)
+    assert default_layer(network, photo, other) == layer
+    assert hooks_of(network) == hooks
+    layout = check_network(network, {layer: "auto"}, photo, other, 8).layouts[layer]
+    assert (layout.kind, layout.prefix) == (kind, prefix)
 
 
-def test_with_layout_grid_the_shape_alone_is_checked() -> None:
-    grid = patches()
-    check_grid("stem", grid.transpose(2, 3), layout="grid")
-    with pytest.raises(SettingsError, match=r"--set handler\.layout=grid says so"):
-        check_grid("stem", grid.transpose(2, 3))
-    for outputs in (grid.flatten(2), grid.mean((2, 3), keepdim=True)):
-        with pytest.raises(SettingsError, match="must give activations"):
-            check_grid("stem", outputs, layout="grid")
-
-
-def test_grids_of_any_shape_and_scale_are_accepted() -> None:
-    grid = patches()
-    check_grid("stem", grid)
-    check_grid("stem", grid[..., :5])
-    check_grid("stem", grid[:, :1])
-    # A single row, and a single column.
-    check_grid("stem", grid.mean(2, keepdim=True))
-    check_grid("stem", grid.mean(3, keepdim=True))
-    check_grid("stem", 1e6 * grid)
-    check_grid("stem", 1e-6 * grid)
-
-
-def test_for_constant_outputs_the_shape_alone_decides() -> None:
-    check_grid("stem", torch.zeros(5, 4, 3, 3))
-    check_grid("stem", torch.zeros(5, 4, 3, 9), aspect=1 / 3)
-    with pytest.raises(SettingsError, match="does not move"):
-        check_grid("stem", torch.zeros(5, 3, 65, 16))
+@pytest.mark.parametrize("name", QUICK)
+def test_the_default_layer_is_the_one_that_the_literature_explains(name: str) -> None:
+    check_default(QUICK[name])
