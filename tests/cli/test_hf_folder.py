@@ -21,6 +21,7 @@ from camserve_cli.errors import CommandError
 from camserve_cli.packaging.check_photos import check_photos
 from camserve_cli.packaging.find_weights import folder_weights
 from camserve_cli.packaging.preset_notes import check_preset
+from tests.support.model_files import hf_folder
 
 LABELS = ("cat", "dog", "bird")
 CONFIG, WEIGHTS, PROCESSOR = "config.json", "model.safetensors", "preprocessor_config.json"
@@ -156,6 +157,18 @@ def harmful(folder: Path) -> None:
             lambda f: change(f / CONFIG, id2label={"1": "a", "2": "b", "3": "c"}),
             "id2label is not numbered from 0 on",
         ),
+        (
+            lambda f: change(f / CONFIG, id2label={f"LABEL_{n}": "a" for n in range(3)}),
+            "id2label is not numbered from 0 on",
+        ),
+        (
+            lambda f: change(f / CONFIG, layer_type="odd"),
+            "is no configuration of transformers' for resnet: layer_type=odd",
+        ),
+        (
+            lambda f: change(f / CONFIG, num_channels=1),
+            r"with 3 labels: .*weight is \(8, 3, 7, 7\) instead of \(8, 1, 7, 7\)",
+        ),
         (lambda f: (f / WEIGHTS).unlink(), "has no weights; accepted: model.safetensors"),
         (without_head, "classifier.1.bias, classifier.1.weight would stay untrained"),
         (
@@ -187,6 +200,22 @@ def test_what_a_folder_lacks_is_said(
         check_preset(folder_weights(folder), [])
     assert "weights_only" not in str(refusal.value)
     assert capsys.readouterr().out == ""
+
+
+def test_labels_that_a_person_gives_replace_the_folders(folder: Path) -> None:
+    change(folder / CONFIG, id2label={"1": "a", "2": "b", "3": "c"})
+    assert folder_weights(folder, own_labels=True).categories == ()
+
+
+@pytest.mark.parametrize("model_type", ["deit", "levit"])
+def test_of_several_classifiers_of_a_type_one_needs_no_name(
+    model_type: str, tmp_path: Path
+) -> None:
+    folder = hf_folder(tmp_path, model_type, architectures=None)
+    change(folder / CONFIG, architectures=None)
+    source = folder_weights(folder)
+    built = build(source.section["arch"], source.section["arch_kwargs"], len(source.categories))
+    built.load_state_dict(source.checkpoint.largest.tensors)
 
 
 def test_settings_say_how_photos_are_prepared_where_the_folder_does_not(folder: Path) -> None:

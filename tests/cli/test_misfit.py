@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
+from camserve.settings import Task
 from camserve_cli.packaging.checkpoint import Checkpoint
 from camserve_cli.packaging.errors import WeightsError
 from camserve_cli.packaging.weights_fit import fit_weights
@@ -25,11 +26,17 @@ def resnet(classes: int = 1000, name: str = "resnet18") -> State:
 BODY = {name: value for name, value in resnet().items() if not name.startswith("fc.")}
 
 
-def described(state: State, arch: str = "resnet18", labels: int = 1000, given: bool = False) -> str:
+def described(
+    state: State,
+    arch: str = "resnet18",
+    labels: int = 1000,
+    given: bool = False,
+    task: Task = "multiclass",
+) -> str:
     with torch.device("meta"):
-        network = models.get_model(arch, num_classes=labels)
+        network = models.get_model(arch, num_classes=1 if task == "binary" else labels)
     with pytest.raises(WeightsError) as error:
-        fit_weights(network, Checkpoint.of(state, "pets.pth"), arch, labels, given)
+        fit_weights(network, Checkpoint.of(state, "pets.pth"), arch, labels, given, task)
     said = str(error.value)
     assert len(said) < 800
     return said
@@ -88,6 +95,23 @@ def test_the_cause_is_said_and_what_is_accepted(
     state: State, labels: int, given: bool, message: str
 ) -> None:
     assert re.search(message, described(state, labels=labels, given=given))
+
+
+@pytest.mark.parametrize(
+    ("classes", "labels", "task", "message"),
+    [
+        (1, 2, "multiclass", "have a single score.*accepted: --set handler.task=binary, and"),
+        (1, 1000, "multiclass", "have a single score.*--labels FILE with two names"),
+        (1, 3, "multilabel", "have a single score.*accepted: --set handler.task=binary"),
+        (2, 2, "binary", "for each of 2 classes, .*binary has one score; .*FILE with 2 names"),
+        (5, 2, "binary", "multiclass or multilabel, and --labels FILE with 5 names"),
+        (5, 3, "multilabel", "have 5 classes, the labels 3: give --labels FILE with 5 names"),
+    ],
+)
+def test_the_number_of_scores_is_that_of_the_task(
+    classes: int, labels: int, task: Task, message: str
+) -> None:
+    assert re.search(message, described(resnet(classes), labels=labels, given=True, task=task))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,25 @@ def test_a_folder_of_timm_is_its_model_with_its_own_labels(tmp_path: Path) -> No
     photo = torch.rand(1, 3, 160, 160)
     with torch.no_grad():
         assert_close(built(photo), network(photo))
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"architecture": "no_such"}, "has no model 'no_such'; accepted: a name of timm.list_mod"),
+        ({"num_classes": "3"}, "num_classes is '3'; accepted: a number"),
+        ({"label_names": "a"}, "label_names is 'a'; accepted: a list"),
+        ({"model_args": [1]}, r"model_args is \[1\]; accepted: an object"),
+        ({"pretrained_cfg": 5}, "pretrained_cfg is 5; accepted: an object"),
+        ({}, "has no weights; accepted: model.safetensors or pytorch_model.bin"),
+    ],
+)
+def test_what_is_wrong_with_a_folder_of_timm_is_said(
+    config: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"architecture": "test_resnet", **config}))
+    with pytest.raises(PackageError, match=message):
+        folder_weights(tmp_path)
 
 
 def test_torchvisions_transformers_are_built_for_the_size_of_their_weights() -> None:

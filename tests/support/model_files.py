@@ -100,7 +100,9 @@ def hf_folder(
         "id2label": dict(enumerate(labels)),
         "label2id": {name: index for index, name in enumerate(labels)},
     }
-    hf_config = transformers.CONFIG_MAPPING[model_type](**{**settings, **names, **config})
+    content = {**settings, **names, **config}
+    content["architectures"] = content.get("architectures") or []
+    hf_config = transformers.CONFIG_MAPPING[model_type](**content)
     network = transformers.AutoModelForImageClassification.from_config(hf_config)
     fill_zeros(network).save_pretrained(folder)
     getattr(transformers, f"{kind}ImageProcessor")(**processor).save_pretrained(folder)

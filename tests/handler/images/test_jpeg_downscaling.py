@@ -206,7 +206,13 @@ def prepare(
     shown = background.output_frame(frame, preprocess, size)
     view = background.output_background(photo, crop, shown, size)
     return photo_preparation.PreparedPhoto(
-        crop, frame, view, None, None, None, 0  # type: ignore[arg-type]
+        crop,
+        frame,
+        view,
+        None,
+        None,
+        None,
+        0,  # type: ignore[arg-type]
     )
 
 
