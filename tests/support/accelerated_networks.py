@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import openvino
+import pytest
 import torch
 from torch import Tensor, nn
 
 from camserve.networks import acceleration
 from camserve.networks.acceleration import AccelerationResult
 from camserve.networks.partition import PartitionedNetwork
+
+#: Processors without instructions for bfloat16 have no trunks compiled in it.
+COMPILES_BF16 = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+needs_compiled_bf16 = pytest.mark.skipif(
+    not COMPILES_BF16, reason="OpenVINO does not compute in bfloat16 on this processor"
+)
 
 BATCH = 8
 THREADS = 2

@@ -205,14 +205,9 @@ def prepare(
     crop, frame = resize_and_crop(photo, preprocess)
     shown = background.output_frame(frame, preprocess, size)
     view = background.output_background(photo, crop, shown, size)
+    of_no_request: Any = None
     return photo_preparation.PreparedPhoto(
-        crop,
-        frame,
-        view,
-        None,
-        None,
-        None,
-        0,  # type: ignore[arg-type]
+        crop, frame, view, of_no_request, of_no_request, of_no_request, 0
     )
 
 

@@ -169,7 +169,8 @@ def check_default(case: Case) -> None:
     photo, other = pictures(side)
     assert default_layer(network, photo, other) == layer
     assert hooks_of(network) == hooks
-    layout = check_network(network, {layer: "auto"}, photo, other, 8).layouts[layer]
+    reader = ScoreReader.find("multiclass", "logits", CLASSES, run_network(network, photo))
+    layout = check_network(network, reader, {layer: "auto"}, photo, other, 8).layouts[layer]
     assert (layout.kind, layout.prefix) == (kind, prefix)
 
 

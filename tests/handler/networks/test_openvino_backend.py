@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 
 from camserve.networks import fusion, openvino_backend
 from camserve.networks.openvino_backend import OpenVINOModule
+from tests.support.accelerated_networks import needs_compiled_bf16
 
 HANDLER = Path(openvino_backend.__file__).parents[2]
 SIDE, BATCH = 12, 4
@@ -46,7 +47,7 @@ def relative_error(output: Tensor, expected: Tensor) -> float:
     return float((output - expected).norm() / expected.norm())
 
 
-@pytest.mark.parametrize("bfloat16", [False, True])
+@pytest.mark.parametrize("bfloat16", [False, pytest.param(True, marks=needs_compiled_bf16)])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_it_computes_the_same_for_batches_of_any_size(
     layout: torch.memory_format, bfloat16: bool
