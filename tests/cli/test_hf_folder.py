@@ -173,7 +173,7 @@ def harmful(folder: Path) -> None:
         (without_head, "classifier.1.bias, classifier.1.weight would stay untrained"),
         (
             lambda f: change(f / CONFIG, id2label={str(n): str(n) for n in range(4)}),
-            "classifier.1.bias, classifier.1.weight would stay untrained",
+            "with 4 labels: classifier.1.bias is .3,. instead of .4,.",
         ),
         (harmful, "hold more than a state dict of tensors, and code in them is never run"),
         (

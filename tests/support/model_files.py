@@ -8,7 +8,6 @@ from typing import Any
 import timm
 import torch
 import transformers
-from torch import nn
 from torchvision import models
 
 LABELS = ("ant", "bee", "cat", "dog", "eel")
@@ -21,8 +20,10 @@ _STAGES = {"depths": [1, 1, 1, 1]}
 HF_MODELS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "vit": ("ViT", {"size": {"height": 64, "width": 64}},
             {**_TOKENS, "image_size": 64, "patch_size": 16}),
-    "deit": ("DeiT", {"size": {"height": 72, "width": 72}, "crop_size": {"height": 64, "width": 64}},
-             {**_TOKENS, "image_size": 64, "patch_size": 16}),
+    "deit": ("DeiT",
+             {"size": {"height": 72, "width": 72}, "crop_size": {"height": 64, "width": 64}},
+             {**_TOKENS, "image_size": 64, "patch_size": 16,
+              "architectures": ["DeiTForImageClassificationWithTeacher"]}),
     "swin": ("ViT", {"size": {"height": 64, "width": 64}},
              {"embed_dim": 16, "depths": [2, 2], "num_heads": [2, 4], "image_size": 64,
               "window_size": 4}),
@@ -41,7 +42,7 @@ HF_MODELS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "resnet": ("ConvNext", {"size": {"shortest_edge": 64}},
                {**_STAGES, "embedding_size": 8, "hidden_sizes": [16, 16, 32, 32]}),
     "efficientnet": ("EfficientNet", {"size": {"height": 64, "width": 64}},
-                     {"width_coefficient": 0.35, "depth_coefficient": 0.35, "hidden_dim": 320,
+                     {"width_coefficient": 0.35, "depth_coefficient": 0.35, "hidden_dim": 448,
                       "image_size": 64}),
     "mobilenet_v2": ("MobileNetV2",
                      {"size": {"shortest_edge": 72}, "crop_size": {"height": 64, "width": 64}},
@@ -53,17 +54,18 @@ HF_MODELS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
                    "num_attention_heads": 2, "image_size": 64}),
     "levit": ("Levit", {"size": {"shortest_edge": 64}, "crop_size": {"height": 64, "width": 64}},
               {"image_size": 64, "hidden_sizes": [16, 32, 32], "num_attention_heads": [2, 2, 2],
-               "depths": [1, 1, 1], "key_dim": [8, 8, 8]}),
+               "depths": [1, 1, 1], "key_dim": [8, 8, 8],
+               "architectures": ["LevitForImageClassificationWithTeacher"]}),
     "pvt": ("Pvt", {"size": {"height": 64, "width": 64}},
             {**_STAGES, "hidden_sizes": [8, 16, 16, 32], "image_size": 64,
-             "num_attention_heads": [1, 2, 2, 2]}),
+             "num_attention_heads": [1, 2, 2, 2], "num_labels": len(LABELS)}),
     "segformer": ("Segformer", {"size": {"height": 64, "width": 64}},
                   {**_STAGES, "hidden_sizes": [8, 16, 16, 32], "num_attention_heads": [1, 2, 2, 2],
                    "image_size": 64}),
 }  # fmt: skip
 
 
-def fill_zeros(network: nn.Module, seed: int = 0) -> nn.Module:
+def fill_zeros(network: Any, seed: int = 0) -> Any:
     """Give all weights that are zero, as untrained heads have, seeded values; in eval mode."""
     generator = torch.Generator().manual_seed(seed)
     for parameter in network.parameters():

@@ -37,6 +37,7 @@ from camserve.errors import short_repr
 from camserve_cli.arguments import check_name
 from camserve_cli.packaging.architecture_code import local_source_files, module_of_file
 from camserve_cli.packaging.errors import ArchiveError, PackageError
+from camserve_cli.packaging.model_names import check_no_hub_name
 from camserve_cli.paths import STORE, STORE_SHOWN
 
 DEFAULT_ARCH = "resnet50"
@@ -145,6 +146,7 @@ def package(
         },
     )
     settings, include = settings or [], include or []
+    check_no_hub_name(arch or DEFAULT_ARCH)
     arch = module_of_file(arch or DEFAULT_ARCH)
     given: dict[str, Any] = {"arch_kwargs": _json_object("--arch-kwargs", arch_kwargs or "{}")}
     name = name or _default_name(arch, from_hf, fallback_model)
@@ -170,8 +172,9 @@ def package(
     sys.path.append(str(Path.cwd()))
     # What is included lies beside the architecture in the archive.
     sys.path += [str(path.resolve().parent) for path in include]
+    names, label_notes = read_labels(labels) if labels else (Labels(()), list[str]())
     if from_hf:
-        source = folder_weights(from_hf)
+        source = folder_weights(from_hf, own_labels=labels is not None)
     elif fallback_model:
         given = dict(pretrained.FALLBACK_MODEL)
         source = find_weights(
@@ -184,7 +187,7 @@ def package(
     section = source.fill_section(given)
     if layer:
         section["layer"], *section["layers"] = layer
-    names, label_notes = read_labels(labels) if labels else (Labels(source.categories), list[str]())
+    names = names if labels else Labels(source.categories)
     if not len(names):
         raise PackageError("the classes' names are not known; accepted: --labels FILE")
     config = build_config(section, settings, include)
@@ -195,7 +198,7 @@ def package(
         source.converted_for(network),
         known.arch,
         len(names),
-        labels is not None,
+        labels is not None or from_hf is not None,
         known.task,
     )
     for note in [*fitted.notes, *label_notes]:
@@ -230,7 +233,7 @@ def _default_name(arch: str, from_hf: Path | None, fallback_model: bool) -> str:
         return "efficientnet-lite0"
     if from_hf:
         return from_hf.resolve().name
-    return arch.removeprefix("timm:").replace(":", ".")
+    return (arch.removeprefix("timm:") or arch).replace(":", ".")
 
 
 def _refuse_beside(option: str, value: object, others: Mapping[str, object]) -> None:

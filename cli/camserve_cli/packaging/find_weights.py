@@ -38,8 +38,12 @@ def find_weights(
     return find(arch, source, kwargs, key)
 
 
-def folder_weights(folder: Path) -> WeightsSource:
+def folder_weights(folder: Path, own_labels: bool = False) -> WeightsSource:
     """The network, weights, labels and preset of a Hugging Face folder, of transformers or timm.
+
+    Args:
+        folder: ``--from-hf``.
+        own_labels: ``--labels`` is given, so that the folder's are not read.
 
     Raises:
         PackageError: the folder's files are missing, or are not those of an image classifier.
@@ -50,12 +54,13 @@ def folder_weights(folder: Path) -> WeightsSource:
     if timm_folder is not None:
         return timm_folder_weights(timm_folder)
     model = HfFolder.open(folder)
+    labels = () if own_labels else model.labels()
     preset, problem = preset_or_problem(lambda: model.processor.preset())
     multiclass = model.task == "multiclass"
     return WeightsSource(
         Checkpoint.of(model.state(), str(folder)),
         preset,
-        model.labels(),
+        labels,
         preset_problem=problem,
         section={
             "arch": model.arch,

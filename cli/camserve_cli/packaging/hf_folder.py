@@ -134,6 +134,7 @@ class HfFolder:
         try:
             network, report = transformers.AutoModelForImageClassification.from_pretrained(
                 self.folder,
+                config=self._hf_config,
                 local_files_only=True,
                 trust_remote_code=False,
                 output_loading_info=True,
@@ -153,18 +154,44 @@ class HfFolder:
                 f"transformers cannot load the weights in {self.folder}: {first_line(failure)}; "
                 f"accepted: {_ACCEPTED_WEIGHTS}"
             ) from None
-        wrong = sorted(report["missing_keys"]) or [
-            str(key[0] if isinstance(key, tuple) else key) for key in report["mismatched_keys"]
+        missing = sorted(report["missing_keys"])
+        wrong = [
+            f"{name} is {tuple(given)} instead of {tuple(expected)}"
+            for name, given, expected in sorted(report["mismatched_keys"])
         ]
-        if wrong:
+        if missing or wrong:
+            some = ", ".join((missing or wrong)[:3])
+            more = " and more" if len(missing or wrong) > 3 else ""
             raise WeightsError(
                 f"the weights in {self.folder} do not fit {type(network).__name__} of its "
-                f"{_CONFIG}: {', '.join(wrong[:3])}{' and more' if len(wrong) > 3 else ''} would "
-                "stay untrained; accepted: the folder that save_pretrained of the trained image "
-                "classifier wrote"
+                f"{_CONFIG} with {network.config.num_labels} labels: {some}{more}"
+                f"{' would stay untrained' if missing else ''}; accepted: the folder that "
+                "save_pretrained of the trained image classifier wrote"
             )
         evaluated: nn.Module = network.eval()
         return evaluated
+
+    @cached_property
+    def _hf_config(self) -> Any:
+        """The configuration that transformers makes of config.json.
+
+        Raises:
+            PackageError: transformers does not accept it.
+        """
+        from transformers import CONFIG_MAPPING
+
+        # Of several classifiers of a type, transformers takes the one that is named here.
+        content = {**self.config, "architectures": self.config.get("architectures") or []}
+        try:
+            return CONFIG_MAPPING[self.config["model_type"]].from_dict(content)
+        except Exception as failure:
+            # Of the checks of each configuration's class.
+            reason = " ".join(str(failure).split())[:300]
+            raise PackageError(
+                f"{self.folder / _CONFIG} is no configuration of transformers' for "
+                f"{self.config['model_type']}: {reason}; accepted: the {_CONFIG} that "
+                "save_pretrained of the image classifier wrote"
+            ) from None
 
     def _check_files(self) -> None:
         """Refuse a folder whose weights are missing, or were not fetched from Git LFS."""

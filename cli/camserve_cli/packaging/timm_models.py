@@ -7,11 +7,11 @@ import math
 import re
 import sys
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.error import HTTPError, URLError
 
 from torch import Tensor, nn
@@ -134,6 +134,15 @@ def head_classes(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> int 
     return None if layer is None else len(layer)
 
 
+#: Keys of a folder's config.json that are read, their types, and these in words.
+_CONFIG_TYPES: Final[Sequence[tuple[str, type, str]]] = (
+    ("num_classes", int, "a number"),
+    ("label_names", list, "a list of texts"),
+    ("model_args", dict, "an object"),
+    ("pretrained_cfg", dict, "an object"),
+)
+
+
 @dataclass(frozen=True)
 class TimmFolder:
     """A folder of a timm model, as ``timm.models.save_for_hf`` writes it, or transformers' wrapper.
@@ -167,8 +176,15 @@ class TimmFolder:
             return None
         if not is_timm_model(f"timm:{arch}"):
             raise PackageError(
-                f"{folder / 'config.json'}: timm {version('timm')} has no model {short_repr(arch)}"
+                f"{folder / 'config.json'}: timm {version('timm')} has no model "
+                f"{short_repr(arch)}; accepted: a name of timm.list_models()"
             )
+        for key, kind, accepted in _CONFIG_TYPES:
+            if not isinstance(content.get(key), kind | None):
+                raise PackageError(
+                    f"{folder / 'config.json'}: {key} is {short_repr(content[key])}; accepted: "
+                    f"{accepted}, as timm.models.save_for_hf writes it"
+                )
         files = [folder / name for name in ("model.safetensors", "pytorch_model.bin")]
         file = next((file for file in files if file.is_file()), None)
         if file is None:

@@ -117,6 +117,8 @@ def build_hf(config: Mapping[str, Any], classes: int) -> nn.Module:
     """
     transformers = _library("transformers", f"hf:{config['model_type']}")
     settings = {key: value for key, value in config.items() if key not in ("dtype", "torch_dtype")}
+    # Of several classifiers of a type, transformers takes the one that is named here.
+    settings["architectures"] = settings.get("architectures") or []
     # A configuration that names no labels has as many as num_labels says.
     hf_config = transformers.CONFIG_MAPPING[config["model_type"]].from_dict(
         {**settings, "num_labels": classes}
