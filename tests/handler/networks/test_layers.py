@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from camserve.errors import SettingsError
-from camserve.networks import build
+from camserve.networks import ScoreReader, build, run_network
 from camserve.networks.checks import check_network
 from camserve.networks.layers import default_layer, get_layer
 from tests.support.small_networks import hooks_of, pictures
