@@ -7,9 +7,8 @@ from typing import Final
 
 from torch import Tensor
 
-#: The least range of a map that is not constant, as a multiple of what rounding errors change in
-#: it.
-#: The range of errors over a grid is some six times their standard deviation.
+#: The least range of a map that is not constant, as a multiple of what rounding errors change: over
+#: a grid, errors range over some six times their standard deviation.
 _MIN_RANGE: Final = 8
 
 
