@@ -18,6 +18,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from camserve.settings import Preprocess, Settings
 from camserve_cli.packaging import presets, pretrained
 from camserve_cli.packaging.check_photos import check_photos
+from camserve_cli.packaging.comparison import Comparison
 from camserve_cli.packaging.errors import PackageError
 from camserve_cli.packaging.publisher import Publisher, compare
 
@@ -67,6 +68,15 @@ def test_with_a_persons_own_settings_a_difference_is_told_alone(publisher: Publi
 def test_other_numbers_of_scores_are_not_compared() -> None:
     said = compare("timm", torch.zeros(3, 4), torch.zeros(3, 2), "float32", own_preprocess=False)
     assert "the archive's 2 scores of a photo are not compared" in said
+
+
+def test_inputs_of_another_size_are_not_compared(publisher: Publisher) -> None:
+    settings = Settings.model_validate({"preprocess": {"resize": 64, "crop": [32, 64]}})
+    found = Comparison.of(publisher, settings, own_preprocess=True)
+    assert (found.publisher, found.photos) == (None, [])
+    assert found.notes[0].endswith(
+        "are 300 high and 449 wide, and handler.preprocess makes 32 x 64"
+    )
 
 
 @pytest.mark.parametrize(

@@ -192,6 +192,11 @@ def package(
         raise PackageError("the classes' names are not known; accepted: --labels FILE")
     config = build_config(section, settings, include)
     known = known_settings(config)
+    if known.task == "binary" and len(names) != 2:
+        raise PackageError(
+            f"handler.task binary is for two labels, of no and of yes, and there are {len(names)}; "
+            "accepted: --labels FILE with two names"
+        )
     network = build(known.arch, known.arch_kwargs, known.score_count(len(names)))
     fitted = fit_weights(
         network,

@@ -36,8 +36,19 @@ class Comparison:
     def of(
         cls, publisher: Publisher | None, settings: Settings, own_preprocess: bool
     ) -> Comparison:
-        """The comparison on the usual photos."""
-        return cls(publisher, settings, own_preprocess, check_photos() if publisher else [])
+        """The comparison on the usual photos, where the publisher has inputs of the same size."""
+        photos = check_photos() if publisher else []
+        if publisher is None:
+            return cls(None, settings, own_preprocess, photos)
+        size, own = publisher.input_size(photos[0]), settings.preprocess.input_size
+        if size == own:
+            return cls(publisher, settings, own_preprocess, photos)
+        note = (
+            "the archive's scores are not compared with those of the publisher's own network and "
+            f"preparation of photos ({publisher.name}): inputs of that are {size[0]} high and "
+            f"{size[1]} wide, and handler.preprocess makes {own.height} x {own.width}"
+        )
+        return cls(None, settings, own_preprocess, [], [note])
 
     def judge(self, found: Mapping[str, Any]) -> None:
         """Compare what the archive's check found.

@@ -131,10 +131,11 @@ class HfFolder:
 
         be_quiet(transformers)
         self._check_files()
+        config = self._hf_config
         try:
             network, report = transformers.AutoModelForImageClassification.from_pretrained(
                 self.folder,
-                config=self._hf_config,
+                config=config,
                 local_files_only=True,
                 trust_remote_code=False,
                 output_loading_info=True,

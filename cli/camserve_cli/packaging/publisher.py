@@ -36,6 +36,11 @@ class Publisher:
     network: nn.Module
     transform: Transform
 
+    def input_size(self, photo: Image.Image) -> tuple[int, int]:
+        """Height and width of the network's input for a photo."""
+        height, width = self.transform(photo).shape[1:]
+        return height, width
+
     def scores(self, photos: Sequence[Image.Image], settings: Settings, classes: int) -> Tensor:
         """The logits (N, C) of RGB photos.
 
