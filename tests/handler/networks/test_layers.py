@@ -100,7 +100,7 @@ QUICK: dict[str, Case] = {
               "features.19", "grid", 0),
     "squeezenet1_1": (torchvision("squeezenet1_1"), 64, "classifier.2", "grid", 0),
     "mobilenet_v3_small": (torchvision("mobilenet_v3_small"), 64, "features.12", "grid", 0),
-    "shufflenet_v2_x0_5": (torchvision("shufflenet_v2_x0_5"), 64, "conv5", "grid", 0),
+    "shufflenet_v2_x0_5": (torchvision("shufflenet_v2_x0_5"), 64, "conv5.2", "grid", 0),
     "mnasnet0_5": (torchvision("mnasnet0_5"), 64, "layers.16", "grid", 0),
     "timm ViT": (
         of_timm("vit_tiny_patch16_224", **TIMM_VIT), 64, "blocks.2.norm1", "tokens", 1
@@ -131,7 +131,7 @@ QUICK: dict[str, Case] = {
     "timm ConvNeXt": (
         of_timm("convnext_atto", depths=(1, 1, 1, 1)), 64, "stages.3", "grid", 0
     ),
-    "timm ResNet": (of_timm("resnet18"), 64, "layer4", "grid", 0),
+    "timm ResNet": (of_timm("resnet18"), 64, "layer4.1", "grid", 0),
     "Hugging Face ViT": (
         of_hugging_face("ViT", **HF_VIT), 64, "network.vit.layers.2.layernorm_before", "tokens", 1
     ),
