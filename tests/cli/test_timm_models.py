@@ -104,6 +104,19 @@ def test_a_constructor_is_told_the_size_of_its_input(
     assert input_size_arguments(arch, needed, preprocess) == {}
 
 
+@pytest.mark.parametrize(
+    ("name", "described"),
+    [
+        ("resnet18", "timm's weights of resnet18.a1_in1k"),
+        ("resnet18.tv_in1k", "timm's weights of resnet18.tv_in1k"),
+        ("maxvit_pico_rw_256", "timm's configuration of maxvit_pico_rw_256"),
+    ],
+)
+def test_it_is_said_whose_preset_is_taken(name: str, described: str) -> None:
+    data = timm_models.data_config(name, timm_models.pretrained_config(name))
+    assert data.described == described
+
+
 def test_position_embeddings_are_resampled_to_another_input() -> None:
     small = timm.create_model("test_vit", num_classes=3)
     large = timm.create_model("test_vit", num_classes=3, img_size=320)

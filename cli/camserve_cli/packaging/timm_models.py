@@ -44,9 +44,12 @@ class DataConfig:
     tag: str = ""
 
     @property
-    def tagged(self) -> str:
-        """The model's name with the tag."""
-        return ".".join(filter(None, [self.model.partition(".")[0], self.tag]))
+    def described(self) -> str:
+        """What the values are of, in words."""
+        model = self.model.partition(".")[0]
+        if self.tag in ("", "untrained"):
+            return f"timm's configuration of {model}"
+        return f"timm's weights of {model}.{self.tag}"
 
     @property
     def transform(self) -> Transform:

@@ -48,7 +48,7 @@ def timm_weights(
         checkpoint,
         preset,
         timm_models.categories(config),
-        preset_of=f"timm's weights of {data.tagged}" if source else "",
+        preset_of=data.described if source else "",
         preset_problem=problem,
         section={"requires": timm_models.requires()},
         publisher=None if problem else _publisher(data),
