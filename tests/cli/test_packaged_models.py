@@ -61,7 +61,8 @@ def test_torchvisions_classifiers(
     name: str, layer: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     weights = torchvision_weights(tmp_path / "w.pth", name)
-    options = ["--arch", name, "--weights", weights, "--labels", tmp_path / "labels.json"]
+    labels = tmp_path / "labels.json"
+    options: list[str | Path] = ["--arch", name, "--weights", weights, "--labels", labels]
     status, said = package(capsys, tmp_path, *options)
     assert status == 0, said
     assert f"net.mar: {name}, 5 classes, layers {layer}, " in said
@@ -92,7 +93,10 @@ def test_timms_models(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     weights = timm_weights(tmp_path / "w.pth", name, **kwargs)
-    options = ["--arch", f"timm:{name}", "--weights", weights, "--labels", tmp_path / "labels.json"]
+    labels = tmp_path / "labels.json"
+    options: list[str | Path] = [
+        "--arch", f"timm:{name}", "--weights", weights, "--labels", labels
+    ]  # fmt: skip
     for setting in settings:
         options += ["--set", f"handler.preprocess.{setting}"]
     status, said = package(capsys, tmp_path, *options)
@@ -101,26 +105,26 @@ def test_timms_models(
     assert re.search(COMPARED if not settings else r"not compared .*: inputs of that are 518", said)
 
 
-@pytest.mark.parametrize(
-    ("model_type", "layer"),
-    [
-        ("vit", "vit.layers.1.layernorm_before"),
-        ("deit", "deit.layers.1.layernorm_before"),
-        ("swin", "swin.layernorm"),
-        ("swinv2", "swinv2.layernorm"),
-        ("dinov2", "dinov2.encoder.layer.1.norm1"),
-        ("dinov2_with_registers", "dinov2_with_registers.encoder.layer.1.norm1"),
-        ("beit", "beit.layers.1.layernorm_before"),
-        ("convnext", "convnext.encoder.stages.3"),
-        ("resnet", "resnet.encoder.stages.3"),
-        ("efficientnet", "efficientnet"),
-        ("mobilenet_v2", "mobilenet_v2.conv_1x1"),
-        ("mobilevit", "mobilevit.conv_1x1_exp"),
-        ("levit", "levit"),
-        ("pvt", "pvt"),
-        ("segformer", "segformer.stages.3"),
-    ],
-)
+HF_LAYERS = {
+    "vit": "vit.layers.1.layernorm_before",
+    "deit": "deit.layers.1.layernorm_before",
+    "swin": "swin.layernorm",
+    "swinv2": "swinv2.layernorm",
+    "dinov2": "dinov2.encoder.layer.1.norm1",
+    "dinov2_with_registers": "dinov2_with_registers.encoder.layer.1.norm1",
+    "beit": "beit.layers.1.layernorm_before",
+    "convnext": "convnext.encoder.stages.3",
+    "resnet": "resnet.encoder.stages.3",
+    "efficientnet": "efficientnet",
+    "mobilenet_v2": "mobilenet_v2.conv_1x1",
+    "mobilevit": "mobilevit.conv_1x1_exp",
+    "levit": "levit",
+    "pvt": "pvt",
+    "segformer": "segformer.stages.3",
+}
+
+
+@pytest.mark.parametrize(("model_type", "layer"), HF_LAYERS.items())
 def test_folders_of_transformers(
     model_type: str, layer: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -132,10 +136,7 @@ def test_folders_of_transformers(
 
 
 def test_the_table_has_every_type() -> None:
-    (mark,) = (
-        mark for mark in test_folders_of_transformers.pytestmark if mark.name == "parametrize"
-    )
-    assert {model_type for model_type, _ in mark.args[1]} == set(HF_MODELS)
+    assert set(HF_LAYERS) == set(HF_MODELS)
 
 
 @pytest.mark.parametrize(
@@ -184,6 +185,8 @@ def test_a_network_of_one_score(
     weights = torchvision_weights(tmp_path / "w.pth", "resnet18", 1)
     (tmp_path / "two.json").write_text('["no", "yes"]')
     (tmp_path / "one.json").write_text('["yes"]')
-    given = ["--arch", "resnet18", "--weights", weights, "--labels", tmp_path / labels]
+    given: list[str | Path] = [
+        "--arch", "resnet18", "--weights", weights, "--labels", tmp_path / labels
+    ]  # fmt: skip
     _, said = package(capsys, tmp_path, *given, *options)
     assert message in said

@@ -19,6 +19,9 @@ from camserve.options import Method
 # have none.
 _PLUS_PLUS_EPSILON: Final = 1e-6
 _XGRAD_EPSILON: Final = 1e-7
+#: A sum over the channels that varies less, as a share of what the channels vary, is constant but
+#: for rounding errors.
+_MIN_TOTAL: Final = 1e-4
 
 
 def gradcam(activations: Tensor, gradients: Tensor) -> Tensor:
@@ -106,7 +109,8 @@ def _first_component(values: Tensor) -> Tensor:
 
     A principal axis has an arbitrary sign. Here it is chosen so that the component correlates
     positively with the sum over the channels: the map is hot where the layer is active, or the
-    class has evidence.
+    class has evidence. Behind a layer norm that sum is the same everywhere; there the sign is
+    chosen so that the component's cubes sum to a positive number: few locations are hot.
     """
     locations = values.flatten(2).double()
     # Scores that are not finite are rejected later; here they must not fail the whole batch.
@@ -120,8 +124,12 @@ def _first_component(values: Tensor) -> Tensor:
     else:
         eigenvalues, eigenvectors = torch.linalg.eigh(centred.mT @ centred)
         component = eigenvectors[..., -1] * eigenvalues[..., -1:].clamp(min=0).sqrt()
-    correlation = (component * centred.sum(dim=1)).sum(dim=1, keepdim=True)
-    component = torch.where(correlation < 0, -component, component)
+    total = centred.sum(dim=1)
+    correlation = (component * total).sum(dim=1, keepdim=True)
+    cubes = component.pow(3).sum(dim=1, keepdim=True)
+    is_constant = total.norm(dim=1) < _MIN_TOTAL * centred.norm(dim=(1, 2))
+    direction = torch.where(is_constant.unsqueeze(1), cubes, correlation)
+    component = torch.where(direction < 0, -component, component)
     return component.relu().view(values[:, 0].shape).to(values.dtype)
 
 
