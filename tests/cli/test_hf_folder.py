@@ -163,7 +163,7 @@ def harmful(folder: Path) -> None:
         ),
         (
             lambda f: change(f / CONFIG, layer_type="odd"),
-            "is no configuration of transformers' for resnet: layer_type=odd",
+            "is no configuration of transformers' for resnet: .*layer_type=odd",
         ),
         (
             lambda f: change(f / CONFIG, num_channels=1),

@@ -144,7 +144,7 @@ def test_an_archive_can_be_checked_later(store: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        pytest.param(["--layer", "4"], "must give activations of shape", id="layer"),
+        pytest.param(["--layer", "4"], "must give a grid over the photo", id="layer"),
         pytest.param(["--layer", "convs"], "no layer 'convs'; the nearest names", id="layer-name"),
         pytest.param(["--set", "handler.defaults.alpha=3"], "handler.defaults.alpha: 3", id="set"),
         pytest.param(["--set", "handler.speed=1"], "unknown key 'speed'", id="set-unknown"),

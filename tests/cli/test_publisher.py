@@ -91,7 +91,8 @@ def test_scores_are_the_logits_of_the_archives_task(
     settings: Settings, scores: list[list[float]]
 ) -> None:
     publisher = Publisher("timm", nn.Identity(), lambda photo: torch.tensor([0.5, 0.25, 0.125]))
-    assert_close(publisher.scores(PHOTOS[:1], settings, 3), torch.tensor(scores))
+    found = publisher.scores(PHOTOS[:1], settings, 3)
+    assert_close(found, torch.tensor(scores), check_dtype=False)
 
 
 @pytest.mark.parametrize(

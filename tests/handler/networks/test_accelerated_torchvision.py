@@ -20,6 +20,7 @@ from tests.support.accelerated_networks import (
     BATCH,
     accelerate,
     accelerated_network,
+    needs_compiled_bf16,
     noise,
     relative_error,
     run,
@@ -95,6 +96,7 @@ def test_accelerated_outputs_are_the_original_networks(
 
 
 # These are safe in bfloat16; Inception, too, but it is so deep that it amplifies noise.
+@needs_compiled_bf16
 @pytest.mark.parametrize("arch", ["resnet18", "googlenet", "vgg11"])
 def test_bfloat16_outputs_are_close_to_the_original_networks(
     arch: str, network_under_test: Callable[..., Any]
