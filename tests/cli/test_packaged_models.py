@@ -114,8 +114,8 @@ def test_timms_models(
     assert re.search(COMPARED if not settings else r"not compared .*: inputs of that are 518", said)
 
 
-#: Types of transformers, and the layer that is explained by default. LeViT is missing: its blocks have
-#: no norm of tokens, and the layer that is found, the last of its stem, is none to hold it to.
+#: Types of transformers, and the layer that is explained by default. LeViT is missing: its blocks
+#: have no norm of tokens, and the layer that is found, its stem's last, is none to hold it to.
 HF_LAYERS = {
     "model_type": "layer",
     "vit": "vit.layers.1.layernorm_before",
