@@ -8,11 +8,10 @@
 
 Every peer runs the same network of random weights on this machine, in turn with the others. Every
 target is a ratio of two peers: T1 to T4 and T7 through two TorchServes (ours, and the stock
-image_classifier), T5 and T6 in process (pytorch-grad-cam, Captum; Pillow and torchvision). T5 is
-measured for vit_b_16 and swin_t, too, but with --quick only where --only names "T5 vit_b_16" or
-"T5 swin_t". --only also accepts profile (the time of each stage of a request), connections and
-batches (the two curves), and workers (one worker with a thread for each core, compared with one
-worker of one thread for each core).
+image_classifier), T5 and T6 in process (pytorch-grad-cam, Captum; Pillow and torchvision). --only
+also accepts profile (the time of each stage of a request), connections and batches (the two
+curves), and workers (one worker with a thread for each core, compared with one worker of one thread
+for each core).
 
 Prints a table and writes bench.json, throughput.png and batch.png to --out. It needs what
 scripts/setup.sh --dev installs, and a machine that does nothing else. The results say how much
@@ -35,7 +34,7 @@ from devtools.benchmark.load_rig import RunNotes
 from devtools.benchmark.plan import FULL, QUICK
 from devtools.benchmark.plots import plot_batches, plot_load
 from devtools.benchmark.report import BenchReport
-from devtools.benchmark.suite import IN_PROCESS_FACTOR, PARTS, TRANSFORMERS, Suite
+from devtools.benchmark.suite import IN_PROCESS_FACTOR, PARTS, Suite
 from devtools.command import run_app, table_console
 from devtools.errors import OptionError
 from devtools.machine import describe_machine, machine_caption
@@ -90,7 +89,7 @@ def bench(
     chosen: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
     plan = replace(QUICK if quick else FULL, **chosen)
     arch = arch or ("mobilenet_v3_small" if quick else "resnet50")
-    parts = _parts(only, quick)
+    parts = _parts(only)
     settings = settings or []
     report = BenchReport(
         describe_machine(),
@@ -105,7 +104,7 @@ def bench(
         _log(f"packaging {arch} with seeded weights")
         weights = seeded_weights(arch, scratch)
         archive = camserve_archive(weights, settings, scratch)
-        Suite(report, archive, weights, plan, settings, workers, _log).run(parts)
+        Suite(report, archive, weights, plan, workers, _log).run(parts)
     out.mkdir(parents=True, exist_ok=True)
     written = [report.write(out)]
     caption = f"{arch} on {machine_caption(report.machine)}"
@@ -121,20 +120,14 @@ def _log(line: str) -> None:
     typer.echo(f"bench: {line}", err=True)
 
 
-def _parts(only: str, quick: bool) -> set[str]:
-    """The parts to measure; all of them by default.
-
-    T5 includes that of the transformers, except in a quick run, which is of a small network.
-    """
+def _parts(only: str) -> set[str]:
+    """The parts to measure; all of them by default."""
     parts = {part.strip() for part in only.split(",") if part.strip()}
     if unknown := parts - {*PARTS}:
         raise OptionError(
             f"--only {','.join(sorted(unknown))}: accepted are {', '.join(sorted(PARTS))}"
         )
-    transformers = {*TRANSFORMERS.values()}
-    if not parts:
-        return {*PARTS} - (transformers if quick else set())
-    return parts | transformers if "T5" in parts and not quick else parts
+    return parts or {*PARTS}
 
 
 def _numbers(option: str, text: str | None) -> tuple[int, ...] | None:

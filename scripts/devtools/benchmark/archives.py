@@ -70,9 +70,6 @@ class SeededWeights:
 def seeded_weights(arch: str, folder: Path) -> SeededWeights:
     """Random weights, the same on every run; batch norms are as torchvision initializes them.
 
-    A head that torchvision initializes with zeros, as a vision transformer's, gets random weights,
-    too: with zeros, all maps are zero.
-
     Raises:
         SetupError: torchvision has no such classifier.
     """
@@ -81,9 +78,6 @@ def seeded_weights(arch: str, folder: Path) -> SeededWeights:
         network: nn.Module = models.get_model(arch, num_classes=CLASSES)
     except ValueError as failure:
         raise SetupError(f"--arch {arch}: {failure}") from None
-    for parameter in network.parameters():
-        if parameter.ndim > 1 and not parameter.any():
-            nn.init.normal_(parameter, std=0.02)
     state = {name: value.contiguous().clone() for name, value in network.state_dict().items()}
     file = folder / f"{arch}.safetensors"
     save_file(state, file)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -34,8 +33,6 @@ from devtools.measurements import Summary
 T5 = Goal("T5", "predictions and maps of 8, pytorch-grad-cam / ours", ">=", 15)
 T5_FLOAT32 = Goal("T5", "the same, ours in float32 eager", ">=", 3)
 T5_EXTRA = Goal("T5", "ours, forward and maps / forward alone", "<=", 1.05)
-T5_TRANSFORMER = Goal("T5", "predictions and maps of 8, pytorch-grad-cam / ours", ">=", 8)
-T5_TRANSFORMER_EXTRA = Goal("T5", "ours, forward and maps / forward alone", "<=", 1.1)
 T5_CAPTUM = Goal("T5", "predictions and maps of 8, Captum LayerGradCam / ours")
 T5_TARGETS = Goal("T5", "ours, 5 targets for each / 1 target")
 T6 = Goal("T6", "12-megapixel JPEG to tensor, ours / Pillow", "<=", 0.3)
@@ -44,29 +41,6 @@ EAGER = {"precision": "float32", "compile": "off"}
 OURS, FLOAT32, FORWARD, PEER = (
     "ours", "ours, float32 eager", "forward alone, float32 eager", "pytorch-grad-cam",
 )  # fmt: skip
-
-
-#: A layer's output as (N, K, h, w), which pytorch-grad-cam calls ``reshape_transform``.
-Reshape = Callable[[Tensor], Tensor]
-
-
-def _vit_reshape(tokens: Tensor) -> Tensor:
-    """(N, 1 + h * w, K), the class token first, of a square grid."""
-    side = math.isqrt(tokens.shape[1] - 1)
-    return tokens[:, 1:].reshape(len(tokens), side, side, -1).permute(0, 3, 1, 2)
-
-
-def _swin_reshape(grid: Tensor) -> Tensor:
-    """(N, h, w, K)."""
-    return grid.permute(0, 3, 1, 2)
-
-
-#: The transformers that T5 is measured for besides the benchmark's own network, by torchvision's
-#: name. To add one, enter it here.
-TRANSFORMERS: dict[str, Reshape] = {"vit_b_16": _vit_reshape, "swin_t": _swin_reshape}
-
-
-FORWARD_ALONE, GRIDS = "ours, forward alone", "ours, maps as grids"
 
 
 @dataclass(frozen=True)
@@ -137,13 +111,12 @@ class PeerLibraries:
     Args:
         network: in eval mode; its parameters require grad, as after loading.
         layer: the dotted name of the target layer.
-        reshape: for a layer whose output is not (N, K, h, w).
     """
 
-    def __init__(self, network: nn.Module, layer: str, reshape: Reshape | None = None) -> None:
+    def __init__(self, network: nn.Module, layer: str) -> None:
         self.network = network
         target_layer = get_layer(network, layer)
-        self._gradcam = GradCAM(network, [target_layer], reshape_transform=reshape)
+        self._gradcam = GradCAM(model=network, target_layers=[target_layer])
         self._captum = LayerGradCam(network, target_layer)
 
     @torch.inference_mode()
@@ -173,16 +146,13 @@ class Contestants:
         archive: ours, unpacked.
         network: the same network, for the peer libraries.
         photo: encoded.
-        reshape: as of :class:`PeerLibraries`.
     """
 
-    def __init__(
-        self, archive: Path, network: nn.Module, photo: bytes, reshape: Reshape | None = None
-    ) -> None:
+    def __init__(self, archive: Path, network: nn.Module, photo: bytes) -> None:
         threads = torch.get_num_threads()
         self.ours = load_pipeline(archive)
         self.float32 = load_pipeline(archive, EAGER)
-        self.libraries = PeerLibraries(network, self.ours.settings.layer, reshape)
+        self.libraries = PeerLibraries(network, self.ours.settings.layer)
         self._photo = photo
         # Loading may set the number of threads; here all contestants use the same number.
         torch.set_num_threads(threads)
@@ -209,7 +179,7 @@ class Contestants:
 
 def compare_explanations(contestants: Contestants, repeat: int, seconds: float) -> list[GoalResult]:
     """T5: a batch of 8, and for information Captum and five targets a photo."""
-    forward, grids, five = FORWARD_ALONE, GRIDS, "ours, 5 targets"
+    forward, grids, five = "ours, forward alone", "ours, maps as grids", "ours, 5 targets"
     captum = "Captum LayerGradCam"
     size, inputs, ours = BATCH_SIZE, contestants.inputs(BATCH_SIZE), contestants.ours
     steps = {
@@ -230,32 +200,6 @@ def compare_explanations(contestants: Contestants, repeat: int, seconds: float) 
     return [
         goal_result(goal, "ms", (above, times[above]), (below, times[below]))
         for goal, above, below in ratios
-    ]
-
-
-def compare_transformer(
-    arch: str, contestants: Contestants, repeat: int, seconds: float
-) -> list[GoalResult]:
-    """T5 of one of :data:`TRANSFORMERS`: a batch of 8."""
-    size, inputs, ours = BATCH_SIZE, contestants.inputs(BATCH_SIZE), contestants.ours
-    steps: dict[str, Step] = {
-        OURS: contestants.maps(ours, size),
-        PEER: lambda: contestants.libraries.gradcam(inputs),
-        FORWARD_ALONE: contestants.maps(ours, size, explain=False),
-        GRIDS: contestants.maps(ours, size, enlarge=False),
-    }
-    times = time_interleaved(steps, repeat, seconds)
-    return [
-        goal_result(
-            replace(goal, description=f"{arch}: {goal.description}"),
-            "ms",
-            (above, times[above]),
-            (below, times[below]),
-        )
-        for goal, above, below in (
-            (T5_TRANSFORMER, PEER, OURS),
-            (T5_TRANSFORMER_EXTRA, GRIDS, FORWARD_ALONE),
-        )
     ]
 
 

@@ -8,14 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from devtools.benchmark import in_process, served, worker_scaling
-from devtools.benchmark.archives import (
-    SeededWeights,
-    camserve_archive,
-    seeded_weights,
-    stock_archive,
-    unpack,
-    with_batch_delay,
-)
+from devtools.benchmark.archives import SeededWeights, stock_archive, unpack, with_batch_delay
 from devtools.benchmark.cpu_meter import CpuMeter
 from devtools.benchmark.load_rig import LoadRig
 from devtools.benchmark.plan import MeasurementPlan
@@ -26,11 +19,9 @@ from devtools.benchmark.stock_server import stock_server
 from devtools.servers import ServerUnderTest, camserve_server
 
 IN_PROCESS = ("T5", "T6", "batches")
-#: The part that measures T5 of a transformer, by torchvision's name.
-TRANSFORMERS = {arch: f"T5 {arch}" for arch in in_process.TRANSFORMERS}
 THROUGH_SERVERS = ("T1", "T2", "T3", "T4", "T7", "profile", "connections")
 WORKERS = ("workers",)
-PARTS = (*THROUGH_SERVERS, *IN_PROCESS, *TRANSFORMERS.values(), *WORKERS)
+PARTS = (*THROUGH_SERVERS, *IN_PROCESS, *WORKERS)
 #: A window in process is shorter by this factor than one through a server: there are no queues.
 IN_PROCESS_FACTOR = 5
 
@@ -42,7 +33,6 @@ class Suite:
     Attributes:
         archive: ours; what else is needed goes into its folder.
         weights: of the network in the archive.
-        settings: of our archives, as ``camserve package --set`` takes them.
         workers: of our server, as ``serve.sh start --workers`` takes it.
         log: called with a line on each measurement.
     """
@@ -51,7 +41,6 @@ class Suite:
     archive: Path
     weights: SeededWeights
     plan: MeasurementPlan
-    settings: Sequence[str]
     workers: str
     log: Callable[[str], None]
 
@@ -64,9 +53,6 @@ class Suite:
         """
         if parts & {*IN_PROCESS}:
             self._measure_in_process(parts)
-        for arch, part in TRANSFORMERS.items():
-            if part in parts:
-                self._measure_transformer(arch)
         if parts & {*THROUGH_SERVERS}:
             self._measure_through_servers(parts)
         if parts & {*WORKERS}:
@@ -94,26 +80,6 @@ class Suite:
         if "batches" in parts:
             self.log("time against batch size, in process")
             report.batches += in_process.batch_curve(contestants, plan.sizes, plan.repeat, seconds)
-        report.notes.other_cores.append(meter.cores()["others"])
-
-    def _measure_transformer(self, arch: str) -> None:
-        """T5 of a transformer with seeded weights."""
-        report, plan = self.report, self.plan
-        meter, scratch = CpuMeter(), self.archive.parent / arch
-        scratch.mkdir()
-        self.log(f"T5 {arch}: packaging with seeded weights")
-        weights = seeded_weights(arch, scratch)
-        archive = camserve_archive(weights, self.settings, scratch)
-        contestants = in_process.Contestants(
-            unpack(archive, scratch / "unpacked"),
-            weights.build(),
-            small_photo(scratch).read_bytes(),
-            in_process.TRANSFORMERS[arch],
-        )
-        self.log(f"T5 {arch}: predictions and maps of a batch, in process")
-        report.results += in_process.compare_transformer(
-            arch, contestants, plan.repeat, plan.seconds / IN_PROCESS_FACTOR
-        )
         report.notes.other_cores.append(meter.cores()["others"])
 
     def _measure_through_servers(self, parts: set[str]) -> None:
