@@ -308,13 +308,13 @@ def scripted():
     return torch.jit.script(Net())
 
 
-class ChannelsLast(Net):
+class ColumnsFirst(Net):
     def __init__(self):
         super().__init__()
         self.norm = nn.LayerNorm(4)
 
     def forward(self, photos):
-        return self.fc(self.norm(self.body(photos).permute(0, 2, 3, 1)).mean((1, 2)))
+        return self.fc(self.norm(self.body(photos).permute(0, 3, 2, 1)).mean((1, 2)))
 """
 
 
@@ -324,7 +324,7 @@ def nets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("nets")
     (folder / "nets.py").write_text(NETS)
     (folder / "exits.py").write_text("import sys; sys.exit(0)")
-    make = "import torch, nets; torch.save(nets.ChannelsLast().state_dict(), 'norm.pth'); " \
+    make = "import torch, nets; torch.save(nets.ColumnsFirst().state_dict(), 'norm.pth'); " \
         "torch.save(nets.OneLogit().state_dict(), 'one.pth'); " \
         "torch.save(nets.Net().state_dict(), 'two.pth'); " \
         "torch.save(nets.FiveAxes().state_dict(), 'five.pth'); " \
@@ -440,7 +440,11 @@ def package_here(
         ("nets:Softmax", [], "ends in a softmax"),
         ("nets:Dropout", [], "otherwise when it is asked again"),
         ("nets:InWords", [], r"gives: dict of 2 \(cats: float32 tensor \(1, 2\), "),
-        ("nets:ChannelsLast", ["--weights", "norm.pth"], "'norm' .* are channels last"),
+        (
+            "nets:ColumnsFirst",
+            ["--weights", "norm.pth", "--layer", "norm"],
+            "'norm' must give a grid over the photo.* does not move along rows and columns",
+        ),
         (
             "nets:Net",
             ["--weights", "norm.pth", "--layer", "body.1"],
