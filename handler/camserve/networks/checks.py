@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from camserve.errors import SettingsError
 from camserve.networks.forward import class_scores, recorded_outputs, run_network
-from camserve.networks.layers import convolution_grids, get_layer
+from camserve.networks.layers import convolution_grids, get_layer, output_shapes
 from camserve.networks.layouts import GridLayout, find_layout
 from camserve.networks.logits import check_no_batch_softmax, check_scores, noise_scores
 from camserve.networks.outputs import ScoreReader
@@ -96,7 +96,7 @@ def check_network(
     _check_batch_independent(other_scores, scores[-1:])
     check_scores(scores, reader, stress_scores)
     input_size = photo.shape[2], photo.shape[3]
-    grids = convolution_grids(network, photo)
+    grids = convolution_grids(network, output_shapes(network, photo))
     layouts = {}
     for name, declared in layers.items():
         outputs = torch.cat([_only_output(name, result) for result in results])

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 import torch
@@ -21,6 +22,8 @@ _SKIPPED: Final = (
     nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.AvgPool2d, nn.MaxPool2d,
     nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Flatten, nn.Unflatten, Permute,
 )  # fmt: skip
+#: So many candidates for the default layer are measured in one forward pass.
+_MEASURED_AT_ONCE: Final = 12
 #: The least share of a grid's cells that the scores must depend on.
 _MIN_CELLS: Final = 0.5
 #: The least difference between cells' gradients that is no rounding error, as a share of the
@@ -64,10 +67,22 @@ def default_layer(network: nn.Module, photo: Tensor, other: Tensor) -> str:
     """
     network.requires_grad_(False)
     _fill_zero_weights(network)
-    candidates = _candidates(network, photo, other)
-    name = _last_grid(network, candidates, photo) or _token_layer(network, candidates, photo)
-    if name:
-        return name
+    shapes = output_shapes(network, photo)
+    candidates = _candidates(network, photo, other, shapes)
+    for candidate in candidates:
+        if candidate.has_tokens:
+            # They may come in several sizes, as of a Swin.
+            lengths = {
+                shape[1]
+                for name, (shape, *_) in shapes.items()
+                if len(shape) == 3 and _is_norm(get_layer(network, name))
+            }
+            at_end = _same_grid(chain([candidate], candidates))
+            if name := _token_layer(network, at_end, photo, len(lengths) > 1):
+                return name
+            break
+        if _cell_gradients(network, candidate, photo) is not None:
+            return candidate.name
     raise SettingsError(
         "no module of the network gives a grid of activations over the photo to explain; accepted: "
         "a layer that gives (N, K, h, w), (N, h, w, K) or tokens (N, prefix + h * w, K), named by "
@@ -75,20 +90,18 @@ def default_layer(network: nn.Module, photo: Tensor, other: Tensor) -> str:
     )
 
 
-def convolution_grids(network: nn.Module, photo: Tensor) -> set[tuple[int, int]]:
+def convolution_grids(
+    network: nn.Module, shapes: Mapping[str, Sequence[tuple[int, ...]]]
+) -> set[tuple[int, int]]:
     """The heights and widths of what a network's convolutions give, as of a patch embedding.
 
     Args:
-        network: in eval mode.
-        photo: (1, C, H, W).
+        shapes: of its modules' outputs, as :func:`output_shapes`.
     """
-    shapes = _output_shapes(network, photo)
-    convolutions = [
-        name for name, module in network.named_modules() if isinstance(module, nn.Conv2d)
-    ]
     return {
         (shape[2], shape[3])
-        for name in convolutions
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Conv2d)
         for shape in shapes.get(name, [])
         if len(shape) == 4
     }
@@ -127,7 +140,7 @@ def _fill_zero_weights(network: nn.Module) -> None:
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.02)
 
 
-def _output_shapes(network: nn.Module, photo: Tensor) -> dict[str, list[tuple[int, ...]]]:
+def output_shapes(network: nn.Module, photo: Tensor) -> dict[str, list[tuple[int, ...]]]:
     """By name, the shapes that a network's modules return, for each call, in order of return."""
     modules = {name: module for name, module in network.named_modules() if name}
     with recorded_outputs(modules, lambda output: tuple(output.shape)) as shapes:
@@ -135,13 +148,24 @@ def _output_shapes(network: nn.Module, photo: Tensor) -> dict[str, list[tuple[in
     return shapes
 
 
-def _candidates(network: nn.Module, photo: Tensor, other: Tensor) -> list[_Candidate]:
+def _is_norm(module: nn.Module) -> bool:
+    return "Norm" in type(module).__name__
+
+
+def _candidates(
+    network: nn.Module,
+    photo: Tensor,
+    other: Tensor,
+    shapes: Mapping[str, Sequence[tuple[int, ...]]],
+) -> Iterator[_Candidate]:
     """The modules whose output is a grid over the photo, the last to return first.
 
     Outer modules return after inner ones, so of several with one output the first is outermost.
     Modules that are called more than once are left out.
+
+    Args:
+        shapes: of the modules' outputs for one photo.
     """
-    shapes = _output_shapes(network, photo)
     modules = {
         name: get_layer(network, name)
         for name, (shape, *more) in shapes.items()
@@ -151,14 +175,12 @@ def _candidates(network: nn.Module, photo: Tensor, other: Tensor) -> list[_Candi
             or (len(shape) == 3 and shape[1] > 1)
         )
     }
-    modules = {
-        name: module
-        for name, module in modules.items()
+    names = [
+        name
+        for name, module in reversed(modules.items())
         if type(module) is not nn.Sequential and not isinstance(module, _SKIPPED)
-    }
-    grids = convolution_grids(network, photo)
-
-    inputs = move_patch(photo, other)
+    ]
+    grids, inputs = convolution_grids(network, shapes), move_patch(photo, other)
 
     def layout(output: Tensor) -> GridLayout | None:
         # Of windows of a photo, each is a row of its own.
@@ -169,54 +191,61 @@ def _candidates(network: nn.Module, photo: Tensor, other: Tensor) -> list[_Candi
         except SettingsError:
             return None
 
-    with recorded_outputs(modules, layout) as layouts:
-        run_network(network, inputs)
-    return [
-        _Candidate(name, layout, "Norm" in type(modules[name]).__name__)
-        for name, (layout, *_) in reversed(layouts.items())
-        if layout
-    ]
+    # The default layer is among the last ones, and to measure all would take long.
+    for start in range(0, len(names), _MEASURED_AT_ONCE):
+        some = {name: modules[name] for name in names[start : start + _MEASURED_AT_ONCE]}
+        with recorded_outputs(some, layout) as layouts:
+            run_network(network, inputs)
+        for name, module in some.items():
+            (found,) = layouts[name]
+            if found:
+                yield _Candidate(name, found, _is_norm(module))
 
 
-def _last_grid(network: nn.Module, candidates: Sequence[_Candidate], photo: Tensor) -> str:
-    """The last grid of four axes; empty where tokens come after it."""
+def _same_grid(candidates: Iterable[_Candidate]) -> Iterator[_Candidate]:
+    """The first of some candidates, and those up to the first one of another height or width."""
+    size = None
     for candidate in candidates:
-        if candidate.has_tokens:
-            return ""
-        if _cell_gradients(network, candidate, photo) is not None:
-            return candidate.name
-    return ""
+        found = candidate.layout.height, candidate.layout.width
+        size = size or found
+        if found != size:
+            return
+        yield candidate
 
 
-def _token_layer(network: nn.Module, candidates: Sequence[_Candidate], photo: Tensor) -> str:
-    """The layer to explain of a network that ends in tokens; empty where there is none."""
-    sizes = {(found.layout.height, found.layout.width) for found in candidates if found.has_tokens}
-    last = next((found.layout for found in candidates if found.has_tokens), None)
-    if last is None:
-        return ""
-    at_end = [
-        found
-        for found in candidates
-        if (found.layout.height, found.layout.width) == (last.height, last.width)
-    ]
-    norms = [found for found in at_end if found.has_tokens and found.is_norm]
-    counting = ""
-    for n, candidate in enumerate(norms):
+def _token_layer(
+    network: nn.Module, candidates: Iterable[_Candidate], photo: Tensor, several_sizes: bool
+) -> str:
+    """The layer to explain of a network that ends in tokens; empty where there is none.
+
+    Args:
+        candidates: of the tokens' height and width, the last to return first.
+        several_sizes: whether earlier stages have other numbers of tokens.
+    """
+    first, counting_alike = "", ""
+    others = []
+    for candidate in candidates:
+        parent, _, _ = first.rpartition(".")
+        if first and not candidate.name.startswith(f"{parent}."):
+            break
+        if not (candidate.has_tokens and candidate.is_norm):
+            others.append(candidate)
+            continue
+        if first:
+            first = candidate.name if candidate.parent == parent else first
+            continue
         gradients = _cell_gradients(network, candidate, photo)
         if gradients is None or not _most_count(gradients):
             continue
-        if _all_alike(gradients):
-            # In the mean of all tokens, or beside a class token that takes nothing from them.
-            if not candidate.layout.prefix:
-                counting = counting or candidate.name
-            if len(sizes) > 1 and counting:
-                return counting
-            continue
-        block = [found for found in norms[n:] if found.parent == candidate.parent]
-        return block[-1].name
-    others = (found for found in at_end if not (found.has_tokens and found.is_norm))
-    if counting:
-        return counting
+        if not _all_alike(gradients):
+            first = candidate.name
+        elif not candidate.layout.prefix:
+            # In the mean of all tokens. After a class token, it would tell nothing of attention.
+            counting_alike = counting_alike or candidate.name
+            if several_sizes:
+                break
+    if first or counting_alike:
+        return first or counting_alike
     for candidate in others:
         gradients = _cell_gradients(network, candidate, photo)
         if gradients is not None and _most_count(gradients):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 
+from camserve.networks.forward import recorded_outputs
 from camserve.networks.partition import PartitionedNetwork
 
 #: The largest relative error, which is the norm of the difference from the original network's
@@ -55,18 +56,8 @@ class ReferenceOutputs:
 
 def _run(network: nn.Module, layer: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
     """The layer's output and the network's."""
-    outputs: list[Tensor] = []
-
-    def record(module: nn.Module, args: Any, output: Tensor) -> None:
-        # A copy: an activation may change it in place.
-        outputs.append(output.clone())
-
-    hook = layer.register_forward_hook(record)
-    try:
-        with torch.no_grad():
-            # A copy: a network may change its input in place.
-            logits = network(inputs.clone())
-    finally:
-        hook.remove()
-    (activations,) = outputs
+    with recorded_outputs({"layer": layer}, torch.clone) as outputs, torch.no_grad():
+        # A copy: a network may change its input in place.
+        logits = network(inputs.clone())
+    (activations,) = outputs["layer"]
     return activations, logits
