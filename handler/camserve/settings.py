@@ -55,6 +55,11 @@ FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][^/\\]*$")]
 _EVEN_ODDS: Final = 0.5
 
 
+def score_count(task: Task, labels: int) -> int:
+    """The number of scores that a network gives for a photo, for so many labels."""
+    return 1 if task == "binary" else labels
+
+
 class Limits(FrozenModel):
     """Upper limits of a request; checked before the work is done."""
 
@@ -150,10 +155,6 @@ class Settings(FrozenModel):
     def served(self) -> tuple[str, ...]:
         """The layers that may be asked for, the default one first."""
         return tuple(dict.fromkeys((self.layer, *self.layers)))
-
-    def score_count(self, labels: int) -> int:
-        """The number of scores that the network gives for a photo, for so many labels."""
-        return 1 if self.task == "binary" else labels
 
     def layout_of(self, layer: str) -> Layout:
         """What ``layout`` says of a served layer."""

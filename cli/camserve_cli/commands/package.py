@@ -154,6 +154,7 @@ def package(
     check_name("--version", version)
     # They import torch, which takes seconds: --help and the names do without.
     from camserve.networks import Labels, build
+    from camserve.settings import score_count
     from camserve_cli.packaging import pretrained
     from camserve_cli.packaging.archive import Archive
     from camserve_cli.packaging.comparison import Comparison
@@ -197,7 +198,7 @@ def package(
             f"handler.task binary is for two labels, of no and of yes, and there are {len(names)}; "
             "accepted: --labels FILE with two names"
         )
-    network = build(known.arch, known.arch_kwargs, known.score_count(len(names)))
+    network = build(known.arch, known.arch_kwargs, score_count(known.task, len(names)))
     fitted = fit_weights(
         network,
         source.converted_for(network),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from torch import Size
 
-from camserve.settings import Task
+from camserve.settings import Task, score_count
 from camserve_cli.packaging.checkpoint import quantised
 from camserve_cli.packaging.known_architectures import torchvision_name_of
 from camserve_cli.packaging.replaced_head import build_lines
@@ -157,7 +157,7 @@ class Misfit:
     def _other_class_count(self, classes: int, built: int) -> str:
         """What is said of weights of so many classes and a network that is built for others."""
         labels, task = self.wanted.labels, self.wanted.task
-        if built != (1 if task == "binary" else labels):
+        if built != score_count(task, labels):
             return (
                 f"the weights have {classes} classes, the network as it is built {built}; accepted:"
                 f" an architecture of {classes} classes (--arch-kwargs), and a label for each"

@@ -22,7 +22,7 @@ from camserve.networks.architectures import build, set_eval
 from camserve.networks.labels import Labels
 from camserve.networks.model_libraries import check_requirements
 from camserve.preprocess_settings import InputSize
-from camserve.settings import Settings
+from camserve.settings import Settings, score_count
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Network:
         """
         check_requirements(settings.requires)
         labels = Labels.load(directory / settings.labels)
-        module = build(settings.arch, settings.arch_kwargs, settings.score_count(len(labels)))
+        module = build(settings.arch, settings.arch_kwargs, score_count(settings.task, len(labels)))
         weights = directory / settings.weights
         misfit = f"weights {settings.weights} do not fit {settings.arch} with {len(labels)} classes"
         try:

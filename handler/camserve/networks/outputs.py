@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from camserve.errors import SettingsError, short_repr
-from camserve.settings import OutputKind, Task
+from camserve.settings import OutputKind, Task, score_count
 
 #: What the logarithm of 0 is taken of: the least number of float32.
 _SMALLEST: Final = 1e-45
@@ -54,7 +54,7 @@ class ScoreReader:
         Raises:
             SettingsError: there is no such tensor, or there are several.
         """
-        count = 1 if task == "binary" else classes
+        count = score_count(task, classes)
         tensors = [(keys, value) for keys, value in _tensors(returned) if _score_count(value)]
         for choice in (
             [one for one in tensors if one[0] in ((), ("logits",))],
