@@ -375,10 +375,14 @@ def package_here(
     ("arch", "options", "message"),
     [
         # Found before the archive is laid out.
-        ("nets:OneChannel", [], r"fails on a batch of shape \(1, 3, 32, 32\): RuntimeError: "),
         (
             "nets:OneChannel",
-            [],
+            ["--weights", "grey.pth"],
+            r"fails on a batch of shape \(1, 3, 32, 32\): RuntimeError: ",
+        ),
+        (
+            "nets:OneChannel",
+            ["--weights", "grey.pth"],
             "it runs on 1 channel; accepted: handler.preprocess.channels=1 .* one value each",
         ),
         (

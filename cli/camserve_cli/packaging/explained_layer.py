@@ -27,9 +27,12 @@ def find_layer(network: nn.Module, settings: Settings, classes: int) -> str:
     returned = run_network(network, photo)
     reader = ScoreReader.find(settings.task, settings.output, classes, returned)
     zeros = [parameter for parameter in network.parameters() if not parameter.any()]
-    handle = reader.attach(network)
     try:
-        return default_layer(network, photo, other)
+        handle = reader.attach(network)
+        try:
+            return default_layer(network, photo, other)
+        finally:
+            handle.remove()
     except SettingsError:
         raise
     except Exception as failure:
@@ -39,7 +42,6 @@ def find_layer(network: nn.Module, settings: Settings, classes: int) -> str:
             f"{describe_exception(failure)}; accepted: --layer NAME"
         ) from None
     finally:
-        handle.remove()
         # The search gives those values, as they pass no gradient.
         for parameter in zeros:
             with torch.no_grad():

@@ -76,6 +76,10 @@ def fit_weights(
             f"the network {arch} keeps {unsaved!r} in its state dict, which is no tensor; accepted:"
             " a network whose state dict has tensors alone"
         )
+    if not expected:
+        return FittedWeights(
+            {}, (f"{arch} has no weights; those of {checkpoint.name} are not used",)
+        )
     shapes = {name: value.shape for name, value in expected.items()}
     choices = [
         _Choice(one, match)
