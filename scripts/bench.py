@@ -6,12 +6,12 @@
     python scripts/bench.py --only T1,T5 --seconds 5 --repeat 2
     python scripts/bench.py --set handler.precision=bfloat16
 
-Every peer runs the same network of random weights on this machine, in turn with the others. Every
-target is a ratio of two peers: T1 to T4 and T7 through two TorchServes (ours, and the stock
-image_classifier), T5 and T6 in process (pytorch-grad-cam, Captum; Pillow and torchvision). --only
-also accepts profile (the time of each stage of a request), connections and batches (the two
-curves), and workers (one worker with a thread for each core, compared with one worker of one thread
-for each core).
+Every peer runs the same network of random weights on this machine, in turn with the others: a
+ResNet50, and for T5 a ViT-B/16 and a Swin-T as well. Every target is a ratio of two peers: T1 to T4
+and T7 through two TorchServes (ours, and the stock image_classifier), T5 and T6 in process
+(pytorch-grad-cam, Captum; Pillow and torchvision). --only also accepts profile (the time of each
+stage of a request), connections and batches (the two curves), and workers (one worker with a thread
+for each core, compared with one worker of one thread for each core).
 
 Prints a table and writes bench.json, throughput.png and batch.png to --out. It needs what
 scripts/setup.sh --dev installs, and a machine that does nothing else. The results say how much
@@ -64,6 +64,9 @@ def bench(
     soak_requests: Annotated[
         int | None, typer.Option(min=1, help="Number of requests over which memory is sampled.")
     ] = None,
+    transformers: Annotated[
+        str | None, typer.Option(help="Further networks of T5; by default vit_b_16,swin_t.")
+    ] = None,
     delays: Annotated[
         str | None,
         typer.Option(help="maxBatchDelay in ms to try with the stock server, as 1,10,50."),
@@ -84,6 +87,7 @@ def bench(
         "seconds": seconds,
         "soak": soak_requests,
         "delays": _numbers("--delays", delays),
+        "transformers": None if transformers is None else _names(transformers),
         "our_delays": _numbers("--our-delays", our_delays),
     }
     chosen: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
@@ -104,7 +108,7 @@ def bench(
         _log(f"packaging {arch} with seeded weights")
         weights = seeded_weights(arch, scratch)
         archive = camserve_archive(weights, settings, scratch)
-        Suite(report, archive, weights, plan, workers, _log).run(parts)
+        Suite(report, archive, weights, settings, plan, workers, _log).run(parts)
     out.mkdir(parents=True, exist_ok=True)
     written = [report.write(out)]
     caption = f"{arch} on {machine_caption(report.machine)}"
@@ -122,12 +126,16 @@ def _log(line: str) -> None:
 
 def _parts(only: str) -> set[str]:
     """The parts to measure; all of them by default."""
-    parts = {part.strip() for part in only.split(",") if part.strip()}
+    parts = {*_names(only)}
     if unknown := parts - {*PARTS}:
         raise OptionError(
             f"--only {','.join(sorted(unknown))}: accepted are {', '.join(sorted(PARTS))}"
         )
     return parts or {*PARTS}
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _numbers(option: str, text: str | None) -> tuple[int, ...] | None:

@@ -130,8 +130,10 @@ def test_so_many_workers_of_each_model_as_are_asked_for(
     store: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
     """One archive gets more workers than it says, the other fewer."""
-    changed(store / f"{COLOR_MODEL}.mar", tmp_path / "few.mar", {})
-    changed(store / f"{COLOR_MODEL}.mar", tmp_path / "many.mar", {}, minWorkers=3, maxWorkers=3)
+    # Four workers load at once.
+    light = {"compile": "off", "layers": []}
+    changed(store / f"{COLOR_MODEL}.mar", tmp_path / "few.mar", light)
+    changed(store / f"{COLOR_MODEL}.mar", tmp_path / "many.mar", light, minWorkers=3, maxWorkers=3)
     said = camserve("serve", "start", "--store", tmp_path, "--workers", "2", **environment)
     try:
         for name in ("few", "many"):

@@ -79,6 +79,7 @@ def seeded_weights(arch: str, folder: Path) -> SeededWeights:
     except ValueError as failure:
         raise SetupError(f"--arch {arch}: {failure}") from None
     state = {name: value.contiguous().clone() for name, value in network.state_dict().items()}
+    folder.mkdir(exist_ok=True)
     file = folder / f"{arch}.safetensors"
     save_file(state, file)
     return SeededWeights(arch, state, file)

@@ -22,7 +22,7 @@ from camserve.batch import Batch
 from camserve.errors import RequestError
 from camserve.explain import explain_batch
 from camserve.images import Heatmap, InputFrame
-from camserve.networks import get_layer
+from camserve.networks import GridLayout, get_layer
 from camserve.pipeline import Pipeline
 from camserve.protocols import IncomingRequest
 from devtools.benchmark.archives import BATCH_SIZE
@@ -35,12 +35,15 @@ T5_FLOAT32 = Goal("T5", "the same, ours in float32 eager", ">=", 3)
 T5_EXTRA = Goal("T5", "ours, forward and maps / forward alone", "<=", 1.05)
 T5_CAPTUM = Goal("T5", "predictions and maps of 8, Captum LayerGradCam / ours")
 T5_TARGETS = Goal("T5", "ours, 5 targets for each / 1 target")
+T5_TRANSFORMER = Goal("T5", "{arch}: predictions and maps of 8, pytorch-grad-cam / ours", ">=", 8)
+T5_TRANSFORMER_EXTRA = Goal("T5", "{arch}: ours, forward and maps / forward alone", "<=", 1.1)
 T6 = Goal("T6", "12-megapixel JPEG to tensor, ours / Pillow", "<=", 0.3)
 
 EAGER = {"precision": "float32", "compile": "off"}
 OURS, FLOAT32, FORWARD, PEER = (
     "ours", "ours, float32 eager", "forward alone, float32 eager", "pytorch-grad-cam",
 )  # fmt: skip
+OURS_FORWARD, OURS_GRIDS = "ours, forward alone", "ours, maps as grids"
 
 
 @dataclass(frozen=True)
@@ -111,12 +114,13 @@ class PeerLibraries:
     Args:
         network: in eval mode; its parameters require grad, as after loading.
         layer: the dotted name of the target layer.
+        layout: of its output.
     """
 
-    def __init__(self, network: nn.Module, layer: str) -> None:
+    def __init__(self, network: nn.Module, layer: str, layout: GridLayout) -> None:
         self.network = network
         target_layer = get_layer(network, layer)
-        self._gradcam = GradCAM(model=network, target_layers=[target_layer])
+        self._gradcam = GradCAM(network, [target_layer], reshape_transform=layout.to_grid)
         self._captum = LayerGradCam(network, target_layer)
 
     @torch.inference_mode()
@@ -152,7 +156,8 @@ class Contestants:
         threads = torch.get_num_threads()
         self.ours = load_pipeline(archive)
         self.float32 = load_pipeline(archive, EAGER)
-        self.libraries = PeerLibraries(network, self.ours.settings.layer)
+        layer = self.ours.settings.layer
+        self.libraries = PeerLibraries(network, layer, self.ours.forward_paths[0].layouts[layer])
         self._photo = photo
         # Loading may set the number of threads; here all contestants use the same number.
         torch.set_num_threads(threads)
@@ -171,6 +176,13 @@ class Contestants:
             PEER: lambda: self.libraries.gradcam(inputs),
         }
 
+    def cost_of_maps(self, size: int) -> dict[str, Step]:
+        """Our forward pass with maps, which are not enlarged, and without."""
+        return {
+            OURS_FORWARD: self.maps(self.ours, size, explain=False),
+            OURS_GRIDS: self.maps(self.ours, size, enlarge=False),
+        }
+
     def maps(self, pipeline: Pipeline, size: int, *, enlarge: bool = True, **options: Any) -> Step:
         """The step of our predictions and maps for a batch."""
         batch = prepare_batch(pipeline, self._photo, size, **options)
@@ -179,24 +191,49 @@ class Contestants:
 
 def compare_explanations(contestants: Contestants, repeat: int, seconds: float) -> list[GoalResult]:
     """T5: a batch of 8, and for information Captum and five targets a photo."""
-    forward, grids, five = "ours, forward alone", "ours, maps as grids", "ours, 5 targets"
-    captum = "Captum LayerGradCam"
+    five, captum = "ours, 5 targets", "Captum LayerGradCam"
     size, inputs, ours = BATCH_SIZE, contestants.inputs(BATCH_SIZE), contestants.ours
     steps = {
         **contestants.steps(size),
-        forward: contestants.maps(ours, size, explain=False),
-        grids: contestants.maps(ours, size, enlarge=False),
+        **contestants.cost_of_maps(size),
         five: contestants.maps(ours, size, target="top:5"),
         captum: lambda: contestants.libraries.captum(inputs),
     }
-    times = time_interleaved(steps, repeat, seconds)
-    ratios: Sequence[tuple[Goal, str, str]] = (
+    return _time_ratios(
         (T5, PEER, OURS),
         (T5_FLOAT32, PEER, FLOAT32),
-        (T5_EXTRA, grids, forward),
+        (T5_EXTRA, OURS_GRIDS, OURS_FORWARD),
         (T5_CAPTUM, captum, OURS),
         (T5_TARGETS, five, OURS),
+        steps=steps,
+        repeat=repeat,
+        seconds=seconds,
     )
+
+
+def compare_transformer(
+    contestants: Contestants, arch: str, repeat: int, seconds: float
+) -> list[GoalResult]:
+    """T5 of a network whose target layer has tokens, or channels last: a batch of 8."""
+    steps = contestants.steps(BATCH_SIZE)
+    return _time_ratios(
+        (_of_arch(T5_TRANSFORMER, arch), PEER, OURS),
+        (_of_arch(T5_TRANSFORMER_EXTRA, arch), OURS_GRIDS, OURS_FORWARD),
+        steps={name: steps[name] for name in (OURS, PEER)} | contestants.cost_of_maps(BATCH_SIZE),
+        repeat=repeat,
+        seconds=seconds,
+    )
+
+
+def _of_arch(goal: Goal, arch: str) -> Goal:
+    return replace(goal, description=goal.description.format(arch=arch))
+
+
+def _time_ratios(
+    *ratios: tuple[Goal, str, str], steps: Mapping[str, Step], repeat: int, seconds: float
+) -> list[GoalResult]:
+    """The results of goals, each with the names of the step above and the step below."""
+    times = time_interleaved(steps, repeat, seconds)
     return [
         goal_result(goal, "ms", (above, times[above]), (below, times[below]))
         for goal, above, below in ratios

@@ -19,6 +19,7 @@ class MeasurementPlan:
         soak: replies over which memory is sampled.
         connections: of the curve over the load.
         sizes: batch sizes of the curve in process.
+        transformers: torchvision's names of the further networks of T5.
         delays, our_delays: maxBatchDelay in ms to choose from, of the stock server and of ours; the
             archive's own where there are none.
     """
@@ -32,6 +33,7 @@ class MeasurementPlan:
     sizes: Sequence[int]
     delays: Sequence[int]
     our_delays: Sequence[int] = ()
+    transformers: Sequence[str] = ()
 
 
 QUICK: Final = MeasurementPlan(
@@ -41,4 +43,5 @@ QUICK: Final = MeasurementPlan(
 FULL: Final = MeasurementPlan(
     repeat=5, seconds=10, warmup=2, gradients=4, soak=10_000,
     connections=(1, 2, 4, 8, 16, 32), sizes=tuple(range(1, 9)), delays=(1, 10, 20, 50),
+    transformers=("vit_b_16", "swin_t"),
 )  # fmt: skip

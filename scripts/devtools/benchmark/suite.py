@@ -8,8 +8,16 @@ from functools import partial
 from pathlib import Path
 
 from devtools.benchmark import in_process, served, worker_scaling
-from devtools.benchmark.archives import SeededWeights, stock_archive, unpack, with_batch_delay
+from devtools.benchmark.archives import (
+    SeededWeights,
+    camserve_archive,
+    seeded_weights,
+    stock_archive,
+    unpack,
+    with_batch_delay,
+)
 from devtools.benchmark.cpu_meter import CpuMeter
+from devtools.benchmark.goals import GoalResult
 from devtools.benchmark.load_rig import LoadRig
 from devtools.benchmark.plan import MeasurementPlan
 from devtools.benchmark.report import BenchReport
@@ -33,6 +41,7 @@ class Suite:
     Attributes:
         archive: ours; what else is needed goes into its folder.
         weights: of the network in the archive.
+        settings: of the archive, as ``camserve package --set`` takes them.
         workers: of our server, as ``serve.sh start --workers`` takes it.
         log: called with a line on each measurement.
     """
@@ -40,6 +49,7 @@ class Suite:
     report: BenchReport
     archive: Path
     weights: SeededWeights
+    settings: Sequence[str]
     plan: MeasurementPlan
     workers: str
     log: Callable[[str], None]
@@ -70,6 +80,9 @@ class Suite:
         if "T5" in parts:
             self.log("T5: predictions and maps of a batch, in process")
             report.results += in_process.compare_explanations(contestants, plan.repeat, seconds)
+            for arch in plan.transformers:
+                self.log(f"T5: the same of {arch}")
+                report.results += self._measure_transformer(arch, photo, seconds)
         if "T6" in parts:
             self.log("T6: a photo of 12 megapixels, in process")
             for label, grain in GRAINS.items():
@@ -81,6 +94,13 @@ class Suite:
             self.log("time against batch size, in process")
             report.batches += in_process.batch_curve(contestants, plan.sizes, plan.repeat, seconds)
         report.notes.other_cores.append(meter.cores()["others"])
+
+    def _measure_transformer(self, arch: str, photo: bytes, seconds: float) -> list[GoalResult]:
+        folder = self.archive.parent / arch
+        weights = seeded_weights(arch, folder)
+        unpacked = unpack(camserve_archive(weights, self.settings, folder), folder / "unpacked")
+        contestants = in_process.Contestants(unpacked, weights.build(), photo)
+        return in_process.compare_transformer(contestants, arch, self.plan.repeat, seconds)
 
     def _measure_through_servers(self, parts: set[str]) -> None:
         """T1 to T4, T7, the profile of a request and the curve over the connections."""

@@ -46,6 +46,7 @@ NETWORKS: dict[str, tuple[dict[str, Any], int]] = {
     "googlenet": ({"init_weights": False, "aux_logits": False}, 64),
     "inception_v3": ({"init_weights": False, "aux_logits": False}, 128),
 }
+LARGE = ("vgg11", "densenet121", "inception_v3")
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +83,13 @@ def accelerated_in_float32(
     return accelerated_in_float32
 
 
-@pytest.mark.parametrize("arch", NETWORKS)
+@pytest.mark.parametrize(
+    "arch",
+    [
+        pytest.param(arch, marks=pytest.mark.slow) if arch in LARGE else arch
+        for arch in NETWORKS
+    ],
+)
 def test_accelerated_outputs_are_the_original_networks(
     arch: str, network_under_test: Callable[..., Any], accelerated_in_float32: Callable[..., Any]
 ) -> None:
