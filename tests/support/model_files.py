@@ -91,21 +91,25 @@ def timm_weights(file: Path, name: str, classes: int = len(LABELS), **kwargs: An
     return file
 
 
-def hf_folder(
-    folder: Path, model_type: str, labels: tuple[str, ...] = LABELS, **config: Any
-) -> Path:
-    """A folder with a seeded classifier of transformers', its configuration and processor."""
-    transformers.utils.logging.disable_progress_bar()
-    kind, processor, settings = HF_MODELS[model_type]
+def hf_network(model_type: str, labels: tuple[str, ...] = LABELS, **config: Any) -> Any:
+    """A seeded classifier of transformers', in eval mode."""
     torch.manual_seed(0)
     names = {
         "id2label": dict(enumerate(labels)),
         "label2id": {name: index for index, name in enumerate(labels)},
     }
-    content = {**settings, **names, **config}
+    content = {**HF_MODELS[model_type][2], **names, **config}
     content["architectures"] = content.get("architectures") or []
     hf_config = transformers.CONFIG_MAPPING[model_type](**content)
-    network = transformers.AutoModelForImageClassification.from_config(hf_config)
-    fill_zeros(network).save_pretrained(folder)
+    return fill_zeros(transformers.AutoModelForImageClassification.from_config(hf_config))
+
+
+def hf_folder(
+    folder: Path, model_type: str, labels: tuple[str, ...] = LABELS, **config: Any
+) -> Path:
+    """A folder with a seeded classifier of transformers', its configuration and processor."""
+    transformers.utils.logging.disable_progress_bar()
+    kind, processor, _ = HF_MODELS[model_type]
+    hf_network(model_type, labels, **config).save_pretrained(folder)
     getattr(transformers, f"{kind}ImageProcessor")(**processor).save_pretrained(folder)
     return folder

@@ -153,7 +153,7 @@ class _TrunkBuilder:
         Raises:
             Exception: the network cannot be traced or split, or the trunk not run in that mode.
         """
-        graph, head = split_at_layer(self.network, self.layer)
+        graph, head = split_at_layer(self.network, self.layer, self.example)
         dtype = torch.bfloat16 if mode.bfloat16 and not mode.compiled else torch.float32
         fused = fuse(graph, self.example, dtype)
         trunk: nn.Module = fused

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Collection, Sequence
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
-# Target of the node that marks the target layer's output in the trace.
-_TARGET_MARKER: Final = "target_layer"
-
+from camserve.networks.tracing import TARGET_MARKER, trace
 
 class PartitionedNetwork(nn.Module):
     """A trunk and a head, with a module between them that a hook can be registered on.
@@ -38,37 +36,15 @@ class PartitionedNetwork(nn.Module):
         return self.head(self.layer(activations), *others)
 
 
-class _PhotosOnly(nn.Module):
-    """Calls a network with photos alone, so that a trace holds the defaults of its other inputs."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, photos: Tensor) -> Any:
-        return self.network(photos)
-
-
-class _Tracer(fx.Tracer):
-    """Adds a marker node after each call of a layer."""
-
-    def __init__(self, layer: nn.Module) -> None:
-        super().__init__()
-        self._layer = layer
-
-    def call_module(self, m: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        output = super().call_module(m, *args, **kwargs)
-        if m is self._layer:
-            return self.create_proxy("call_module", _TARGET_MARKER, (output,), {})
-        return output
-
-
-def split_at_layer(network: nn.Module, layer: str) -> tuple[fx.GraphModule, fx.GraphModule]:
+def split_at_layer(
+    network: nn.Module, layer: str, example: Tensor
+) -> tuple[fx.GraphModule, fx.GraphModule]:
     """Split a network into trunk and head, which share its parameters.
 
     Args:
         network: a module that ``torch.fx`` can trace.
         layer: the dotted name of one of its modules.
+        example: (1, C, H, W) input.
 
     Returns:
         The trunk, which gives the layer's output and further values that the head reads; and the
@@ -78,11 +54,8 @@ def split_at_layer(network: nn.Module, layer: str) -> tuple[fx.GraphModule, fx.G
         ValueError: the layer is not called exactly once, does not return a tensor, or the scores
             do not depend on it.
     """
-    traced = _PhotosOnly(network)
-    # A context: the network's forward may switch gradients off and leave them off.
-    with torch.enable_grad():
-        graph = _Tracer(network.get_submodule(layer)).trace(traced)
-    markers = [node for node in graph.nodes if node.target == _TARGET_MARKER]
+    traced, graph = trace(network, network.get_submodule(layer), example)
+    markers = [node for node in graph.nodes if node.target == TARGET_MARKER]
     if len(markers) != 1:
         raise ValueError(f"layer {layer!r} is called {len(markers)} times, not once")
     (marker,) = markers

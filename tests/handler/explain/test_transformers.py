@@ -22,7 +22,7 @@ from camserve.networks import GridLayout, ScoreReader, check_network, run_networ
 from camserve.options import Method
 from camserve.settings import Layout
 from tests.handler.explain.test_methods import EIGEN, PEERS, with_our_sign
-from tests.support.accelerated_networks import accelerate
+from tests.support.accelerated_networks import accelerate, needs_compiled_bf16, relative_error
 from tests.support.small_networks import pictures
 from tests.support.transformers import CLASSES, NETWORKS, SIDE, TokenNetwork
 
@@ -130,3 +130,23 @@ def test_the_trunk_is_compiled_and_gives_the_same_scores_in_a_batch_of_any_size(
     for size in range(1, 9):
         output = hooked.compiled.forward(photos[:size], [hooked.case.default])
         assert_allclose(output.logits.detach(), expected[:size], rtol=1e-4, atol=1e-4)
+
+
+@needs_compiled_bf16
+def test_in_bfloat16_scores_and_maps_are_nearly_the_same(hooked: Hooked) -> None:
+    case = hooked.case
+    layout = {case.default: hooked.eager.layouts[case.default]}
+    fast = accelerate(hooked.network, case.default, precision="bfloat16", side=SIDE)
+    assert fast.network is not None, fast.fallback_reason
+    in_bfloat16 = case is not NETWORKS["ConvNeXt"]
+    reason = "" if in_bfloat16 else "not all of the trunk's convolutions are safe in bfloat16"
+    assert (fast.precision == "bfloat16", fast.fallback_reason) == (in_bfloat16, reason)
+    layers = {case.default: fast.network.layer}
+    path = HookedNetwork(fast.network, layers, hooked.inputs[:1], layout, bfloat16=in_bfloat16)
+    with torch.no_grad():
+        expected = hooked.network(hooked.inputs)
+    scores = path.forward(hooked.inputs, [case.default]).logits.detach()
+    assert relative_error(scores, expected) < 0.02
+    maps = np.array(ours(path, hooked.inputs, case.default, "gradcam"))
+    exact = np.array(peers(hooked, case.default, "gradcam"))
+    assert np.corrcoef(maps.ravel(), exact.ravel())[0, 1] > 0.99

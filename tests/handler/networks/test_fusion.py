@@ -579,3 +579,38 @@ def test_other_trunks_are_not_split(run: Callable[..., Any]) -> None:
         ValueError, match=r"not all of the trunk's convolutions|more than one value"
     ):
         parts_of(body)
+
+
+def transformer(run: Callable[..., Any]) -> FunctionModule:
+    return FunctionModule(
+        run, embed=nn.Conv2d(3, 8, 3, 3), inside=nn.Conv2d(8, 8, 1), norm=nn.LayerNorm(8),
+        linear=nn.Linear(8, 8),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda b, x: b.linear(b.norm(b.embed(x).flatten(2).mT)),
+        lambda b, x: b.linear(F.layer_norm(b.embed(x).flatten(2).mT, (8,))),
+    ],
+)
+def test_a_transformer_is_safe_in_bfloat16_as_a_whole(run: Callable[..., Any]) -> None:
+    body = transformer(run)
+    first, rest = parts_of(body)
+    assert first is None
+    assert_close(rest(inputs_of(2)), body(inputs_of(2)))
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda b, x: b.linear(b.embed(x).flatten(2).mT),
+        lambda b, x: b.norm(b.inside(b.embed(x)).flatten(2).mT),
+    ],
+)
+def test_one_without_a_layer_norm_or_with_convolutions_inside_is_not(
+    run: Callable[..., Any],
+) -> None:
+    with pytest.raises(ValueError, match="not all of the trunk's convolutions"):
+        parts_of(transformer(run))

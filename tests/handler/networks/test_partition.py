@@ -81,7 +81,7 @@ INPUTS = torch.linspace(-1, 1, 2 * 3 * 6 * 6).view(2, 3, 6, 6)
 def test_trunk_and_head_together_are_the_network(kind: type[Small]) -> None:
     torch.manual_seed(0)
     network = kind()
-    trunk, head = partition.split_at_layer(network, "layer")
+    trunk, head = partition.split_at_layer(network, "layer", INPUTS[:1])
     activations = trunk(INPUTS)
     assert activations.shape == (2, 5, 4, 4)
     assert head(activations).equal(network(INPUTS))
@@ -100,7 +100,7 @@ def test_what_leads_around_the_layer_is_a_further_output_of_the_trunk(
 ) -> None:
     torch.manual_seed(0)
     network = kind()
-    trunk, head = partition.split_at_layer(network, "layer")
+    trunk, head = partition.split_at_layer(network, "layer", INPUTS[:1])
     values = trunk(INPUTS)
     assert [tuple(value.shape) for value in values] == shapes
     assert head(*values).equal(network(INPUTS))
@@ -109,7 +109,7 @@ def test_what_leads_around_the_layer_is_a_further_output_of_the_trunk(
 
 def test_both_parts_share_the_networks_parameters_and_have_no_others() -> None:
     network = Small()
-    trunk, head = partition.split_at_layer(network, "layer")
+    trunk, head = partition.split_at_layer(network, "layer", INPUTS[:1])
     expected = {id(parameter) for parameter in network.parameters()}
     parts = [{id(parameter) for parameter in part.parameters()} for part in (trunk, head)]
     assert parts[0] | parts[1] == expected
@@ -125,12 +125,12 @@ def test_both_parts_share_the_networks_parameters_and_have_no_others() -> None:
 )
 def test_a_network_that_cannot_be_split_is_rejected(kind: type[Small], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        partition.split_at_layer(kind(), "layer")
+        partition.split_at_layer(kind(), "layer", INPUTS[:1])
 
 
 def test_autograd_does_not_record_the_trunk() -> None:
     network = Small()
-    partitioned = partition.PartitionedNetwork(*partition.split_at_layer(network, "layer"))
+    partitioned = partition.PartitionedNetwork(*partition.split_at_layer(network, "layer", INPUTS[:1]))
     outputs: list[Tensor] = []
     partitioned.layer.register_forward_hook(lambda module, args, output: outputs.append(output))
     assert partitioned(INPUTS).equal(network(INPUTS))

@@ -1,0 +1,157 @@
+"""Networks whose forward asks for shapes, traced: what comes out computes the same."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from camserve.networks import partition
+from camserve.networks.layers import default_layer
+from tests.support.accelerated_networks import accelerate
+from tests.support.model_files import HF_MODELS, hf_network
+from tests.support.small_networks import pictures
+
+
+class Classifier(nn.Module):
+    """Returns scores alone, as a network does that is served."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, photos: Tensor) -> Any:
+        return self.network(photos).logits
+
+
+def assert_split_computes_the_same(network: nn.Module, layer: str, example: Tensor) -> None:
+    """Trunk and head together give the network's scores, for batches of many sizes."""
+    trunk, head = partition.split_at_layer(network, layer, example)
+    partitioned = partition.PartitionedNetwork(trunk, head).eval()
+    for size in (1, 2, 3, 8):
+        noise = torch.randn(size, *example.shape[1:], generator=torch.Generator().manual_seed(size))
+        with torch.no_grad():
+            assert_close(partitioned(noise), network(noise), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("model_type", HF_MODELS)
+def test_transformers_classifiers(model_type: str) -> None:
+    side = 56 if model_type.startswith("dinov2") else 64
+    network, (photo, other) = Classifier(hf_network(model_type)), pictures(side)
+    layer = default_layer(network, photo, other)
+    assert_split_computes_the_same(network, layer, photo)
+    fast = accelerate(network, layer, side=side, batch_size=2)
+    assert (fast.compiled, fast.fallback_reason) == (True, "")
+
+
+class Small(nn.Module):
+    """A target layer, before it what a subclass does with the photos."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.last = nn.Conv2d(3, 5, 3, padding=1), nn.Linear(5, 6)
+
+    def before(self, photos: Any) -> Any:
+        return photos
+
+    def forward(self, photos: Tensor) -> Any:
+        activations = self.layer(self.before(photos))
+        return self.last(activations.relu().mean((2, 3)))
+
+
+class Checks(Small):
+    def before(self, photos: Any) -> Any:
+        size = photos.size()
+        if len(size) != 4 or photos.dim() != 4 or photos.shape[1] != 3 or photos.size(-1) < 4:
+            raise ValueError(f"not a photo: {size}")
+        return photos if photos.dtype == torch.float32 else photos.float()
+
+
+class Crops(Small):
+    def before(self, photos: Any) -> Any:
+        height, width = (int(side * 0.75) for side in photos.shape[2:])
+        return photos[:, :, :height, :width]
+
+
+class Unpacks(Small):
+    def before(self, photos: Any) -> Any:
+        count, channels, height, width = photos.shape
+        rows = photos.view(count, channels, height // 2, 2 * width)
+        return rows.reshape(count * channels, -1).view(photos.shape)
+
+
+class Loops(Small):
+    def before(self, photos: Any) -> Any:
+        red, *others = photos.unbind(1)
+        for other in others:
+            red = red - other / len(others)
+        return torch.stack([red, *others], 1)
+
+
+class Masks(Small):
+    def before(self, photos: Any) -> Any:
+        mask = torch.linspace(0, 1, photos.shape[3]).view(1, 1, 1, -1)
+        return photos * mask.expand(photos.shape[0], 1, photos.shape[2], -1)
+
+
+class PoolsUntilSmall(Small):
+    def before(self, photos: Any) -> Any:
+        while photos.shape[2] > 4:
+            photos = F.avg_pool2d(photos, 2)
+        return photos
+
+
+PHOTO = torch.linspace(-1, 1, 3 * 8 * 8).view(1, 3, 8, 8)
+
+
+@pytest.mark.parametrize("kind", [Checks, Crops, Unpacks, Loops, Masks, PoolsUntilSmall])
+def test_questions_of_shape_are_answered(kind: type[Small]) -> None:
+    torch.manual_seed(0)
+    assert_split_computes_the_same(kind().eval(), "layer", PHOTO)
+
+
+class ByTheBatch(Small):
+    def before(self, photos: Any) -> Any:
+        return photos if photos.shape[0] > 1 else 2 * photos
+
+
+class ByTheBatchAsANumber(Small):
+    def before(self, photos: Any) -> Any:
+        return photos * int(photos.shape[0])
+
+
+class BySamples(Small):
+    def before(self, photos: Any) -> Any:
+        return torch.stack([photo * 2 for photo in photos])
+
+
+class ByValues(Small):
+    def before(self, photos: Any) -> Any:
+        return photos if photos.mean() > 0 else -photos
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (ByTheBatch, "decides by the size of the batch"),
+        (ByTheBatchAsANumber, "decides by the size of the batch"),
+        (BySamples, "loops over the samples of a batch"),
+        (ByValues, "decides by the values of a tensor"),
+    ],
+)
+def test_what_may_differ_in_another_batch_is_refused(kind: type[Small], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        partition.split_at_layer(kind(), "layer", PHOTO)
+
+
+@pytest.mark.parametrize("kind", [Masks, ByValues])
+def test_tensors_are_left_as_they_are(kind: type[Small]) -> None:
+    before = {**vars(Tensor)}
+    with suppress(ValueError):
+        partition.split_at_layer(kind(), "layer", PHOTO)
+    assert {**vars(Tensor)} == before
