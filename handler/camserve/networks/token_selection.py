@@ -16,6 +16,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
+from camserve.networks.few_query_attention import FewQueryAttention
+
 #: Modules that compute each token by itself. A subclass may compute something else.
 _TOKENWISE_MODULES: Final = {
     nn.Linear, nn.Dropout, nn.Identity, nn.GELU, nn.ReLU, nn.SiLU, nn.Tanh,
@@ -99,24 +101,29 @@ class _Selector:
         attention = value.args[0] if value.target is operator.getitem else None
         if isinstance(attention, fx.Node) and value.args[1] == 0 and len(attention.users) == 1:
             module = self._module(attention)
-            if type(module) is nn.MultiheadAttention and module.batch_first:
-                return self._attend(attention)
+            if FewQueryAttention.fits(module, self._tokens.stop - self._tokens.start):
+                return self._attend(attention, FewQueryAttention(module))
         return None
 
-    def _attend(self, attention: fx.Node) -> fx.Node | None:
-        """The output of attention whose query is the tokens alone; None where it has a mask."""
+    def _attend(self, attention: fx.Node, few: FewQueryAttention) -> fx.Node | None:
+        """The output of attention whose query is the tokens alone.
+
+        None where it has a mask, or keys and values are not the same tokens.
+        """
         names = ("query", "key", "value", "key_padding_mask", "need_weights", "attn_mask")
         arguments = {**dict(zip(names, attention.args, strict=False)), **attention.kwargs}
-        query = arguments["query"]
-        masked = len(attention.args) > len(names) or arguments.get("attn_mask") is not None
-        if masked or not isinstance(query, fx.Node):
+        query, tokens = arguments["query"], arguments["key"]
+        if (
+            len(attention.args) > len(names)
+            or any(arguments.get(name) is not None for name in ("key_padding_mask", "attn_mask"))
+            or not isinstance(query, fx.Node)
+            or arguments["value"] is not tokens
+        ):
             return None
+        name = f"{attention.name}_of_few"
+        self._head.add_submodule(name, few)
         with self._head.graph.inserting_after(attention):
-            selected = self._head.graph.call_module(
-                str(attention.target), kwargs={**arguments, "query": self.select(query)}
-            )
-        with self._head.graph.inserting_after(selected):
-            return self._head.graph.call_function(operator.getitem, (selected, 0))
+            return self._head.graph.call_module(name, (self.select(query), tokens))
 
     def _operand(self, operand: Any) -> Any:
         """The part of an operand that goes with the tokens; None where that is not known."""
