@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
@@ -30,8 +28,8 @@ class FewQueryAttention(nn.Module):
         self.out_proj = attention.out_proj
 
     @staticmethod
-    def fits(attention: nn.Module | None, queries: int) -> bool:
-        """Whether a module is attention of the usual form, and so many queries are few."""
+    def fits(attention: nn.MultiheadAttention, queries: int) -> bool:
+        """Whether attention is of the usual form, and so many queries are few."""
         return (
             type(attention) is nn.MultiheadAttention
             and attention.batch_first
@@ -56,4 +54,4 @@ class FewQueryAttention(nn.Module):
         if self.in_proj_bias is not None:
             outputs = outputs + value_bias
         outputs = outputs.transpose(1, 2).flatten(2)
-        return cast(Tensor, F.linear(outputs, self.out_proj.weight, self.out_proj.bias))
+        return F.linear(outputs, self.out_proj.weight, self.out_proj.bias)

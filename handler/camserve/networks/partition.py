@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 
 from camserve.networks.tracing import TARGET_MARKER, trace
 
+
 class PartitionedNetwork(nn.Module):
     """A trunk and a head, with a module between them that a hook can be registered on.
 

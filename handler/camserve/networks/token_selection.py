@@ -101,7 +101,9 @@ class _Selector:
         attention = value.args[0] if value.target is operator.getitem else None
         if isinstance(attention, fx.Node) and value.args[1] == 0 and len(attention.users) == 1:
             module = self._module(attention)
-            if FewQueryAttention.fits(module, self._tokens.stop - self._tokens.start):
+            if isinstance(module, nn.MultiheadAttention) and FewQueryAttention.fits(
+                module, self._tokens.stop - self._tokens.start
+            ):
                 return self._attend(attention, FewQueryAttention(module))
         return None
 

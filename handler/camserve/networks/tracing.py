@@ -73,9 +73,9 @@ class _LayerTracer(fx.Tracer):
 class _ShapeTracer(_LayerTracer):
     """Knows, of each value in the trace, what it is for an example; of a tensor its shape alone.
 
-    A forward asks whether a photo has the right height, or rounds a fraction of its width. As most
-    of such questions are not on the number of samples, they are answered for several numbers of them,
-    and the answers must agree.
+    A forward asks whether a photo has the right height, or rounds a fraction of its width. Most of
+    such questions are not on the number of samples: they are answered for several numbers, and the
+    answers must agree.
     """
 
     def __init__(self, layer: nn.Module, example: Tensor) -> None:
@@ -128,7 +128,7 @@ class _ShapeTracer(_LayerTracer):
             self._values[node] = (*map(self._compute(node), range(len(_BATCH_SIZES))),)
         return node
 
-    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:  # type: ignore[override]
+    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         if self._computing:
             return forward(*args, **kwargs)
         return super().call_module(m, forward, args, kwargs)
@@ -226,7 +226,7 @@ class _ShapeProxy(fx.Proxy):
     def _shape(self) -> tuple[Any, ...]:
         """The tensor's shape: numbers, and a proxy for each that depends on the batch."""
         shapes = [value.shape for value in self.tracer.values(self.node)]
-        recorded = super().__getattr__("shape")
+        recorded: Any = super().__getattr__("shape")
         return tuple(
             sizes[0] if len({*sizes}) == 1 else recorded[axis]
             for axis, sizes in enumerate(zip(*shapes, strict=True))

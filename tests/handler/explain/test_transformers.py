@@ -114,7 +114,7 @@ def test_maps_of_the_compiled_trunk_are_the_same(hooked: Hooked, method: Method)
     assert hooked.compiled is not None, hooked.fallback_reason
     layer = hooked.case.default
     maps = ours(hooked.compiled, hooked.inputs, layer, method)
-    # XGradCAM divides by the sum of a channel, which behind a norm may be a thousandth of its values.
+    # XGradCAM divides by a channel's sum, which behind a norm may be a thousandth of its values.
     tolerance = 1e-3 if method == "xgradcam" else 1e-4
     assert_allclose(maps, peers(hooked, layer, method), rtol=0, atol=tolerance)
 

@@ -85,10 +85,7 @@ def accelerated_in_float32(
 
 @pytest.mark.parametrize(
     "arch",
-    [
-        pytest.param(arch, marks=pytest.mark.slow) if arch in LARGE else arch
-        for arch in NETWORKS
-    ],
+    [pytest.param(arch, marks=pytest.mark.slow) if arch in LARGE else arch for arch in NETWORKS],
 )
 def test_accelerated_outputs_are_the_original_networks(
     arch: str, network_under_test: Callable[..., Any], accelerated_in_float32: Callable[..., Any]

@@ -130,7 +130,9 @@ def test_a_network_that_cannot_be_split_is_rejected(kind: type[Small], message: 
 
 def test_autograd_does_not_record_the_trunk() -> None:
     network = Small()
-    partitioned = partition.PartitionedNetwork(*partition.split_at_layer(network, "layer", INPUTS[:1]))
+    partitioned = partition.PartitionedNetwork(
+        *partition.split_at_layer(network, "layer", INPUTS[:1])
+    )
     outputs: list[Tensor] = []
     partitioned.layer.register_forward_hook(lambda module, args, output: outputs.append(output))
     assert partitioned(INPUTS).equal(network(INPUTS))
