@@ -36,7 +36,8 @@ def request_schema() -> dict[str, Any]:
     }
     v1 = {
         "type": "object",
-        "description": "KServe v1: the parameters are options of every instance without its own.",
+        "description": "KServe v1: the parameters, and options beside the instances, are of every "
+        "instance without its own; 'signature_name' is ignored.",
         "properties": {
             "instances": {
                 "type": "array",
@@ -44,6 +45,8 @@ def request_schema() -> dict[str, Any]:
                 "items": {"anyOf": [{"$ref": "#/$defs/Photo"}, _BASE64]},
             },
             "parameters": {"$ref": "#/$defs/Options"},
+            "signature_name": {},
+            **options["properties"],
         },
         "required": ["instances"],
         "additionalProperties": False,

@@ -24,7 +24,8 @@ from tests.support.model_files import (
 #: Archives are loaded by a Python of their own.
 pytestmark = pytest.mark.slow
 
-COMPARED = r"on 3 photos the archive's scores differ by 0\.[0-2]% from those of the publisher's"
+#: In bfloat16, scores differ by up to a hundredth.
+COMPARED = r"on 3 photos the archive's scores differ by [01]\.\d% from those of the publisher's"
 
 
 def package(
@@ -56,6 +57,7 @@ def package(
         ("mnasnet1_3", "layers.16"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:The default weight initialization of GoogleNet:FutureWarning")
 def test_torchvisions_classifiers(
     name: str, layer: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

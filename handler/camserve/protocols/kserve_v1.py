@@ -10,11 +10,15 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal
 
 from camserve.errors import RequestError
+from camserve.options import Options
 from camserve.protocols.kserve_checks import check_keys, check_photo_count, copy_options
+from camserve.protocols.option_sources import merge
 from camserve.protocols.replies import PhotoOutcome, Reply, combined_status, error_body, json_reply
 from camserve.protocols.schema import AnswerBody, ErrorBody, ModelBody
 
-_KEYS: Final = ("instances", "parameters")
+#: TensorFlow Serving's clients name a signature, of which there is one here.
+_SIGNATURE: Final = "signature_name"
+_KEYS: Final = ("instances", "parameters", _SIGNATURE, *Options.model_fields)
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,8 @@ class KServeV1:
             alone, and the options of all instances.
 
         Raises:
-            RequestError: the body does not follow the protocol, or has too many photos.
+            RequestError: the body does not follow the protocol, has too many photos, or two values
+                of an option of all instances.
         """
         check_keys("KServe v1 key", body, _KEYS)
         instances = body["instances"]
@@ -58,7 +63,9 @@ class KServeV1:
                 '\'instances\' must be a list of one or more objects like {"image": {"b64": ".."}}',
             )
         check_photo_count(len(instances), max_instances)
-        return instances, copy_options("parameters", body.get("parameters", {}))
+        parameters = copy_options("parameters", body.get("parameters", {}))
+        beside = {name: value for name, value in body.items() if name in Options.model_fields}
+        return instances, merge([beside, parameters])
 
     def reply(self, outcomes: Sequence[PhotoOutcome], model: ModelBody) -> Reply:
         """The answer or the error of each photo, in the order of the instances."""

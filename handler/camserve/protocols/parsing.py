@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from camserve.errors import RequestError
 from camserve.options import Options
 from camserve.protocols import json_limits, option_sources, photo_fields
+from camserve.protocols.json_body import with_json_parsed
 from camserve.protocols.kserve_v1 import KServeV1
 from camserve.protocols.kserve_v2 import KServeV2
 from camserve.protocols.photo_fields import EncodedPhoto
@@ -81,8 +82,12 @@ def parse_request(request: IncomingRequest, settings: Settings) -> ParsedBody:
     An error is part of the result: no photo, two photos where one is expected, a part that cannot
     be parsed, an unknown or invalid option, an option with two values, too many photos.
     """
-    protocol = detect_protocol(request)
+    protocol: ReplyFormat = PlainProtocol()
     try:
+        if request.over_http:
+            content_type = request.headers.get("content-type", "").lower()
+            request = replace(request, fields=with_json_parsed(request.fields, content_type))
+        protocol = detect_protocol(request)
         json_limits.check_structure("the body", request.fields.get("body"), settings.limits)
         if isinstance(protocol, PlainProtocol):
             return ParsedBody(protocol, (_parse_plain(request, settings),))

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import binascii
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-import pybase64
-
 from camserve.errors import RequestError, short_repr
 from camserve.protocols import json_limits
+from camserve.protocols.base64_text import decode_base64, is_base64_text
 from camserve.protocols.option_sources import decode_text_fields
 from camserve.settings import Limits
 
@@ -19,9 +16,10 @@ EncodedPhoto = bytes | bytearray
 #: The fields of a form, a gRPC map or a raw body that can hold the photo.
 IMAGE_FIELDS: Final = ("data", "body", "image")
 #: The keys of a JSON object that can hold the photo.
-IMAGE_KEYS: Final = ("image", "data", "b64")
+IMAGE_KEYS: Final = ("image", "data", "b64", "image_bytes")
+#: Fields that browsers add to a form.
+_FORM_EXTRAS: Final = ("_charset_", "submit")
 
-_NOT_BASE64: Final = re.compile(r"[^A-Za-z0-9+/=]")
 _USAGE_HINT: Final = (
     "send the photo as the request's body, as form field or gRPC input 'data', "
     'or in JSON as {"image": {"b64": ".."}}'
@@ -58,6 +56,8 @@ def from_form(
         RequestError: ``invalid_request``, ``missing_image``, ``invalid_base64``, ``invalid_json``,
             ``json_too_large``, ``invalid_option``.
     """
+    if content_type.startswith(("multipart/form-data", "application/x-www-form-urlencoded")):
+        fields = _filled_in(fields)
     key = _single_image_field(fields, IMAGE_FIELDS)
     image = fields[key]
     text_fields = {name: value for name, value in fields.items() if name not in (key, "options")}
@@ -79,7 +79,7 @@ def from_form(
 
 
 def decode_image(image: Any) -> EncodedPhoto:
-    """A photo's bytes: bytes as they are, text and ``{"b64": text}`` decoded from base64.
+    """A photo's bytes, decoded where they are in base64: as text, as bytes, as ``{"b64": text}``.
 
     Raises:
         RequestError: ``invalid_request``, ``missing_image``, ``invalid_base64``.
@@ -90,22 +90,10 @@ def decode_image(image: Any) -> EncodedPhoto:
                 "invalid_request", 'the photo\'s JSON object must be {"b64": ".."} and no more'
             )
         image = image["b64"]
+    if isinstance(image, EncodedPhoto) and is_base64_text(image):
+        image = bytes(image).decode("latin-1")
     if isinstance(image, str):
-        try:
-            image = pybase64.b64decode(image, validate=True)
-        except (binascii.Error, ValueError):
-            invalid = _NOT_BASE64.search(image)
-            reason = (
-                f"it holds {short_repr(invalid[0])}"
-                if invalid
-                else "it is cut short, or padded amiss"
-            )
-            raise RequestError(
-                "invalid_base64",
-                f"the photo's base64 is broken: {reason}; accepted: the standard alphabet with "
-                "padding, without line breaks or a data: prefix; binary needs no base64 but an "
-                "image content type",
-            ) from None
+        image = decode_base64(image)
     if not isinstance(image, EncodedPhoto):
         raise RequestError(
             "invalid_request",
@@ -114,6 +102,17 @@ def decode_image(image: Any) -> EncodedPhoto:
     if not image:
         raise RequestError("missing_image", f"the photo is empty; {_USAGE_HINT}")
     return image
+
+
+def _filled_in(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The fields of an HTML form without those that were left empty, and a browser's own.
+
+    A form whose only photo is empty keeps it, for the message.
+    """
+    filled = {name: value for name, value in fields.items() if value and name not in _FORM_EXTRAS}
+    if any(name in filled for name in IMAGE_FIELDS):
+        return filled
+    return {**filled, **{name: fields[name] for name in IMAGE_FIELDS if name in fields}}
 
 
 def _single_image_field(fields: Mapping[str, Any], names: Iterable[str]) -> str:

@@ -120,6 +120,10 @@ V1_VALID: dict[str, tuple[dict[str, Any], list[PhotoOrCode]]] = {
         [photo(), photo(), photo(OTHER)],
     ),
     "base64 alone": ({"instances": [B64, OTHER64]}, [photo(), photo(OTHER)]),
+    "TensorFlow Serving's form": (
+        {"signature_name": "serving_default", "instances": [{"image_bytes": {"b64": B64}}]},
+        [photo()],
+    ),
     "options of each instance": (
         {
             "instances": [
@@ -216,8 +220,7 @@ V1_INVALID: dict[str, dict[str, Any]] = {
     "text": {"instances": B64},
     "null": {"instances": None},
     "number": {"instances": 1},
-    "unknown key": {"instances": [B64], "signature_name": "x"},
-    "options beside": {"instances": [B64], "top_k": 1},
+    "unknown key": {"instances": [B64], "signature": "x"},
     "parameters null": {"instances": [B64], "parameters": None},
     "parameters list": {"instances": [B64], "parameters": [{"top_k": 1}]},
 }
@@ -232,7 +235,16 @@ def test_an_invalid_v1_body_is_rejected_as_a_whole(body: dict[str, Any]) -> None
 
 def test_an_unknown_v1_key_is_named_with_the_accepted_ones() -> None:
     message = rejection(parse({"instances": [B64], "paramters": {}})).message
-    assert "'paramters'; did you mean 'parameters'? accepted: instances, parameters" in message
+    assert "'paramters'; did you mean 'parameters'? accepted: alpha, " in message
+    assert ", instances, layer, " in message
+
+
+def test_options_beside_and_in_the_parameters_may_not_differ() -> None:
+    body = {"instances": [B64], "parameters": {"top_k": 2, "alpha": 0.5}, "top_k": 2}
+    assert photos_or_codes(parse(body)) == [photo(top_k=2, alpha=0.5)]
+    error = rejection(parse({**body, "top_k": 3}))
+    assert error.code == "conflicting_options"
+    assert "'top_k' is given twice, as 3 and 2" in error.message
 
 
 def test_a_v1_request_with_too_many_instances_is_rejected_as_a_whole() -> None:
