@@ -119,7 +119,6 @@ def test_timms_models(
 #: Types of transformers, and the layer that is explained by default. LeViT is missing: its blocks
 #: have no norm of tokens, and the layer that is found, its stem's last, is none to hold it to.
 HF_LAYERS = {
-    "model_type": "layer",
     "vit": "vit.layers.1.layernorm_before",
     "deit": "deit.layers.1.layernorm_before",
     "swin": "swin.layernorm",

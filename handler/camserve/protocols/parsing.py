@@ -9,6 +9,7 @@ from typing import Any, Final
 from camserve.errors import RequestError
 from camserve.options import Options
 from camserve.protocols import json_limits, option_sources, photo_fields
+from camserve.protocols.content_encoding import with_body_decompressed
 from camserve.protocols.json_body import with_json_parsed
 from camserve.protocols.kserve_v1 import KServeV1
 from camserve.protocols.kserve_v2 import KServeV2
@@ -85,8 +86,7 @@ def parse_request(request: IncomingRequest, settings: Settings) -> ParsedBody:
     protocol: ReplyFormat = PlainProtocol()
     try:
         if request.over_http:
-            content_type = request.headers.get("content-type", "").lower()
-            request = replace(request, fields=with_json_parsed(request.fields, content_type))
+            request = _as_declared(request, settings.limits)
         protocol = detect_protocol(request)
         json_limits.check_structure("the body", request.fields.get("body"), settings.limits)
         if isinstance(protocol, PlainProtocol):
@@ -94,6 +94,19 @@ def parse_request(request: IncomingRequest, settings: Settings) -> ParsedBody:
         return ParsedBody(protocol, _parse_kserve(protocol, request, settings))
     except RequestError as error:
         return ParsedBody(protocol, error)
+
+
+def _as_declared(request: IncomingRequest, limits: Limits) -> IncomingRequest:
+    """An HTTP request with its body decompressed, and parsed where it is JSON.
+
+    Raises:
+        RequestError: ``unsupported_format``, ``invalid_request``, ``image_too_large``,
+            ``invalid_json``.
+    """
+    encoding = request.headers.get("content-encoding", "")
+    fields = with_body_decompressed(request.fields, encoding, limits)
+    content_type = request.headers.get("content-type", "").lower()
+    return replace(request, fields=with_json_parsed(fields, content_type))
 
 
 def detect_protocol(request: IncomingRequest) -> PlainProtocol | KServeV1 | KServeV2:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -17,6 +18,10 @@ EncodedPhoto = bytes | bytearray
 IMAGE_FIELDS: Final = ("data", "body", "image")
 #: The keys of a JSON object that can hold the photo.
 IMAGE_KEYS: Final = ("image", "data", "b64", "image_bytes")
+#: The first boundary of a multipart body, and the header of its first part.
+_MULTIPART_BEGIN: Final = re.compile(
+    rb"\s*--([^\r\n]{1,70})\r?\n[^\r\n]{0,200}content-(?:disposition|type):", re.IGNORECASE
+)
 #: Fields that browsers add to a form.
 _FORM_EXTRAS: Final = ("_charset_", "submit")
 
@@ -56,6 +61,7 @@ def from_form(
         RequestError: ``invalid_request``, ``missing_image``, ``invalid_base64``, ``invalid_json``,
             ``json_too_large``, ``invalid_option``.
     """
+    _check_multipart(fields, content_type)
     if content_type.startswith(("multipart/form-data", "application/x-www-form-urlencoded")):
         fields = _filled_in(fields)
     key = _single_image_field(fields, IMAGE_FIELDS)
@@ -102,6 +108,32 @@ def decode_image(image: Any) -> EncodedPhoto:
     if not image:
         raise RequestError("missing_image", f"the photo is empty; {_USAGE_HINT}")
     return image
+
+
+def _check_multipart(fields: Mapping[str, Any], content_type: str) -> None:
+    """Refuse a multipart form that the server did not part into its fields.
+
+    TorchServe passes it on as a body where its content type has no boundary or odd capitals, and
+    passes on nothing where the boundary is not that of the body, or the last one is missing.
+
+    Raises:
+        RequestError: ``invalid_request``.
+    """
+    body = fields.get("body", b"")
+    unparted = isinstance(body, EncodedPhoto) and _MULTIPART_BEGIN.match(body)
+    if unparted:
+        boundary = unparted[1].decode("latin-1")
+        problem = f"the body is a multipart form, whose boundary is {short_repr(boundary)}"
+    elif content_type.startswith("multipart/") and not fields:
+        problem = "the body has no complete part between boundaries of its content type"
+    else:
+        return
+    raise RequestError(
+        "invalid_request",
+        f"{problem}; the content type is {short_repr(content_type)}; accepted: "
+        "'multipart/form-data; boundary=..' in small letters, with the boundary that begins each "
+        "part after '--' and ends the body before '--' (an HTTP library sets it by itself)",
+    )
 
 
 def _filled_in(fields: Mapping[str, Any]) -> Mapping[str, Any]:

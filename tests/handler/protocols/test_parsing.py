@@ -236,6 +236,30 @@ def test_base64_in_a_form_need_not_escape_its_plus() -> None:
     assert photo_of(request).image == photo
 
 
+PARTS = b'--b1\r\nContent-Disposition: form-data; name="data"\r\n\r\n' + PHOTO + b"\r\n--b1--\r\n"
+
+
+@pytest.mark.parametrize(
+    ("fields", "content_type", "problem"),
+    [
+        ({"body": PARTS}, "multipart/form-data", "whose boundary is 'b1'"),
+        ({"body": PARTS}, "Multipart/Form-Data; Boundary=b1", "whose boundary is 'b1'"),
+        ({"body": PARTS}, "multipart/mixed; boundary=b1", "whose boundary is 'b1'"),
+        ({"body": b"\r\n" + PARTS}, "", "whose boundary is 'b1'"),
+        ({}, "multipart/form-data; boundary=b2", "has no complete part"),
+        ({}, "multipart/form-data; boundary=b1", "has no complete part"),
+    ],
+)
+def test_a_multipart_form_that_was_not_parted_is_told_of_its_boundary(
+    fields: dict[str, bytes], content_type: str, problem: str
+) -> None:
+    error = rejection(IncomingRequest(fields, {"host": "x", "content-type": content_type}))
+    assert error.code == "invalid_request"
+    assert problem in error.message
+    assert "'multipart/form-data; boundary=..'" in error.message
+    assert f"'{content_type.lower()}'" in error.message
+
+
 FORMS = ("multipart/form-data; boundary=x", "application/x-www-form-urlencoded")
 
 
