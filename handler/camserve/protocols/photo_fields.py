@@ -64,6 +64,12 @@ def from_form(
     _check_multipart(fields, content_type)
     if content_type.startswith(("multipart/form-data", "application/x-www-form-urlencoded")):
         fields = _filled_in(fields)
+    if not fields and content_type.startswith("application/x-www-form-urlencoded"):
+        raise RequestError(
+            "missing_image",
+            "the form carries nothing; if it is JSON, send it with the header "
+            f"Content-Type: application/json; {_USAGE_HINT}",
+        )
     key = _single_image_field(fields, IMAGE_FIELDS)
     image = fields[key]
     text_fields = {name: value for name, value in fields.items() if name not in (key, "options")}
