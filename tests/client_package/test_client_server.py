@@ -134,7 +134,7 @@ def test_rejected_requests(
 @each_client
 def test_a_photo_that_is_too_large(server: Client, client_kind: str) -> None:
     with pytest.raises(StatusError) as error:
-        ask(server, client_kind, bytes(26 * 1024 * 1024))
+        ask(server, client_kind, bytes(32_000_000))
     assert error.value.status == 413
     assert error.value.code in ("http_413", "grpc_cancelled")
 

@@ -333,7 +333,7 @@ def test_a_token_is_still_needed(edge: Edge) -> None:
 
 
 def test_a_body_over_the_limit_is_refused(edge: Edge) -> None:
-    large = bytes(26 * 1024 * 1024)
+    large = bytes(32_000_000)
     with edge.client() as http:
         for content in (large, iter([large])):
             assert http.post(f"/predictions/{COLOR_MODEL}", content=content).status_code == 413
@@ -342,7 +342,7 @@ def test_a_body_over_the_limit_is_refused(edge: Edge) -> None:
 
 def test_a_grpc_message_over_the_limit_is_refused(edge: Edge, server: Client) -> None:
     request = inference_pb2.PredictionsRequest(
-        model_name=COLOR_MODEL, input={"data": bytes(26 * 1024 * 1024)}
+        model_name=COLOR_MODEL, input={"data": bytes(32_000_000)}
     )
     with edge.channel() as channel:
         stub = inference_pb2_grpc.InferenceAPIsServiceStub(channel)

@@ -6,6 +6,7 @@ import base64
 import gzip
 import json
 import shutil
+import struct
 import subprocess
 import zlib
 from pathlib import Path
@@ -113,6 +114,15 @@ def test_base64_alone(server: Client, expected: Any, content_type: str, prefix: 
         headers={"Content-Type": content_type},
     )
     assert (reply.status_code, reply.json()) == (200, expected)
+
+
+def test_the_largest_photo_fits_in_base64(server: Client, expected: Any) -> None:
+    data = b"prVt" + bytes(20_000_000 - len(PHOTO) - 12)
+    chunk = struct.pack(">I", len(data) - 4) + data + struct.pack(">I", zlib.crc32(data))
+    large = PHOTO[:-12] + chunk + PHOTO[-12:]
+    assert len(large) == 20_000_000
+    text = TEXT.replace(B64, base64.b64encode(large).decode())
+    assert reply_to(server, text.encode(), Content_Type="application/json") == (200, expected)
 
 
 def test_an_html_form(server: Client, expected: Any) -> None:

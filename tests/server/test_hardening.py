@@ -62,7 +62,7 @@ def test_models_cannot_be_registered_or_deleted(server: Client) -> None:
 
 def test_a_body_over_the_limit_is_refused(server: Client) -> None:
     deaths = server.deaths()
-    large = bytes(26 * 1024 * 1024)
+    large = bytes(32_000_000)
     for path in (f"/predictions/{COLOR_MODEL}", f"/v2/models/{COLOR_MODEL}/infer"):
         assert server.http.post(path, content=large).status_code == 413
     with pytest.raises(grpc.RpcError):
