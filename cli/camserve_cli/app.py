@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Final, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -90,6 +90,10 @@ def _root(
 ) -> None: ...
 
 
+#: Characters of a message.
+_MAX_MESSAGE: Final = 3000
+
+
 def _exit_by_signal(number: int, frame: object) -> NoReturn:
     sys.exit(128 + number)
 
@@ -119,5 +123,13 @@ def run(arguments: Sequence[str]) -> NoReturn:
         message = (
             str(failure) if isinstance(failure, SettingsError) else describe_exception(failure)
         )
-    typer.echo(f"{arguments[0]}: {message}", err=True)
+    typer.echo(f"{arguments[0]}: {_for_a_terminal(message)}", err=True)
     sys.exit(status)
+
+
+def _for_a_terminal(message: str) -> str:
+    """A message that may quote a file: without control characters, and no longer than a screen."""
+    shown = "".join(
+        char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in message
+    )
+    return shown if len(shown) <= _MAX_MESSAGE else f"{shown[:_MAX_MESSAGE]} .. (cut off here)"

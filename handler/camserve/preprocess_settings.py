@@ -138,6 +138,8 @@ class Preprocess(FrozenModel):
                     " on any side; accepted: a resize of at least crop's height and width, as "
                     f"{list(crop)}, or a number, the photo's shorter side, of at least {max(crop)}"
                 )
+            else:
+                message += f"; accepted: a resize of at least {self.crop} (--set) with it"
             raise ValueError(message)
         return self
 

@@ -425,6 +425,12 @@ def zipped(name: str) -> bytes:
     return Path("zipped").read_bytes()
 
 
+def with_a_bit_changed(content: bytes) -> bytes:
+    """A file with another bit in the middle, where its tensor is."""
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -438,6 +444,7 @@ def zipped(name: str) -> bytes:
         (lambda: b"import torch\n", "a text that begins with 'import torch"),
         (lambda: saved(STATE)[:-100], "cut off or damaged"),
         (lambda: saved(STATE, _use_new_zipfile_serialization=False)[:-100], "cut off or damaged"),
+        (lambda: with_a_bit_changed(saved({"w": torch.zeros(999)})), "is damaged: .*checksum"),
         (lambda: saved(STATE, pickle_protocol=4), "another pickle protocol"),
         (lambda: zipped("weights/model.pth"), "contains weights/model.pth; unpack it"),
         (lambda: zipped("MAR-INF/MANIFEST.json"), "a model archive"),

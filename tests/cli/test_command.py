@@ -11,6 +11,7 @@ import pytest
 
 from camserve import __version__ as handler_version
 from camserve_cli.app import COMMANDS
+from camserve_cli.app import run as run_command
 from tests.support.scripts import CAMSERVE, ROOT, run
 
 NAMES = [name for commands in COMMANDS.values() for name in commands]
@@ -115,6 +116,17 @@ def test_what_nobody_foresaw_ends_in_one_line(tmp_path: Path) -> None:
     done = run(CAMSERVE, "serve", "status", RUN_DIR=str(run_dir / "server.json"))
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert done.stderr.startswith("serve: [Errno 20] Not a directory")
+
+
+def test_a_message_that_quotes_a_file_stays_short_and_plain(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name in ("red\x1b[31m", "x" * 200 + "/" + "y" * 9000):
+        with pytest.raises(SystemExit):
+            run_command(["package", "--from-hf", name])
+        said = capsys.readouterr().err
+        assert "\x1b" not in said
+        assert len(said) < 3100
 
 
 # The former paths, for one release

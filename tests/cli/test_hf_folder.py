@@ -19,6 +19,7 @@ from camserve.networks import build
 from camserve.settings import Settings
 from camserve_cli.errors import CommandError
 from camserve_cli.packaging.check_photos import check_photos
+from camserve_cli.packaging.errors import PackageError
 from camserve_cli.packaging.find_weights import folder_weights
 from camserve_cli.packaging.preset_notes import check_preset
 from tests.support.model_files import hf_folder
@@ -220,4 +221,12 @@ def test_of_several_classifiers_of_a_type_one_needs_no_name(
 
 def test_settings_say_how_photos_are_prepared_where_the_folder_does_not(folder: Path) -> None:
     (folder / PROCESSOR).unlink()
-    check_preset(folder_weights(folder), ["handler.preprocess.crop=64"])
+    weights = folder_weights(folder)
+    values = {"crop": "64", "resize": "72", "mean": "[0,0,0]", "std": "[1,1,1]"}
+    every = [f"handler.preprocess.{key}={value}" for key, value in values.items()]
+    check_preset(weights, every)
+    check_preset(weights, [every[0], *every[2:], "handler.preprocess.fit=stretch"])
+    check_preset(weights, ["handler.preprocess={crop: 64}"])
+    for n, key in enumerate(values):
+        with pytest.raises(PackageError, match=f"; missing: {key}$"):
+            check_preset(weights, every[:n] + every[n + 1 :])

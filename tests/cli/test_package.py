@@ -598,13 +598,32 @@ def test_weights_of_a_file_take_the_preset_of_their_architecture(
 
 
 @pytest.mark.parametrize(
-    ("arch", "settings"),
-    [("mobilenet_v3_small", ["handler.preprocess.resize=256"]), ("torch.nn:Flatten", [])],
-)
-def test_nothing_is_said_of_a_preset_that_is_not_used(
-    arch: str, settings: list[str], tmp_path: Path
+    ("arch", "settings", "expected"),
+    [
+        (
+            "mobilenet_v3_small",
+            ["handler.preprocess.resize=240"],
+            "photos are prepared with fit crop, resize 240, crop 224, bilinear, mean [0.485, ",
+        ),
+        (
+            "torch.nn:Flatten",
+            ["handler.preprocess.fit=stretch", "handler.preprocess.range=[0,255]",
+             "handler.preprocess.mean=[9,9,9]", "handler.preprocess.std=[1,1,1]"],
+            "prepared with fit stretch, crop 224, bilinear, mean [9.0, 9.0, 9.0], std [1.0, 1.0, "
+            "1.0], of values in [0.0, 255.0]",
+        ),
+        (
+            "torch.nn:Flatten",
+            [],
+            "photos are prepared as for torchvision's ResNet50: fit crop, resize 232, crop 224, ",
+        ),
+    ],
+)  # fmt: skip
+def test_how_photos_are_prepared_is_always_said(
+    arch: str, settings: list[str], expected: str, tmp_path: Path
 ) -> None:
-    assert preset_notes(arch, settings, tmp_path) == []
+    (note,) = preset_notes(arch, settings, tmp_path)
+    assert expected in note
 
 
 def preset_notes(arch: str, settings: list[str], folder: Path) -> list[str]:
@@ -710,7 +729,7 @@ def test_timms_model_is_packaged_as_timm_evaluates_it_and_its_scores_are_held_to
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--from-hf", "nowhere"], "nowhere/config.json: No such file"),
+        (["--from-hf", "nowhere"], "--from-hf nowhere: there is no such folder"),
         (["--from-hf", "x", "--arch", "resnet18"], "--from-hf and --arch exclude each other"),
         (["--from-hf", "x", "--weights", "w.pth"], "--from-hf and --weights exclude each other"),
         (["--from-hf", "x", "--fallback-model"], "--fallback-model and --from-hf exclude"),

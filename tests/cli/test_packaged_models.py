@@ -85,7 +85,7 @@ def test_torchvisions_classifiers(
         ("swin_tiny_patch4_window7_224", {}, [], "norm"),
         ("swinv2_tiny_window8_256", {}, [], "norm"),
         ("maxvit_pico_rw_256", {}, [], "norm"),
-        ("mixer_s32_224", {}, [], "norm"),
+        ("mixer_s32_224", {}, [], "blocks.7.norm1"),
         ("convnext_atto", {}, [], "stages.3"),
         ("efficientnet_b0", {}, [], "bn2"),
         ("resnet18", {}, [], "layer4.1"),

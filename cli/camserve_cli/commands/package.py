@@ -93,8 +93,8 @@ def package(
     layer: Annotated[
         list[str] | None,
         typer.Option(
-            help="Dotted name of the module to explain; by default the last whose output is a "
-            "grid. Repeat it for each further layer that a request may ask for."
+            help="Dotted name of the module to explain; by default the one that the "
+            "literature explains. Repeat it for each further layer that a request may ask for."
         ),
     ] = None,
     name: Annotated[
@@ -160,6 +160,7 @@ def package(
     from camserve_cli.packaging.comparison import Comparison
     from camserve_cli.packaging.explained_layer import find_layer
     from camserve_cli.packaging.find_weights import find_weights, folder_weights
+    from camserve_cli.packaging.input_size import check_trained_size
     from camserve_cli.packaging.label_files import read_labels
     from camserve_cli.packaging.model_config import build_config, known_settings, with_layer
     from camserve_cli.packaging.preset_notes import (
@@ -199,6 +200,7 @@ def package(
             "accepted: --labels FILE with two names"
         )
     network = build(known.arch, known.arch_kwargs, score_count(known.task, len(names)))
+    check_trained_size(network, source.checkpoint.largest.tensors, known.preprocess, settings)
     fitted = fit_weights(
         network,
         source.converted_for(network),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -11,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
+from camserve.errors import short_repr
 from camserve_cli.packaging.file_kinds import WeightsKind, refuse, weights_kind
 from camserve_cli.packaging.harmless_classes import Placeholder, harmless_classes
 
@@ -30,6 +32,12 @@ def read_content(file: Path) -> Any:
             where lines make a state dict of it, the message has them.
     """
     kind = weights_kind(file)
+    if zipfile.is_zipfile(file):
+        # torch.load does not compare the checksums.
+        with zipfile.ZipFile(file) as archive:
+            damaged = archive.testzip()
+        if damaged:
+            refuse(file, f"is damaged: {short_repr(damaged)} in it has another checksum")
     try:
         return load_file(file) if kind == "safetensors" else _restricted_load(file)
     except Exception as failure:

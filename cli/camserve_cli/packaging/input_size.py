@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
+
+from torch import Tensor, nn
 
 from camserve.networks import is_timm_model
 from camserve.settings import Preprocess
 from camserve_cli.packaging.errors import PackageError
 from camserve_cli.packaging.pretrained import torchvision_name
 
+#: Position embeddings (1, prefix + patches, K) of torchvision's, timm's and transformers' networks,
+#: and the numbers of tokens that may stand before the patches.
+_POSITIONS: Final = re.compile(r"(^|\.)(pos_embed|pos_embedding|position_embeddings)$")
+_PREFIXES: Final = (0, 1, 2, 5)
 #: The side that torchvision's transformers are built for, where nothing else is said.
 _TORCHVISION_SIDE: Final = 224
 
@@ -49,3 +57,64 @@ def input_size_arguments(
     else:
         needed = {}
     return {key: value for key, value in needed.items() if key not in kwargs}
+
+
+def check_trained_size(
+    network: nn.Module,
+    tensors: Mapping[str, Tensor],
+    preprocess: Preprocess,
+    settings: Sequence[str],
+) -> None:
+    """Refuse weights that were trained on inputs of another size, which nobody said.
+
+    timm would resample their position embeddings without a word; others would not load them.
+
+    Args:
+        network: as it was built for inputs of the size of ``preprocess``.
+        tensors: the state dict as the file has it; its names may have prefixes.
+        preprocess: of the archive.
+        settings: values of ``--set``; where they choose the crop, the weights are to be resampled.
+
+    Raises:
+        PackageError: with the settings that fit the weights.
+    """
+    if any(one.startswith("handler.preprocess.crop") for one in settings):
+        return
+    side = preprocess.input_size.height
+    if side != preprocess.input_size.width:
+        return
+    built = [value.shape for name, value in network.named_parameters() if _POSITIONS.search(name)]
+    given = [value.shape for name, value in tensors.items() if _POSITIONS.search(name)]
+    trained = _trained_side(side, built, given)
+    if trained not in (None, side):
+        raise PackageError(
+            f"the weights were trained on inputs of {trained} x {trained}: their position "
+            f"embeddings are of {given[0][1]} tokens, those of an input of {side} x {side} of "
+            f"{built[0][1]}; accepted: --set handler.preprocess.crop={trained} --set "
+            f"handler.preprocess.resize={trained}, or of a larger resize"
+        )
+
+
+def _trained_side(
+    side: int, built: Iterable[Sequence[int]], given: Iterable[Sequence[int]]
+) -> int | None:
+    """The side of the inputs that position embeddings of some shape are for.
+
+    Args:
+        side: of the network's input.
+        built: shapes of the network's own.
+        given: of those of the weights.
+
+    Returns:
+        None where they are none, or of no square.
+    """
+    for ours in built:
+        for theirs in given:
+            if len(ours) != 3 or len(theirs) != 3 or ours[2] != theirs[2]:
+                continue
+            for prefix in _PREFIXES:
+                patches, others = math.isqrt(ours[1] - prefix), math.isqrt(theirs[1] - prefix)
+                squares = (patches**2 + prefix, others**2 + prefix) == (ours[1], theirs[1])
+                if squares and patches and others and side % patches == 0:
+                    return side // patches * others
+    return None

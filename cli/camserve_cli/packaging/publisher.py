@@ -79,16 +79,16 @@ def compare(name: str, expected: Tensor, ours: Tensor, precision: str, own_prepr
             f"are {expected.shape[1]}"
         )
     difference = float(max(map(_relative_difference, ours, expected)))
-    found = f"on {len(ours)} photos the archive's scores differ by {difference:.1%} from {whose}"
     tolerance = _FLOAT32_TOLERANCE if precision == "float32" else _BFLOAT16_TOLERANCE
+    found = f"on {len(ours)} photos the archive's scores differ by {difference:.1%} from {whose}"
+    rounding = f"rounding errors in {precision} make up to {tolerance:.0%}"
     # Not "difference > tolerance", which is false for NaN.
     if difference <= tolerance:
-        return found
+        return f"{found}; {rounding}"
     if own_preprocess:
         return f"{found}, as handler.preprocess is not the publisher's"
     raise PackageError(
-        f"{found}; rounding errors make up to {tolerance:.0%}; accepted: weights, --arch-kwargs "
-        "and settings as they were published"
+        f"{found}; {rounding}; accepted: weights, --arch-kwargs and settings as they were published"
     )
 
 

@@ -95,16 +95,19 @@ def check_network(
     _check_batch_independent(photo_scores, scores[:1])
     _check_batch_independent(other_scores, scores[-1:])
     check_scores(scores, reader, stress_scores)
-    outputs = {
-        name: torch.cat([_only_output(name, result) for result in results]) for name in layers
-    }
+    sizes = [len(batch) for batch in torch.split(photos, batch_size)]
+    outputs = {}
+    for name in layers:
+        of_batches = [_only_output(name, result) for result in results]
+        for output, size in zip(of_batches, sizes, strict=True):
+            _check_sample_axis(name, output, size)
+        outputs[name] = torch.cat(of_batches)
     # Tokens alone do not show the grid that they are of.
     has_tokens = any(output.ndim == 3 for output in outputs.values())
     grids = convolution_grids(network, output_shapes(network, photo)) if has_tokens else set()
     input_size = photo.shape[2], photo.shape[3]
     layouts = {}
     for name, output in outputs.items():
-        _check_sample_axis(name, output, len(photos))
         layouts[name] = find_layout(name, output[:-1], input_size, layers[name], grids)
     return CheckedNetwork(results[0].scores.shape[1], layouts)
 

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from camserve.networks.tracing import TARGET_MARKER, trace
+from camserve.networks.layer_tracer import TARGET_MARKER
+from camserve.networks.tracing import trace
 
 
 class PartitionedNetwork(nn.Module):

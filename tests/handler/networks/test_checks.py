@@ -306,7 +306,7 @@ class Twins(Small):
 
 
 def test_a_layer_with_more_rows_than_photos_is_refused() -> None:
-    with pytest.raises(SettingsError, match="'body' gives 28 rows for 14 photos"):
+    with pytest.raises(SettingsError, match="'body' gives 16 rows for 8 photos"):
         check(Twins())
 
 

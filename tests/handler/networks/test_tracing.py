@@ -149,6 +149,117 @@ def test_what_may_differ_in_another_batch_is_refused(kind: type[Small], message:
         partition.split_at_layer(kind(), "layer", PHOTO)
 
 
+class Statement(Small):
+    """Changes a value in place by a statement, in the way that a subclass names."""
+
+    def change(self, value: Any) -> None:
+        F.relu6(value, inplace=True)
+
+    def before(self, photos: Any) -> Any:
+        photos = photos * 9
+        self.change(photos)
+        return photos
+
+
+class ByAModule(Statement):
+    def __init__(self) -> None:
+        super().__init__()
+        self.activation = nn.ReLU6(inplace=True)
+
+    def change(self, value: Any) -> None:
+        self.activation(value)
+
+
+class ByAMethod(Statement):
+    def change(self, value: Any) -> None:
+        value.clamp_(max=4)
+
+
+class OfAView(Statement):
+    def change(self, value: Any) -> None:
+        value[:, :2].clamp_(max=4)
+
+
+class OfItsData(Statement):
+    def change(self, value: Any) -> None:
+        value.data.clamp_(max=4)
+
+
+class Out(Statement):
+    def change(self, value: Any) -> None:
+        torch.clamp(value, max=4, out=value)
+
+
+class WithAHook(Small):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 3, 1)
+        self.first.register_forward_hook(lambda module, args, output: output.clamp(0, 6))
+
+    def before(self, photos: Any) -> Any:
+        return self.first(photos)
+
+
+class Catches(Small):
+    """Goes on where a tensor cannot be read as a number."""
+
+    def before(self, photos: Any) -> Any:
+        try:
+            largest = float(photos.max())
+        except Exception:
+            largest = 1.0
+        return photos / largest if largest > 4 else photos
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (Statement, "in place and what it returns is not read"),
+        (ByAModule, "in place and what it returns is not read"),
+        (ByAMethod, "in place and what it returns is not read"),
+        (OfAView, "in place and what it returns is not read"),
+        (OfItsData, "in place and what it returns is not read"),
+        (Out, "in place and what it returns is not read"),
+        (WithAHook, "the module network.first has a hook"),
+        (Catches, "decides by the values of a tensor"),
+    ],
+)
+def test_what_a_trace_would_leave_out_is_refused(kind: type[Small], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        partition.split_at_layer(kind(), "layer", PHOTO)
+
+
+class KeepsByBatch(Small):
+    """Keeps what it computed for the last number of photos."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: Tensor | None = None
+
+    def before(self, photos: Any) -> Any:
+        if self.kept is None or self.kept.shape[0] != photos.shape[0]:
+            self.kept = torch.ones_like(photos) * 1.5
+        return photos * self.kept
+
+
+def test_what_a_network_keeps_of_a_trace_is_forgotten() -> None:
+    network = KeepsByBatch()
+    expected = network(PHOTO)
+    kept = network.kept
+    with suppress(ValueError):
+        partition.split_at_layer(network, "layer", PHOTO)
+    assert network.kept is kept
+    assert network(PHOTO).equal(expected)
+    assert network(PHOTO.repeat(3, 1, 1, 1)).allclose(expected)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated:FutureWarning")
+def test_weight_norm_is_no_hook_that_hinders() -> None:
+    network = Small().eval()
+    torch.nn.utils.weight_norm(network.layer)
+    assert_split_computes_the_same(network, "layer", PHOTO)
+
+
 @pytest.mark.parametrize("kind", [Masks, ByValues])
 def test_tensors_are_left_as_they_are(kind: type[Small]) -> None:
     before = {**vars(Tensor)}
