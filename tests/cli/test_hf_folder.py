@@ -230,3 +230,20 @@ def test_settings_say_how_photos_are_prepared_where_the_folder_does_not(folder: 
     for n, key in enumerate(values):
         with pytest.raises(PackageError, match=f"; missing: {key}$"):
             check_preset(weights, every[:n] + every[n + 1 :])
+
+
+@pytest.mark.parametrize(
+    ("changes", "note"),
+    [
+        ({"auto_map": {"AutoModelForImageClassification": "evil.Net"}}, "which is never run: the "),
+        ({"label2id": {"ant": 2, "bee": 1}}, "id2label, which is taken, and label2id differ, in"),
+        ({"problem_type": "multi_label_classification"}, "handler.task is multilabel, as "),
+    ],
+)
+def test_what_is_left_out_or_taken_for_granted_is_noted(
+    changes: dict[str, Any], note: str, folder: Path
+) -> None:
+    assert folder_weights(folder).notes == ()
+    change(folder / CONFIG, **changes)
+    (said,) = folder_weights(folder).notes
+    assert note in said

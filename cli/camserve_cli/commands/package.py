@@ -209,7 +209,7 @@ def package(
         labels is not None or from_hf is not None,
         known.task,
     )
-    for note in [*fitted.notes, *label_notes]:
+    for note in [*source.notes, *fitted.notes, *label_notes]:
         typer.echo(f"package: {note}")
     if config["handler"]["layer"] is None:
         config = with_layer(config, find_layer(network, known, len(names)))

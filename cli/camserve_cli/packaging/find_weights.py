@@ -62,6 +62,7 @@ def folder_weights(folder: Path, own_labels: bool = False) -> WeightsSource:
         preset,
         labels,
         preset_problem=problem,
+        notes=model.notes(),
         section={
             "arch": model.arch,
             "arch_kwargs": model.arch_kwargs,

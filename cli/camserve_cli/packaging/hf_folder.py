@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from camserve.errors import short_repr
 from camserve.networks import is_hf_model
 from camserve_cli.packaging.errors import PackageError, WeightsError, first_line
 from camserve_cli.packaging.hf_processor import PREPROCESSOR, HfProcessor, be_quiet
@@ -96,6 +97,25 @@ class HfFolder:
         """For ``handler.task``."""
         multilabel = self.config.get("problem_type") == "multi_label_classification"
         return "multilabel" if multilabel else "multiclass"
+
+    def notes(self) -> tuple[str, ...]:
+        """What is left out of the folder, and what is taken for granted."""
+        notes = []
+        if "auto_map" in self.config:
+            notes.append(
+                "the folder has code of its own (auto_map), which is never run: the network is "
+                f"transformers' own of the type {self.config['model_type']}"
+            )
+        names, ids = self.config.get("id2label"), self.config.get("label2id")
+        if isinstance(names, dict) and isinstance(ids, dict):
+            wrong = [name for index, name in names.items() if str(ids.get(name)) != str(index)]
+            if wrong and len({*names.values()}) == len(names):
+                notes.append(
+                    f"id2label, which is taken, and label2id differ, in {short_repr(wrong[0])}"
+                )
+        if self.task != "multiclass":
+            notes.append(f"handler.task is {self.task}, as problem_type says")
+        return tuple(f"{self.folder / _CONFIG}: {note}" for note in notes)
 
     def labels(self) -> tuple[str, ...]:
         """The classes' names by index; empty where config.json has none.

@@ -23,6 +23,7 @@ from camserve_cli.packaging.label_tables import (
     EACH_INDEX,
     LabelTableError,
     index_gap,
+    is_wnid,
     read_table,
 )
 
@@ -197,6 +198,8 @@ def _from_json(path: Path, content: Any) -> Labels:
                 wnid = ""
             case [str(name)]:
                 wnid = ""
+            case [str(name), str(wnid)] if is_wnid(wnid) and not is_wnid(name):
+                pass
             case [str(wnid), str(name)]:
                 pass
             case [*_, str(name)]:

@@ -33,6 +33,11 @@ EACH_INDEX: Final = "accepted: each index from 0 once, without gaps"
 _NAMED: Final = 3
 
 
+def is_wnid(text: str) -> bool:
+    """Whether a text is a WordNet ID, as n02123045."""
+    return _WNID.fullmatch(text) is not None
+
+
 class LabelTableError(Exception):
     """Lines or columns that cannot be read as labels.
 
@@ -207,9 +212,20 @@ def _from_lines(lines: list[str]) -> tuple[Labels, list[str]]:
         labels, notes = _from_lines(lines[1:])
         return labels, [f"its first line, {lines[0]!r}, is read as a header, not a name", *notes]
     numbered = [re.fullmatch(r"(\d{1,9})\s*[:=\s]\s*(\S.*)", line) for line in lines]
-    found = [(int(match[1]), match[2]) for match in numbered if match]
-    if [number for number, _ in found] == list(range(len(lines))):
+    found = sorted((int(match[1]), match[2]) for match in numbered if match)
+    indices = [number for number, _ in found]
+    if indices == list(range(len(lines))):
         return Labels([name for _, name in found]), []
+    if len(lines) > 1 and indices == list(range(1, len(lines) + 1)):
+        raise LabelTableError(
+            f"each line begins with a number, from 1 to {len(lines)}",
+            "accepted: indices from 0; names that begin with a number as a JSON list",
+        )
+    if all(re.match(r"[-*]\s+\S", line) for line in lines):
+        # A list of YAML or Markdown.
+        return _from_lines([line[1:].lstrip() for line in lines])
+    if len(lines) > 1 and all(line.endswith(",") for line in lines[:-1]):
+        return _from_lines([line.removesuffix(",").rstrip() for line in lines])
     synsets = [match for line in lines if (match := re.fullmatch(r"(n\d{8})\s+(\S.*)", line))]
     if len(synsets) == len(lines):
         return Labels([match[2] for match in synsets], [match[1] for match in synsets]), []

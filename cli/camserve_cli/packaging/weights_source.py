@@ -34,6 +34,7 @@ class WeightsSource:
         section: further keys of the section ``handler``.
         publisher: builds the publisher's own network and preparation of photos; None where these
             are not known.
+        notes: what a person should know of where they come from.
         convert: brings a state dict to the form that the network takes; None where it has it.
     """
 
@@ -46,6 +47,7 @@ class WeightsSource:
     section: Mapping[str, Any] = field(default_factory=dict)
     publisher: MakePublisher | None = None
     convert: Convert | None = None
+    notes: tuple[str, ...] = ()
 
     def fill_section(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The section ``handler``: what a person gave, and for the rest what the weights say."""

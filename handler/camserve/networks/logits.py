@@ -18,6 +18,8 @@ from camserve.settings import Task
 
 #: How far a sum of probabilities may be from 1, and its logarithm from 0; bfloat16 rounds to this.
 _SUM_TOLERANCE: Final = 4e-3
+#: How close to 0 a log-sigmoid comes for large scores.
+_SATURATED: Final = 1e-2
 #: The amplitudes of the noise that replaces a layer's activations, as multiples of their standard
 #: deviation. Which one makes a head's scores leave [0, 1] depends on the head.
 _NOISE_FACTORS: Final = (1.0, -1.0, 1e3, -1e3, 1e6, -1e6)
@@ -74,6 +76,33 @@ def _check_logits(scores: Tensor, task: Task, stress_scores: Callable[[], Tensor
                 "logarithms of probabilities: it ends in a log-softmax",
                 f"{softmax_task}handler.output=log_probabilities for it",
             )
+    elif float(scores.max()) < 0:
+        scores = torch.cat([scores, _finite_rows(stress_scores())])
+        # Those of a log-sigmoid come close to 0, whatever they are of.
+        if -_SATURATED < float(scores.max()) <= 0 and not _is_constant(scores):
+            multilabel = "handler.task=multilabel with " if task == "multiclass" else ""
+            _refuse_as_logits(
+                "values that come up to 0 and never above, whatever it is shown: it ends in a "
+                "log-sigmoid",
+                f"{multilabel}handler.output=log_probabilities for it",
+            )
+    elif scores.shape[1] > 1 and _is_scaled_softmax(scores):
+        scores = torch.cat([scores, _finite_rows(stress_scores())])
+        if _is_scaled_softmax(scores) and not _is_constant(scores):
+            total = float(scores[0].sum())
+            _refuse_as_logits(
+                f"values from 0 on that add up to {total:.4g} whatever it is shown: it ends in a "
+                "softmax, which is scaled",
+                "the softmax without the factor, and handler.output=probabilities, or a network "
+                "that gives logits",
+            )
+
+
+def _is_scaled_softmax(scores: Tensor) -> bool:
+    """Whether scores (N, C) are at least 0 and have the same sum in each row."""
+    sums = scores.double().sum(1)
+    same = bool((sums - sums[0]).abs().max() <= 1e-5 * sums[0].abs())
+    return bool(scores.min() >= 0) and float(sums[0]) > 0 and same
 
 
 def _check_probabilities(scores: Tensor, reader: ScoreReader, stressed: Tensor) -> None:

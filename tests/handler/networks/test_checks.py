@@ -196,6 +196,18 @@ def test_scores_of_every_task_and_kind_are_accepted(
             "handler.task=multiclass with handler.output=log_probabilities",
         ),
         (
+            F.logsigmoid, "multilabel", "logits",
+            "a log-sigmoid.* or handler.output=log_probabilities",
+        ),
+        (
+            F.logsigmoid, "multiclass", "logits",
+            "a log-sigmoid.* handler.task=multilabel with handler.output=log_probabilities",
+        ),
+        (
+            lambda scores: 100 * scores.softmax(1), "multiclass", "logits",
+            "add up to 100 whatever it is shown: it ends in a softmax, which is scaled",
+        ),
+        (
             torch.sigmoid, "multiclass", "logits",
             "a sigmoid .* handler.task=multilabel with handler.output=probabilities",
         ),
