@@ -8,6 +8,7 @@ from typing import Any
 import timm
 import torch
 import transformers
+from torch import Tensor, nn
 from torchvision import models
 
 LABELS = ("ant", "bee", "cat", "dog", "eel")
@@ -63,6 +64,17 @@ HF_MODELS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
                   {**_STAGES, "hidden_sizes": [8, 16, 16, 32], "num_attention_heads": [1, 2, 2, 2],
                    "image_size": 64}),
 }  # fmt: skip
+
+
+class Logits(nn.Module):
+    """A Hugging Face classifier that returns its logits alone."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, photos: Tensor) -> Any:
+        return self.network(photos).logits
 
 
 def fill_zeros(network: Any, seed: int = 0) -> Any:

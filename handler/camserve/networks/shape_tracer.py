@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final
@@ -144,12 +145,7 @@ class ShapeTracer(LayerTracer):
             case "call_module":
                 return self.root.get_submodule(target).forward(*args, **kwargs)
             case _:
-                return self._mode.from_tensor(_attribute(self.root, target))
-
-
-def _attribute(module: nn.Module, name: str) -> Any:
-    owner, _, last = name.rpartition(".")
-    return getattr(module.get_submodule(owner), last)
+                return self._mode.from_tensor(operator.attrgetter(target)(self.root))
 
 
 class _ShapeProxy(TracerProxy):

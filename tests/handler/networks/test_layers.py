@@ -9,13 +9,14 @@ import pytest
 import timm
 import torch
 import transformers
-from torch import Tensor, nn
+from torch import nn
 from torchvision import models
 
 from camserve.errors import SettingsError
 from camserve.networks import ScoreReader, build, run_network
 from camserve.networks.checks import check_network
 from camserve.networks.layers import default_layer, get_layer
+from tests.support.model_files import Logits
 from tests.support.small_networks import hooks_of, pictures
 
 CLASSES = 5
@@ -53,17 +54,6 @@ def of_timm(arch: str, **kwargs: Any) -> Build:
         return network
 
     return create
-
-
-class Logits(nn.Module):
-    """A Hugging Face classifier that returns its logits alone."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, photos: Tensor) -> Any:
-        return self.network(photos).logits
 
 
 def of_hugging_face(kind: str, **kwargs: Any) -> Build:

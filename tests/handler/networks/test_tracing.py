@@ -14,19 +14,8 @@ from torch.testing import assert_close
 from camserve.networks import partition
 from camserve.networks.layers import default_layer
 from tests.support.accelerated_networks import accelerate
-from tests.support.model_files import HF_MODELS, hf_network
+from tests.support.model_files import HF_MODELS, Logits, hf_network
 from tests.support.small_networks import pictures
-
-
-class Classifier(nn.Module):
-    """Returns scores alone, as a network does that is served."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, photos: Tensor) -> Any:
-        return self.network(photos).logits
 
 
 def assert_split_computes_the_same(network: nn.Module, layer: str, example: Tensor) -> None:
@@ -42,7 +31,7 @@ def assert_split_computes_the_same(network: nn.Module, layer: str, example: Tens
 @pytest.mark.parametrize("model_type", HF_MODELS)
 def test_transformers_classifiers(model_type: str) -> None:
     side = 56 if model_type.startswith("dinov2") else 64
-    network, (photo, other) = Classifier(hf_network(model_type)), pictures(side)
+    network, (photo, other) = Logits(hf_network(model_type)), pictures(side)
     layer = default_layer(network, photo, other)
     assert_split_computes_the_same(network, layer, photo)
     fast = accelerate(network, layer, side=side, batch_size=2)
