@@ -15,6 +15,8 @@ from typer.core import TyperCommand, TyperGroup
 from camserve_cli.arguments import check_not_empty
 from camserve_cli.errors import CommandError
 
+#: Characters of an error message.
+_MAX_MESSAGE: Final = 3000
 #: Panel -> command -> (what it does, in one line; the module whose ``app`` it is).
 COMMANDS = {
     "Start here": {
@@ -88,10 +90,6 @@ def _root(
         ),
     ] = False,
 ) -> None: ...
-
-
-#: Characters of a message.
-_MAX_MESSAGE: Final = 3000
 
 
 def _exit_by_signal(number: int, frame: object) -> NoReturn:

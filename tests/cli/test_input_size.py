@@ -72,3 +72,9 @@ def test_weights_of_another_size_are_refused_with_the_settings_that_fit(
 def test_networks_for_inputs_of_any_size_have_none_to_check(build: Any) -> None:
     network = build()
     check_trained_size(network, network.state_dict(), Preprocess(), [])
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 192), (1, 0, 192), (192,), (1, 577, 8)])
+def test_position_embeddings_of_no_square_say_nothing_of_the_size(shape: tuple[int, ...]) -> None:
+    network, preprocess = timm_vit(224), Preprocess(resize=224, crop=224)
+    check_trained_size(network, {"pos_embed": torch.zeros(shape)}, preprocess, [])

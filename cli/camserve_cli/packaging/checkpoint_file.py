@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from camserve.errors import short_repr
+from camserve_cli.packaging.errors import WeightsError
 from camserve_cli.packaging.file_kinds import WeightsKind, refuse, weights_kind
 from camserve_cli.packaging.harmless_classes import Placeholder, harmless_classes
 
@@ -32,18 +33,24 @@ def read_content(file: Path) -> Any:
             where lines make a state dict of it, the message has them.
     """
     kind = weights_kind(file)
-    if zipfile.is_zipfile(file):
-        # torch.load does not compare the checksums.
-        with zipfile.ZipFile(file) as archive:
-            damaged = archive.testzip()
-        if damaged:
-            refuse(file, f"is damaged: {short_repr(damaged)} in it has another checksum")
     try:
+        if kind == "torch":
+            _check_checksums(file)
         return load_file(file) if kind == "safetensors" else _restricted_load(file)
+    except WeightsError:
+        raise
     except Exception as failure:
         # torch.load lets through whatever a pickle can raise. Its own words would have its
         # check turned off.
         _refuse_content(file, kind, str(failure))
+
+
+def _check_checksums(file: Path) -> None:
+    """Refuse a file of ``torch.save`` with a damaged part, which ``torch.load`` does not notice."""
+    with zipfile.ZipFile(file) as archive:
+        damaged = archive.testzip()
+    if damaged:
+        refuse(file, f"is damaged: {short_repr(damaged)} in it has another checksum")
 
 
 def _refuse_content(file: Path, kind: WeightsKind, reason: str) -> NoReturn:

@@ -108,8 +108,12 @@ class HfFolder:
             )
         names, ids = self.config.get("id2label"), self.config.get("label2id")
         if isinstance(names, dict) and isinstance(ids, dict):
-            wrong = [name for index, name in names.items() if str(ids.get(name)) != str(index)]
-            if wrong and len({*names.values()}) == len(names):
+            wrong = [
+                name
+                for index, name in names.items()
+                if isinstance(name, str) and str(ids.get(name)) != str(index)
+            ]
+            if wrong and len({*map(str, names.values())}) == len(names):
                 notes.append(
                     f"id2label, which is taken, and label2id differ, in {short_repr(wrong[0])}"
                 )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any, Final
 
 from torch import Tensor, nn
@@ -83,38 +84,40 @@ def check_trained_size(
     side = preprocess.input_size.height
     if side != preprocess.input_size.width:
         return
-    built = [value.shape for name, value in network.named_parameters() if _POSITIONS.search(name)]
-    given = [value.shape for name, value in tensors.items() if _POSITIONS.search(name)]
-    trained = _trained_side(side, built, given)
-    if trained not in (None, side):
-        raise PackageError(
-            f"the weights were trained on inputs of {trained} x {trained}: their position "
-            f"embeddings are of {given[0][1]} tokens, those of an input of {side} x {side} of "
-            f"{built[0][1]}; accepted: --set handler.preprocess.crop={trained} --set "
-            f"handler.preprocess.resize={trained}, or of a larger resize"
-        )
+    built, given = (
+        [
+            (value.shape[1], value.shape[2])
+            for name, value in named
+            if _POSITIONS.search(name) and value.ndim == 3
+        ]
+        for named in (network.named_parameters(), tensors.items())
+    )
+    for (ours, width), (theirs, other_width) in product(built, given):
+        trained = _trained_side(side, ours, theirs) if width == other_width else None
+        if trained not in (None, side):
+            raise PackageError(
+                f"the weights were trained on inputs of {trained} x {trained}: their position "
+                f"embeddings are of {theirs} tokens, those of an input of {side} x {side} of "
+                f"{ours}; accepted: --set handler.preprocess.crop={trained} --set "
+                f"handler.preprocess.resize={trained}, or of a larger resize"
+            )
 
 
-def _trained_side(
-    side: int, built: Iterable[Sequence[int]], given: Iterable[Sequence[int]]
-) -> int | None:
-    """The side of the inputs that position embeddings of some shape are for.
+def _trained_side(side: int, built: int, given: int) -> int | None:
+    """The side of the inputs that position embeddings of so many tokens are for.
 
     Args:
         side: of the network's input.
-        built: shapes of the network's own.
-        given: of those of the weights.
+        built: the network's own tokens.
+        given: those of the weights.
 
     Returns:
-        None where they are none, or of no square.
+        None where they are of no square.
     """
-    for ours in built:
-        for theirs in given:
-            if len(ours) != 3 or len(theirs) != 3 or ours[2] != theirs[2]:
-                continue
-            for prefix in _PREFIXES:
-                patches, others = math.isqrt(ours[1] - prefix), math.isqrt(theirs[1] - prefix)
-                squares = (patches**2 + prefix, others**2 + prefix) == (ours[1], theirs[1])
-                if squares and patches and others and side % patches == 0:
-                    return side // patches * others
+    for prefix in _PREFIXES:
+        if prefix < min(built, given):
+            patches, others = math.isqrt(built - prefix), math.isqrt(given - prefix)
+            squares = (patches**2 + prefix, others**2 + prefix) == (built, given)
+            if squares and side % patches == 0:
+                return side // patches * others
     return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, fx, nn
@@ -18,7 +19,8 @@ from camserve.networks.fusion import fuse
 from camserve.networks.head import optimize_head
 from camserve.networks.mixed_precision import has_bf16, split_before_bf16
 from camserve.networks.openvino_backend import OpenVINOModule
-from camserve.networks.partition import PartitionedNetwork, split_at_layer
+from camserve.networks.partition import PartitionedNetwork, split_trace
+from camserve.networks.tracing import trace
 from camserve.networks.verification import BF16_TOLERANCE, FP32_TOLERANCE, ReferenceOutputs
 from camserve.runtime import release_memory
 from camserve.settings import Compile, Precision
@@ -147,13 +149,18 @@ class _TrunkBuilder:
     batch_size: int
     threads: int
 
+    @cached_property
+    def _traced(self) -> tuple[nn.Module, fx.Graph]:
+        """The network's trace, which all modes share."""
+        return trace(self.network, self.network.get_submodule(self.layer), self.example)
+
     def build(self, mode: ExecutionMode) -> PartitionedNetwork:
         """The network, split, its trunk in that mode.
 
         Raises:
             Exception: the network cannot be traced or split, or the trunk not run in that mode.
         """
-        graph, head = split_at_layer(self.network, self.layer, self.example)
+        graph, head = split_trace(*self._traced, self.layer)
         dtype = torch.bfloat16 if mode.bfloat16 and not mode.compiled else torch.float32
         fused = fuse(graph, self.example, dtype)
         trunk: nn.Module = fused

@@ -87,7 +87,7 @@ def fused_convolutions(trunk: nn.Module) -> list[FusedConv2d]:
     return [module for module in trunk.modules() if isinstance(module, FusedConv2d)]
 
 
-def called_module(trunk: fx.GraphModule, node: fx.Node) -> nn.Module | None:
+def called_module(trunk: nn.Module, node: fx.Node) -> nn.Module | None:
     """The module that a node calls; None for a node that calls none."""
     return trunk.get_submodule(cast(str, node.target)) if node.op == "call_module" else None
 

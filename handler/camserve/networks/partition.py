@@ -56,7 +56,20 @@ def split_at_layer(
         ValueError: the layer is not called exactly once, does not return a tensor, or the scores
             do not depend on it.
     """
-    traced, graph = trace(network, network.get_submodule(layer), example)
+    return split_trace(*trace(network, network.get_submodule(layer), example), layer)
+
+
+def split_trace(
+    root: nn.Module, graph: fx.Graph, layer: str
+) -> tuple[fx.GraphModule, fx.GraphModule]:
+    """Split a network that is traced already; :func:`split_at_layer` has the results.
+
+    It may be called again with the same graph, of which both parts are copies.
+
+    Args:
+        root, graph: as :func:`~camserve.networks.tracing.trace` returns them.
+        layer: its name, for messages.
+    """
     markers = [node for node in graph.nodes if node.target == TARGET_MARKER]
     if len(markers) != 1:
         raise ValueError(f"layer {layer!r} is called {len(markers)} times, not once")
@@ -80,7 +93,7 @@ def split_at_layer(
     ]
     trunk_nodes = _ancestors(layer_output, *others)
     return split_graph(
-        traced,
+        root,
         trunk_nodes,
         [layer_output, *others],
         [marker, *others],

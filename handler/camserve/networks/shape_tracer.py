@@ -77,7 +77,7 @@ class ShapeTracer(LayerTracer):
         if kind == "placeholder":
             self._values[node] = (*self._photos,)
         elif kind != "output":
-            self._values[node] = (*map(self._compute(node), range(len(_BATCH_SIZES))),)
+            self._values[node] = tuple(self._compute(node, n) for n in range(len(_BATCH_SIZES)))
         return node
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
@@ -117,21 +117,17 @@ class ShapeTracer(LayerTracer):
             raise self.refusal("decides by the size of the batch")
         return first
 
-    def _compute(self, node: fx.Node) -> Callable[[int], Any]:
-        """A function that computes a node's value for the n-th number of samples."""
-
-        def compute(n: int) -> Any:
-            args, kwargs = fx.node.map_arg(
-                (node.args, node.kwargs), lambda argument: self._values[argument][n]
-            )
-            self._computing = True
-            try:
-                with self._mode, torch.no_grad():
-                    return self._call(node, args, kwargs)
-            finally:
-                self._computing = False
-
-        return compute
+    def _compute(self, node: fx.Node, n: int) -> Any:
+        """A node's value for the n-th number of samples."""
+        args, kwargs = fx.node.map_arg(
+            (node.args, node.kwargs), lambda argument: self._values[argument][n]
+        )
+        self._computing = True
+        try:
+            with self._mode, torch.no_grad():
+                return self._call(node, args, kwargs)
+        finally:
+            self._computing = False
 
     def _call(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
         target: Any = node.target

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from camserve.networks.fusion import called_module
 from camserve.networks.layer_tracer import TARGET_MARKER, LayerTracer
 from camserve.networks.shape_tracer import ShapeTracer
 
@@ -75,7 +76,8 @@ def _check_graph(root: nn.Module, graph: fx.Graph) -> None:
             hook, which may change what it returns.
     """
     for node in graph.nodes:
-        module = _called_module(root, node)
+        # The marker names no module.
+        module = None if node.target == TARGET_MARKER else called_module(root, node)
         if not node.users and _is_in_place(node, module):
             raise fx.proxy.TraceError(
                 f"{node} changes a value in place and what it returns is not read"
@@ -85,12 +87,6 @@ def _check_graph(root: nn.Module, graph: fx.Graph) -> None:
         # Those of torch.nn.utils, as weight_norm's, compute the weights alone.
         if any(not type(hook).__module__.startswith("torch.nn.utils.") for hook in hooks):
             raise fx.proxy.TraceError(f"the module {node.target} has a hook")
-
-
-def _called_module(root: nn.Module, node: fx.Node) -> nn.Module | None:
-    if node.op != "call_module" or node.target == TARGET_MARKER:
-        return None
-    return root.get_submodule(str(node.target))
 
 
 def _is_in_place(node: fx.Node, module: nn.Module | None) -> bool:

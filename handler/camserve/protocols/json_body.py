@@ -36,10 +36,7 @@ def with_json_parsed(fields: Mapping[str, Any], content_type: str) -> Mapping[st
     if content_type.startswith(_FORM):
         return _parse_form(fields)
     body = fields.get("body")
-    # A text that is declared as JSON was a JSON string, which the server has parsed.
-    if not isinstance(body, bytes | bytearray | str) or (
-        isinstance(body, str) and content_type.startswith("application/json")
-    ):
+    if not isinstance(body, bytes | bytearray | str) or is_parsed_string(body, content_type):
         return fields
     encoded = body.encode() if isinstance(body, str) else body
     is_declared = _JSON_TYPE.match(content_type) is not None
@@ -47,7 +44,7 @@ def with_json_parsed(fields: Mapping[str, Any], content_type: str) -> Mapping[st
         return fields
     try:
         # The encoding is found by the zeros in it, and a byte order mark is left out.
-        return {**fields, "body": json.loads(bytes(encoded))}
+        return {**fields, "body": json.loads(encoded)}
     except (ValueError, RecursionError) as failure:
         what = "is declared as JSON but is none" if is_declared else "begins like JSON but is none"
         raise RequestError(
@@ -55,6 +52,11 @@ def with_json_parsed(fields: Mapping[str, Any], content_type: str) -> Mapping[st
             f"the body {what}: {_describe(failure)}; send a photo's file as it is, or JSON as "
             '{"image": {"b64": ".."}}',
         ) from None
+
+
+def is_parsed_string(body: Any, content_type: str) -> bool:
+    """Whether a body was a JSON string, which the server has parsed: it is declared as JSON."""
+    return isinstance(body, str) and content_type.startswith("application/json")
 
 
 def _parse_form(fields: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ from camserve.errors import RequestError
 from camserve.options import Options
 from camserve.protocols import json_limits, option_sources, photo_fields
 from camserve.protocols.content_encoding import with_body_decompressed
-from camserve.protocols.json_body import with_json_parsed
+from camserve.protocols.json_body import is_parsed_string, with_json_parsed
 from camserve.protocols.kserve_v1 import KServeV1
 from camserve.protocols.kserve_v2 import KServeV2
 from camserve.protocols.photo_fields import EncodedPhoto
@@ -129,9 +129,7 @@ def _parse_plain(request: IncomingRequest, settings: Settings) -> ImageRequest:
     fields = {name: value for name, value in request.fields.items() if name not in _ROUTING_FIELDS}
     content_type = request.headers.get("content-type", "").lower()
     body = fields.get("body", b"")
-    # The server parses a body that is declared as JSON, and passes on broken JSON as bytes.
-    is_parsed_text = isinstance(body, str) and content_type.startswith("application/json")
-    if isinstance(body, bytes | bytearray | str) and not is_parsed_text:
+    if isinstance(body, bytes | bytearray | str) and not is_parsed_string(body, content_type):
         image, sources = photo_fields.from_form(fields, content_type, settings.limits)
     else:
         image, json_options = photo_fields.from_json(fields.pop("body"))
