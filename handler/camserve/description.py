@@ -10,14 +10,13 @@ import torch
 
 from camserve import __version__
 from camserve.explain import METHODS
-from camserve.images import FORMATS
 from camserve.model import LoadedModel
 from camserve.networks import GridLayout, openvino_unavailable_reason
 from camserve.options import Options, Output
 from camserve.protocols import ModelBody
 
 #: The packages whose versions a reply depends on.
-_PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "pillow")
+_PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "pillow", "simplejpeg")
 _COMPILER = () if openvino_unavailable_reason() else ("openvino",)
 
 
@@ -67,7 +66,7 @@ def describe(model: ModelBody, loaded: LoadedModel) -> dict[str, Any]:
             "input_size": list(settings.preprocess.input_size),
         },
         "limits": settings.limits.model_dump(mode="json"),
-        "formats": list(FORMATS),
+        "formats": [format.upper() for format in settings.formats],
         "versions": {
             "camserve": __version__,
             "python": platform.python_version(),

@@ -12,6 +12,7 @@ import torch
 
 from camserve.errors import RequestError, SettingsError
 from camserve.explain import HookedNetwork, resolve_targets
+from camserve.images import enable_decoders
 from camserve.networks import (
     AccelerationResult,
     GridLayout,
@@ -67,6 +68,7 @@ class LoadedModel:
             SettingsError: a setting, a file or a layer does not fit; the message names it.
         """
         settings = Settings.from_yaml(config)
+        enable_decoders(settings.formats)
         batch_size, workers = config.get("batchSize", 1), config.get("maxWorkers", 1)
         if settings.batching == "alone":
             batch_size = 1

@@ -29,7 +29,7 @@ from camserve.images import (
 from camserve.networks import Labels
 from camserve.options import Options, Size
 from camserve.protocols import ImageRequest
-from camserve.settings import Limits, Preprocess, Settings
+from camserve.settings import Limits, Settings
 
 #: What the caller of a reply that is too large can do.
 REDUCE_REPLY_HINT: Final = (
@@ -70,6 +70,8 @@ class PreparedPhoto:
         explanation_request: what is to be explained.
         budget: of the request.
         file_bytes: the size of its file.
+        warnings: what the file's decoder reported.
+        profile: the name of its colour profile; empty for none.
     """
 
     network_input: Pixels
@@ -79,6 +81,8 @@ class PreparedPhoto:
     explanation_request: ExplanationRequest
     budget: RequestBudget
     file_bytes: int
+    warnings: tuple[str, ...]
+    profile: str
 
     def reserve_pictures(self, explanations: int) -> None:
         """Reserve the pictures of more explanations than the request names targets.
@@ -157,7 +161,7 @@ def plan_photo(
         )
     if not options.explain:
         targets = ()
-    header = read_header(request.image, limits, budget.pixels)
+    header = read_header(request.image, limits, budget.pixels, settings.formats)
     pictures = len(targets) * len(PICTURES & set(options.outputs))
     # Where no picture is drawn, nothing of the photo need be kept.
     size = options.size if pictures else "model"
@@ -168,14 +172,19 @@ def plan_photo(
     return DecodePlan(request.image, header, size, options, explanation_request, budget)
 
 
-def prepare_photo(plan: DecodePlan, preprocess: Preprocess) -> PreparedPhoto:
+def prepare_photo(plan: DecodePlan, settings: Settings) -> PreparedPhoto:
     """Decode a photo, no larger than needed, and cut out the network's input.
 
     Raises:
         RequestError: ``invalid_image``.
     """
+    preprocess = settings.preprocess
     photo = decode_photo(
-        plan.image, plan.header, downscale_factor(plan.header, preprocess, plan.size)
+        plan.image,
+        plan.header,
+        downscale_factor(plan.header, preprocess, plan.size),
+        damaged=settings.damaged,
+        icc=preprocess.icc,
     )
     crop, frame = resize_and_crop(photo, preprocess)
     drawn = output_frame(frame, preprocess, plan.size)
@@ -188,4 +197,6 @@ def prepare_photo(plan: DecodePlan, preprocess: Preprocess) -> PreparedPhoto:
         plan.explanation_request,
         plan.budget,
         len(plan.image),
+        photo.warnings,
+        plan.header.profile.name if plan.header.profile else "",
     )

@@ -102,9 +102,7 @@ class Pipeline:
                 parsed.append(result)
                 plans += of_request
         with timer.stage("decode"):
-            photos = self._pool.map(
-                partial(prepare_photo, plan, self.settings.preprocess) for plan in plans
-            )
+            photos = self._pool.map(partial(prepare_photo, plan, self.settings) for plan in plans)
         return Batch(tuple(parsed), tuple(photos), timer)
 
     def inference(self, batch: Batch) -> ScoredBatch:

@@ -24,6 +24,8 @@ SETTING_ERROR: Final = "setting"
 Side = Annotated[IntNotBool, Field(ge=1, le=4096)]
 #: One number, or [height, width].
 Sides = Side | tuple[Side, Side]
+#: What becomes of a photo's colour profile.
+ColorManagement = Literal["ignore", "srgb"]
 Channels = Annotated[Literal[1, 3], BeforeValidator(not_bool)]
 RangeEnd = Annotated[FloatNotBool, Field(ge=-65535, le=65535)]
 
@@ -43,7 +45,7 @@ class Preprocess(FrozenModel):
     stretch, the photo is resized to the input's size; with pad, it is resized to fit inside, and
     bars of the colour ``mean`` fill the rest. With one of ``channels``, the result becomes grey.
     Values are scaled to ``range`` and normalised per channel with ``mean`` and ``std``, which are
-    values of that range.
+    values of that range. With ``icc`` srgb, a photo that has a colour profile is converted first.
     """
 
     fit: Literal["crop", "stretch", "pad"] = Field("crop", description="crop, stretch or pad")
@@ -60,6 +62,11 @@ class Preprocess(FrozenModel):
     )
     interpolation: Literal["bilinear", "bicubic"] = Field(
         "bilinear", description="bilinear or bicubic"
+    )
+    icc: ColorManagement = Field(
+        "ignore",
+        description="ignore (colours as the file has them, as networks are trained) or srgb "
+        "(converted by the photo's colour profile)",
     )
     channels: Channels = Field(3, description="3 (red, green, blue) or 1 (grey)")
     range: tuple[RangeEnd, RangeEnd] = Field(

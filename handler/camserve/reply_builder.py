@@ -108,6 +108,8 @@ class ReplyBuilder:
                     result.explanations.explained[result.n], result.heatmaps, strict=True
                 )
             ],
+            warnings=photo.warnings,
+            profile=photo.profile,
         )
 
     def _prediction(self, class_id: int, result: PhotoResult) -> PredictionBody:

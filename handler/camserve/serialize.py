@@ -14,6 +14,7 @@ from camserve.protocols import (
     AnswerBody,
     BoxBody,
     ExplanationBody,
+    ImageBody,
     MapBody,
     ModelBody,
     PictureBody,
@@ -48,6 +49,9 @@ def photo_reply(
     frame: InputFrame,
     predictions: Sequence[PredictionBody],
     explanations: Sequence[ExplanationFields],
+    *,
+    warnings: Sequence[str] = (),
+    profile: str = "",
 ) -> AnswerBody:
     """The answer to one photo.
 
@@ -56,15 +60,22 @@ def photo_reply(
         frame: where the network's input lies in the photo.
         predictions: the best first.
         explanations: in the order asked for; empty where none was.
+        warnings: what the decoder of the photo's file reported.
+        profile: the name of the photo's colour profile; empty for none.
     """
+    image: ImageBody = {
+        "width": frame.width,
+        "height": frame.height,
+        "orientation": frame.orientation,
+        "seen": _rounded_box(frame.visible_box),
+    }
+    if warnings:
+        image["warnings"] = list(warnings)
+    if profile:
+        image["profile"] = profile
     return {
         "model": model,
-        "image": {
-            "width": frame.width,
-            "height": frame.height,
-            "orientation": frame.orientation,
-            "seen": _rounded_box(frame.visible_box),
-        },
+        "image": image,
         "predictions": list(predictions),
         "explanations": [_explanation(explanation) for explanation in explanations],
     }

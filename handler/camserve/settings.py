@@ -24,6 +24,11 @@ from camserve.preprocess_settings import Preprocess as Preprocess  # also import
 from camserve.validation import FloatNotBool, FrozenModel, IntNotBool
 
 
+def _lower_case(value: Any) -> Any:
+    """Names of formats are usually written in capitals."""
+    return value.lower() if isinstance(value, str) else value
+
+
 def _off_from_yaml(value: Any) -> Any:
     """YAML reads a bare ``off`` as false."""
     return "off" if value is False else value
@@ -45,6 +50,12 @@ Task = Literal["multiclass", "multilabel", "binary"]
 OutputKind = Literal["logits", "probabilities", "log_probabilities"]
 #: Whether photos share a forward pass; ``alone`` for networks whose samples mix.
 Batching = Literal["together", "alone"]
+#: The formats of photos' files.
+PhotoFormat = Literal["jpeg", "png", "webp", "gif", "bmp", "tiff", "heic", "avif"]
+#: What is read where the operator does not say.
+DEFAULT_FORMATS: Final[tuple[PhotoFormat, ...]] = ("jpeg", "png", "webp", "gif", "bmp", "tiff")
+#: What becomes of a photo whose file is damaged, but shows something.
+Damaged = Literal["tell", "refuse"]
 Sha256 = Annotated[str, StringConstraints(pattern="^([0-9a-f]{64})?$")]
 #: The name of an installed package, and its version, as pip has them.
 PackageName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -146,6 +157,16 @@ class Settings(FrozenModel):
         0, ge=0, le=1024, description="a whole number; 0 for a worker's share"
     )
     preprocess: Preprocess = Field(Preprocess(), description="a section; see its keys")
+    formats: tuple[Annotated[PhotoFormat, BeforeValidator(_lower_case)], ...] = Field(
+        DEFAULT_FORMATS,
+        min_length=1,
+        description="a list of the formats of files to read: jpeg, png, webp, gif, bmp, tiff, heic "
+        "(with the package pillow-heif) and avif",
+    )
+    damaged: Damaged = Field(
+        "tell",
+        description="tell (answer a damaged photo that shows something, with a warning) or refuse",
+    )
     limits: Limits = Field(Limits(), description="a section; see its keys")
     defaults: Options = Field(
         Options(), description="a section with the options' values for requests that name none"

@@ -1,15 +1,16 @@
 """Files -> pixels -> the network's input, and maps -> pictures.
 
-A file's header is checked against the limits (:func:`read_header`) before the file is decoded
-(:func:`decode_photo`). The photo is resized and cropped to the network's input. What is rendered
-for a reply is mapped back to the pixels of the photo's file, whatever its EXIF orientation. This
-wing does not use PyTorch.
+A file's format is recognised and its header checked against the limits (:func:`read_header`)
+before the file is decoded (:func:`decode_photo`). The photo is resized and cropped to the network's
+input. What is rendered for a reply is mapped back to the pixels of the photo's file, whatever its
+EXIF orientation. This wing does not use PyTorch.
 """
 
 from camserve.images.background import output_background, output_frame
 from camserve.images.decode import DecodedPhoto, decode_photo
 from camserve.images.geometry import Background, Box, InputFrame, Pixels
-from camserve.images.header import FORMATS, ImageHeader, read_header
+from camserve.images.formats import enable_decoders
+from camserve.images.header import ImageHeader, read_header
 from camserve.images.heatmap import Heatmap, Map
 from camserve.images.library_settings import configure_libraries
 from camserve.images.preprocess import (
@@ -22,7 +23,6 @@ from camserve.images.regions import HotRegion
 from camserve.images.render import PICTURES, EncodedImage, RenderedOutput, render_outputs
 
 __all__ = [
-    "FORMATS",
     "PICTURES",
     "Background",
     "Box",
@@ -37,6 +37,7 @@ __all__ = [
     "RenderedOutput",
     "decode_photo",
     "downscale_factor",
+    "enable_decoders",
     "input_frame",
     "output_background",
     "output_frame",

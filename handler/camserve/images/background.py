@@ -36,6 +36,8 @@ def output_background(
 ) -> Background:
     """The background of a reply's pictures: (frame.height, frame.width, 3), in file orientation.
 
+    At the photo's own size it has the photo's colour profile, if that is one of RGB.
+
     Args:
         photo: decoded, before it was resized.
         crop: what :func:`~camserve.images.preprocess.resize_and_crop` made of it.
@@ -53,4 +55,9 @@ def output_background(
         interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
         resized = cv2.resize(pixels, frame.upright_size, interpolation=interpolation)
         pixels = cast(Pixels, resized)
-    return Background(undo_orientation(pixels, photo.orientation), frame)
+    carries_profile = size == "original" and photo.profile and photo.profile.space == "RGB"
+    return Background(
+        undo_orientation(pixels, photo.orientation),
+        frame,
+        photo.profile.data if carries_profile and photo.profile else b"",
+    )

@@ -1,7 +1,8 @@
 """An image file -> its pixels, upright.
 
-OpenCV decodes: on invalid and hostile files it returns nothing where other decoders crash. Only a
-GIF's first frame is decoded by Pillow.
+Each format has the decoder that is robust and reports damage: libjpeg by simplejpeg for JPEG,
+Pillow for TIFF, for a GIF's first frame, HEIC and AVIF, OpenCV for the rest: on invalid and hostile
+files it returns nothing where other decoders crash.
 """
 
 from __future__ import annotations
@@ -15,9 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from camserve.images import gif, png, tiff
+from camserve.errors import RequestError
+from camserve.images import bmp, gif, jpeg, png, tiff, tiff_pixels
+from camserve.images.bmp import BitFields
+from camserve.images.color_profile import ColorProfile, convert_to_srgb
+from camserve.images.damage import NO_END_MARKER, PROFILE_NOT_APPLIED, Decoded, FileWarning
+from camserve.images.formats import FORMAT_NAMES
 from camserve.images.geometry import Box, Pixels, apply_orientation, to_upright_box, upright_size
-from camserve.images.header import ImageHeader, invalid_image
+from camserve.images.header import PILLOW_FORMATS, ImageHeader, invalid_image
+from camserve.images.png import PngFile
+from camserve.images.tiff import TiffDirectory
+from camserve.images.transparency import composite_on_white
+from camserve.preprocess_settings import ColorManagement
+from camserve.settings import Damaged
 
 # Without OpenCV's own handling of the orientation, which is applied here, as the header has it.
 _RGB_FLAGS: Final = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
@@ -25,17 +36,9 @@ _RGB_FLAGS: Final = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 _ALPHA_FLAGS: Final = (
     cv2.IMREAD_COLOR | cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
 )
-#: A JPEG can be decoded at 1/8, 1/4 or 1/2 of its size, which skips most of the work: the flag for
-#: each denominator.
-DOWNSCALE_FLAGS: Final = {
-    # Without the bit for BGR, which would contradict the one for RGB.
-    denominator: flag & ~cv2.IMREAD_COLOR
-    for denominator, flag in (
-        (8, cv2.IMREAD_REDUCED_COLOR_8),
-        (4, cv2.IMREAD_REDUCED_COLOR_4),
-        (2, cv2.IMREAD_REDUCED_COLOR_2),
-    )
-}
+_GREY_FLAGS: Final = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+#: What a file that does not decode raises here.
+_FAILURES: Final = (ValueError, SyntaxError, OSError, EOFError, MemoryError, cv2.error)
 
 
 @dataclass(frozen=True)
@@ -50,12 +53,17 @@ class DecodedPhoto:
         scale_denominator: it was decoded at 1/``scale_denominator`` of its size: each decoded
             pixel covers ``scale_denominator`` x ``scale_denominator`` file pixels. The last of a
             row or column covers fewer where the size is not a multiple.
+        warnings: what the decoder reported.
+        profile: the colour profile that the pixels' colours are in; None where they are in sRGB,
+            or nothing is known.
     """
 
     upright: Pixels
     orientation: int
     original_size: tuple[int, int] | None = None
     scale_denominator: int = 1
+    warnings: tuple[FileWarning, ...] = ()
+    profile: ColorProfile | None = None
 
     @property
     def full_size(self) -> tuple[int, int]:
@@ -79,51 +87,104 @@ class DecodedPhoto:
 
 
 def decode_photo(
-    data: bytes | bytearray, header: ImageHeader, scale_denominator: int = 1
+    data: bytes | bytearray,
+    header: ImageHeader,
+    scale_denominator: int = 1,
+    *,
+    damaged: Damaged = "tell",
+    icc: ColorManagement = "ignore",
 ) -> DecodedPhoto:
     """Decode a photo and make it upright.
 
-    16 bits are scaled to 8. Transparent parts become white, except where OpenCV does not decode
-    transparency: in a grey TIFF, and for the one transparent level of a grey PNG. Of an animation
-    the first frame is decoded; where it does not cover the canvas, that is white.
+    16 bits are scaled to 8. Transparent parts become white. Of an animation the first frame is
+    decoded; where it does not cover the canvas, that is white.
 
     Args:
         data: the file.
         header: the result of :func:`~camserve.images.header.read_header` for it.
         scale_denominator: the result of :func:`~camserve.images.preprocess.downscale_factor`.
+        damaged: whether a file that the decoder reports damaged is refused. A file that lacks
+            nothing but its end marker is not.
+        icc: whether the photo's colours are converted to sRGB.
 
     Raises:
         RequestError: ``invalid_image``.
     """
     try:
-        match header.format:
-            case "GIF":
-                pixels = _draw_on_canvas(gif.first_frame(data), header)
-            case "PNG":
-                pixels = _decode(png.strip_icc_profiles(data), header, scale_denominator)
-            case "TIFF":
-                pixels = _decode(tiff.clear_orientation(data), header, scale_denominator)
-            case _:
-                pixels = _decode(data, header, scale_denominator)
-    except (ValueError, SyntaxError, OSError, EOFError, MemoryError, cv2.error):
+        decoded = _decode(data, header, scale_denominator)
+        if damaged == "refuse" and decoded.warnings and NO_END_MARKER not in decoded.warnings:
+            raise RequestError(
+                "invalid_image",
+                f"the {FORMAT_NAMES[header.format]} file is damaged: its decoder reports that "
+                "parts of the photo may be missing; accepted: an undamaged file",
+            )
+        if icc == "srgb" and header.profile:
+            decoded = _in_srgb(decoded, data, header, header.profile)
+    except _FAILURES:
         raise invalid_image(header.format) from None
-    upright = apply_orientation(pixels, header.orientation)
+    converted = icc == "srgb" and PROFILE_NOT_APPLIED not in decoded.warnings
+    upright = apply_orientation(decoded.pixels, header.orientation)
     original_size = (
         upright_size(header.width, header.height, header.orientation)
         if scale_denominator > 1
         else None
     )
-    return DecodedPhoto(upright, header.orientation, original_size, scale_denominator)
+    return DecodedPhoto(
+        upright,
+        header.orientation,
+        original_size,
+        scale_denominator,
+        decoded.warnings,
+        None if converted else header.profile,
+    )
 
 
-def _decode(data: bytes | bytearray, header: ImageHeader, scale_denominator: int) -> Pixels:
+def _decode(data: bytes | bytearray, header: ImageHeader, scale_denominator: int) -> Decoded:
+    """A file's pixels. Raises one of ``_FAILURES``."""
+    match header.format, header.layout:
+        case "jpeg", _:
+            return jpeg.decode(data, header.width, header.height, scale_denominator)
+        case "png", PngFile() as file:
+            return _decode_png(data, file)
+        case "gif", _:
+            frame = gif.first_frame(data)
+            pixels = _draw_on_canvas(frame, header)
+            return Decoded(pixels, () if frame.has_end else (NO_END_MARKER,))
+        case "tiff", TiffDirectory() as directory:
+            return tiff_pixels.decode(data, directory)
+        case "bmp", BitFields() as fields:
+            return Decoded(_on_white(bmp.decode_bit_fields(data, fields)))
+        case "heic" | "avif", _:
+            image = Image.open(io.BytesIO(data), formats=PILLOW_FORMATS[header.format])
+            return Decoded(_on_white(np.asarray(image.convert("RGBA"))))
+        case _:
+            return Decoded(_decode_with_opencv(data, transparent=header.transparent))
+
+
+def _decode_png(data: bytes | bytearray, file: PngFile) -> Decoded:
+    essential = png.essential(data, file)
+    warnings: tuple[FileWarning, ...] = () if file.has_end else (NO_END_MARKER,)
+    level = png.transparent_level(file)
+    if level is None:
+        return Decoded(_decode_with_opencv(essential, transparent=file.is_transparent), warnings)
+    levels = cv2.imdecode(np.frombuffer(essential, np.uint8), _GREY_FLAGS)
+    if levels is None:
+        raise ValueError("OpenCV cannot decode the file")
+    is_transparent = levels == level
+    if levels.dtype != np.uint8:
+        levels = cv2.convertScaleAbs(levels, alpha=1 / 257)
+    levels[is_transparent] = 255
+    return Decoded(cast(Pixels, cv2.cvtColor(levels, cv2.COLOR_GRAY2RGB)), warnings)
+
+
+def _decode_with_opencv(data: bytes | bytearray, *, transparent: bool) -> Pixels:
     """File pixels (height, width, 3) RGB. Raises ValueError, cv2.error or MemoryError."""
     encoded = np.frombuffer(data, np.uint8)
-    if header.transparent:
+    if transparent:
         bgra = cv2.imdecode(encoded, _ALPHA_FLAGS)
         if bgra is not None and bgra.ndim == 3 and bgra.shape[2] == 4:
-            return _composite_on_white(bgra, header.premultiplied)
-    rgb = cv2.imdecode(encoded, _RGB_FLAGS | DOWNSCALE_FLAGS.get(scale_denominator, 0))
+            return composite_on_white(cv2.cvtColor(bgra, cv2.COLOR_BGRA2RGBA))
+    rgb = cv2.imdecode(encoded, _RGB_FLAGS)
     if rgb is None:
         raise ValueError("OpenCV cannot decode the file")
     return cast(Pixels, rgb)
@@ -146,13 +207,21 @@ def _draw_on_canvas(frame: gif.FirstFrame, header: ImageHeader) -> Pixels:
     return canvas
 
 
-def _composite_on_white(bgra: NDArray[Any], premultiplied: bool) -> Pixels:
-    """(height, width, 4) BGRA of 8 or 16 bits -> (height, width, 3) RGB over white."""
-    if bgra.dtype != np.uint8:
-        bgra = cv2.convertScaleAbs(bgra, alpha=1 / 257)
-    rgba = cv2.cvtColor(bgra, cv2.COLOR_BGRA2RGBA).astype(np.uint16)
-    rgb, alpha = rgba[..., :3], rgba[..., 3:]
-    if premultiplied:
-        return cast(Pixels, np.minimum(rgb + (255 - alpha), 255).astype(np.uint8))
-    # 16 bits do not overflow: 255 * 255 + 127 < 2 ** 16.
-    return cast(Pixels, ((rgb * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8))
+def _on_white(pixels: NDArray[Any]) -> Pixels:
+    """(h, w, 3) RGB as it is, (h, w, 4) RGBA over white."""
+    return composite_on_white(pixels) if pixels.shape[2] == 4 else pixels
+
+
+def _in_srgb(
+    decoded: Decoded, data: bytes | bytearray, header: ImageHeader, profile: ColorProfile
+) -> Decoded:
+    """The photo converted to sRGB; as it was, with a warning, where its profile does not fit."""
+    image = Image.fromarray(decoded.pixels)
+    if profile.space == "CMYK" and header.format in ("jpeg", "tiff"):
+        # The profile describes the four colours of the file, which no other decoder here returns.
+        file = tiff.clear_orientation(data) if header.format == "tiff" else data
+        image = Image.open(io.BytesIO(file), formats=("JPEG", "MPO", "TIFF"))
+    try:
+        return Decoded(convert_to_srgb(image, profile), decoded.warnings)
+    except ValueError:
+        return Decoded(decoded.pixels, (*decoded.warnings, PROFILE_NOT_APPLIED))

@@ -121,10 +121,12 @@ class Background:
     Attributes:
         pixels: (frame.height, frame.width, 3) RGB.
         frame: where the network's input lies in them.
+        profile: the ICC profile of their colours; empty for sRGB, or where nothing is known.
     """
 
     pixels: Pixels
     frame: InputFrame
+    profile: bytes = b""
 
 
 def upright_size(width: int, height: int, orientation: int) -> tuple[int, int]:

@@ -38,18 +38,21 @@ class FirstFrame:
         file: a GIF of this frame alone, of its size, without transparency: what was transparent is
             white.
         left, top: the frame's upper left corner on the animation's canvas, in pixels.
+        has_end: the frame's data do not end with the file.
     """
 
     file: bytes
     left: int
     top: int
+    has_end: bool
 
 
 def first_frame(data: bytes | bytearray) -> FirstFrame:
     """The first frame of a GIF.
 
-    It is transparent where the graphic control extensions before it say so. If there are several,
-    the last one that names a transparent colour applies, as in Pillow.
+    It is transparent where the graphic control extension before it says so. If there are several,
+    the last one applies, as in browsers. An animation that ends behind its first frame's pixels
+    needs no further byte.
 
     Raises:
         ValueError: the file has no image, or ends within the first one.
@@ -69,8 +72,8 @@ def _first_frame(data: bytes | bytearray) -> FirstFrame:
             break
         offset = block.end()
         if block[0] == b"!":
-            if data[offset] == _GRAPHIC_CONTROL and data[offset + 1] >= 4 and data[offset + 2] & 1:
-                transparent = data[offset + 5]
+            if data[offset] == _GRAPHIC_CONTROL and data[offset + 1] >= 4:
+                transparent = data[offset + 5] if data[offset + 2] & 1 else None
             offset = _end_of_sub_blocks(data, offset + 1)
             continue
         left, top, width, height, flags = struct.unpack_from(_IMAGE_DESCRIPTOR, data, offset)
@@ -84,12 +87,16 @@ def _first_frame(data: bytes | bytearray) -> FirstFrame:
         if transparent is not None:
             colors[3 * transparent : 3 * transparent + 3] = _WHITE
         # The LZW minimum code size, one byte, then the sub-blocks.
-        pixels = data[offset : _end_of_sub_blocks(data, offset + 1)]
+        end = _end_of_sub_blocks(data, offset + 1)
+        pixels = data[offset:end]
         screen = struct.pack(
             _SCREEN_DESCRIPTOR, b"GIF89a", width, height, _HAS_COLOR_TABLE | 7, 0, 0
         )
         image = b"," + struct.pack(_IMAGE_DESCRIPTOR, 0, 0, width, height, flags & _INTERLACED)
-        return FirstFrame(b"".join((screen, colors, image, pixels, b";")), left, top)
+        # The zero ends a chain that the file's end cut off.
+        return FirstFrame(
+            b"".join((screen, colors, image, pixels, b"\0;")), left, top, end < len(data)
+        )
     raise ValueError("the file has no image, or too many extensions before it")
 
 
@@ -102,9 +109,11 @@ def _color_table(data: bytes | bytearray, flags: int, offset: int) -> tuple[byte
 def _end_of_sub_blocks(data: bytes | bytearray, offset: int) -> int:
     """The offset behind a chain of data sub-blocks; the file's end if the chain is too long.
 
-    Each sub-block begins with its length; the last one is empty.
+    Each sub-block begins with its length; the last one is empty, or missing at the file's end.
     """
     for _ in range(_MAX_SUB_BLOCKS):
+        if offset == len(data):
+            break
         length = data[offset]
         offset += 1 + length
         if length == 0:

@@ -1,11 +1,12 @@
 """An image file's header, checked against the limits before the file is decoded.
 
-Pillow reads format, size, orientation and transparency.
+Pillow reads size, orientation and transparency, where no module of this wing does so for a format.
 """
 
 from __future__ import annotations
 
 import io
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -13,26 +14,28 @@ from typing import Any, Final
 from PIL import Image
 
 from camserve.errors import RequestError
-from camserve.images import jpeg
+from camserve.images import bmp, jpeg, png, tiff
+from camserve.images.bmp import BitFields
+from camserve.images.color_profile import ColorProfile, read_profile
+from camserve.images.formats import FORMAT_NAMES, identify, unsupported
 from camserve.images.geometry import ORIENTATIONS
-from camserve.settings import Limits
+from camserve.images.png import PngFile
+from camserve.images.tiff import TiffDirectory
+from camserve.settings import DEFAULT_FORMATS, Limits, PhotoFormat
 
-FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-#: MPO is a JPEG followed by further ones, as some cameras write.
-JPEG_FORMATS: Final = ("JPEG", "MPO")
-_ACCEPTED: Final = "accepted: JPEG, PNG, WebP, GIF, BMP or TIFF"
-# The first bytes of each format: a file that has them and cannot be opened is invalid, and not of
-# an unsupported format.
-_SIGNATURES: Final = (
-    b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*",
-)  # fmt: skip
+#: Pillow's names of the formats whose header it reads.
+PILLOW_FORMATS: Final[dict[PhotoFormat, tuple[str, ...]]] = {
+    # MPO is a JPEG followed by further ones, as some cameras write.
+    "jpeg": ("JPEG", "MPO"),
+    "webp": ("WEBP",),
+    "gif": ("GIF",),
+    "bmp": ("BMP",),
+    "heic": ("HEIF",),
+    "avif": ("AVIF",),
+}
 #: A progressive JPEG has some ten. Each scan is a pass over all pixels and can be 30 bytes long.
 MAX_JPEG_SCANS: Final = 50
 _ORIENTATION: Final = 274
-_TIFF_BITS_PER_SAMPLE: Final = 258
-_TIFF_EXTRA_SAMPLES: Final = 338
-_ASSOCIATED_ALPHA: Final = (1,)
-_UNASSOCIATED_ALPHA: Final = (2,)
 
 
 @dataclass(frozen=True)
@@ -40,28 +43,36 @@ class ImageHeader:
     """What a file's header says.
 
     Attributes:
-        format: Pillow's name of the format.
+        format: of the file.
         width, height: of the photo, in file pixels.
         orientation: EXIF orientation, 1 to 8.
         transparent: the photo has an alpha channel or a transparent colour.
-        premultiplied: OpenCV decodes its colours multiplied by alpha.
+        profile: its colour profile, if it has one.
+        layout: what only the decoder of its format needs.
     """
 
-    format: str
+    format: PhotoFormat
     width: int
     height: int
     orientation: int
     transparent: bool
-    premultiplied: bool
+    profile: ColorProfile | None = None
+    layout: PngFile | TiffDirectory | BitFields | None = None
 
 
-def read_header(data: bytes | bytearray, limits: Limits, max_pixels: int) -> ImageHeader:
+def read_header(
+    data: bytes | bytearray,
+    limits: Limits,
+    max_pixels: int,
+    formats: Collection[PhotoFormat] = DEFAULT_FORMATS,
+) -> ImageHeader:
     """Read a file's header and check it against the limits, without decoding the file.
 
     Args:
         data: the file.
         limits: of the operator.
         max_pixels: how many pixels the photo may have.
+        formats: that are accepted.
 
     Raises:
         RequestError: ``unsupported_format``, ``image_too_large``, ``invalid_image``.
@@ -71,15 +82,14 @@ def read_header(data: bytes | bytearray, limits: Limits, max_pixels: int) -> Ima
             "image_too_large",
             f"the photo's file has {len(data)} bytes; accepted: up to {limits.photo_bytes}",
         )
+    format = identify(data, formats)
     try:
-        header = _parse_header(data)
+        header = _parse_header(data, format)
+    except _UnsupportedKindError as kind:
+        raise unsupported(str(kind), format, formats) from None
     except Exception:
         # Pillow's parsers raise nearly anything on hostile input.
-        if data.startswith(_SIGNATURES):
-            raise invalid_image("image") from None
-        raise RequestError(
-            "unsupported_format", f"the photo's format is not recognised; {_ACCEPTED}"
-        ) from None
+        raise invalid_image(format) from None
     width, height = header.width, header.height
     if max(width, height) > limits.side:
         raise RequestError(
@@ -98,7 +108,7 @@ def read_header(data: bytes | bytearray, limits: Limits, max_pixels: int) -> Ima
             f"the photo is {width} x {height}; accepted: a longer side of up to "
             f"{limits.aspect_ratio:g} times the shorter one",
         )
-    if header.format in JPEG_FORMATS and (scans := jpeg.count_scans(data)) > MAX_JPEG_SCANS:
+    if format == "jpeg" and (scans := jpeg.count_scans(data)) > MAX_JPEG_SCANS:
         raise RequestError(
             "image_too_large",
             f"the JPEG draws its photo in {scans} scans; accepted: up to {MAX_JPEG_SCANS}",
@@ -106,48 +116,80 @@ def read_header(data: bytes | bytearray, limits: Limits, max_pixels: int) -> Ima
     return header
 
 
-def invalid_image(kind: str) -> RequestError:
-    """The error for a file that does not decode; ``kind`` is its format, or ``image``."""
+def invalid_image(format: PhotoFormat) -> RequestError:
+    """The error for a file of this format that does not decode."""
     return RequestError(
         "invalid_image",
-        f"the {kind} file is damaged, incomplete or of a rare kind; accepted: a whole file that an "
-        "image viewer opens",
+        f"the {FORMAT_NAMES[format]} file is damaged, incomplete or of a rare kind; accepted: a "
+        "whole file that an image viewer opens",
     )
 
 
-def _parse_header(data: bytes | bytearray) -> ImageHeader:
-    """The header as Pillow reads it. Raises any exception on invalid input."""
-    image = Image.open(io.BytesIO(data), formats=FORMATS)
+class _UnsupportedKindError(Exception):
+    """The file is of a kind that no decoder here reads right; its text says of which."""
+
+
+def _parse_header(data: bytes | bytearray, format: PhotoFormat) -> ImageHeader:
+    """The header. Raises _UnsupportedKindError, and any exception on invalid input."""
+    if format == "png":
+        return _png_header(data)
+    if format == "tiff":
+        return _tiff_header(data)
+    if format == "bmp":
+        if kind := bmp.unsupported_kind(data):
+            raise _UnsupportedKindError(kind)
+        if fields := bmp.read_bit_fields(data):
+            return ImageHeader(
+                "bmp", fields.width, fields.height, 1, bool(fields.masks[3]), layout=fields
+            )
+    if format == "jpeg" and (kind := jpeg.unsupported_kind(data)):
+        raise _UnsupportedKindError(kind)
+    image = Image.open(io.BytesIO(data), formats=PILLOW_FORMATS[format])
     width, height = image.size
-    tags: dict[int, Any] = getattr(image, "tag_v2", {})
-    extra_samples = tags.get(_TIFF_EXTRA_SAMPLES)
-    orientation = tags.get(_ORIENTATION, _exif(image).get(_ORIENTATION))
-    header = ImageHeader(
-        str(image.format),
-        width,
-        height,
-        # Any other value counts as upright. The value may be a fraction that equals 6.
-        int(orientation) if orientation in ORIENTATIONS else 1,
-        image.has_transparency_data,
-        # OpenCV multiplies colours by unassociated alpha itself, but not at more than 8 bits.
-        extra_samples == _ASSOCIATED_ALPHA
-        or (
-            extra_samples == _UNASSOCIATED_ALPHA and tags.get(_TIFF_BITS_PER_SAMPLE) == (8, 8, 8, 8)
-        ),
+    profile = read_profile(image.info.get("icc_profile"))
+    # Image.getexif would also decode what comes after the pixels.
+    orientation = _exif_orientation(image.info.get("exif", b""))
+    return ImageHeader(format, width, height, orientation, image.has_transparency_data, profile)
+
+
+def _png_header(data: bytes | bytearray) -> ImageHeader:
+    file = png.read(data)
+    return ImageHeader(
+        "png",
+        file.width,
+        file.height,
+        _exif_orientation(file.exif),
+        file.is_transparent,
+        read_profile(file.profile),
+        file,
     )
-    # Rejects a PNG chunk that claims more bytes than the file has, for which OpenCV would allocate
-    # gigabytes.
-    image.verify()
-    return header
 
 
-def _exif(image: Image.Image) -> Image.Exif:
-    """The EXIF block before the pixels, empty where it is invalid.
+def _tiff_header(data: bytes | bytearray) -> ImageHeader:
+    directory = tiff.read_directory(data)
+    if isinstance(directory, str):
+        raise _UnsupportedKindError(directory)
+    return ImageHeader(
+        "tiff",
+        directory.width,
+        directory.height,
+        _valid_orientation(directory.orientation),
+        directory.alpha is not None,
+        read_profile(directory.profile),
+        directory,
+    )
 
-    Image.getexif would decode all of a PNG to find a block after the pixels.
-    """
+
+def _exif_orientation(block: bytes) -> int:
+    """The orientation of an EXIF block; 1 where it has none, or is invalid."""
     exif = Image.Exif()
     # Pillow raises nearly anything on invalid EXIF.
     with suppress(Exception):
-        exif.load(image.info.get("exif", b""))
-    return exif
+        exif.load(block)
+    return _valid_orientation(exif.get(_ORIENTATION))
+
+
+def _valid_orientation(value: Any) -> int:
+    """The orientation; any value that does not exist counts as upright."""
+    # The value may be a fraction that equals 6.
+    return int(value) if value in ORIENTATIONS else 1

@@ -1,13 +1,42 @@
-"""The number of a JPEG's scans, which decoders do not limit. ITU-T T.81, annex B."""
+"""JPEG files: decoded, with the decoder's report, and the number of scans, which it does not limit.
+
+ITU-T T.81, annex B.
+"""
 
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Final, cast
 
+import cv2
+import numpy as np
+import simplejpeg
+
+from camserve.images.damage import DAMAGED, NO_END_MARKER, Decoded
+from camserve.images.geometry import Pixels
+
+#: A JPEG can be decoded at 1/8, 1/4 or 1/2 of its size, which skips most of the work.
+SCALE_DENOMINATORS: Final = (8, 4, 2)
+_END_OF_IMAGE: Final = b"\xff\xd9"
+# libjpeg's report that the file ends too early.
+_NO_END: Final = "Premature end of JPEG file"
+_OPENCV_FLAGS: Final = {
+    # Without the bit for BGR, which would contradict the one for RGB.
+    denominator: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION | flag & ~cv2.IMREAD_COLOR
+    for denominator, flag in (
+        (8, cv2.IMREAD_REDUCED_COLOR_8),
+        (4, cv2.IMREAD_REDUCED_COLOR_4),
+        (2, cv2.IMREAD_REDUCED_COLOR_2),
+        (1, 0),
+    )
+}
 _SOS: Final = 0xDA
 # Start of frame, baseline and extended sequential: one scan codes a component completely.
 _SEQUENTIAL: Final = (0xC0, 0xC1)
+# Not among them: Huffman tables (C4), an extension (C8) and arithmetic coding's conditioning (CC).
+_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_HIERARCHICAL_FRAMES: Final = frozenset({0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF})
+_BITS: Final = 8
 # A segment with its length, or the end of the image; any number of fill bytes before it.
 _SEGMENT: Final = re.compile(rb"\xff++(?:([\xc0-\xcf\xda-\xfe])(..)|\xd9)", re.DOTALL)
 # A camera's file has some dozens of segments, one with large profiles some hundreds.
@@ -21,6 +50,54 @@ _BYTE_CLASSES: Final = bytes(
     ord("F") if byte == 0xFF else ord("M") if byte in _SCAN_END_MARKERS else ord(".")
     for byte in range(256)
 )
+
+
+def decode(data: bytes | bytearray, width: int, height: int, scale_denominator: int) -> Decoded:
+    """Decode a JPEG, or the first one of an MPO.
+
+    libjpeg decodes, by simplejpeg, which hands on what libjpeg reports: OpenCV and Pillow answer a
+    file with a hole inside as if it were whole.
+
+    Args:
+        data: the file.
+        width, height: of the photo, in file pixels.
+        scale_denominator: 1, 2, 4 or 8.
+
+    Raises:
+        ValueError, cv2.error: the file does not decode, or ends before its last pixel.
+    """
+    size = -(-width // scale_denominator), -(-height // scale_denominator)
+    try:
+        return Decoded(_decode(data, size))
+    except ValueError as failure:
+        if _NO_END in str(failure):
+            # With the marker, a file that lacks nothing else decodes without a report.
+            pixels = _decode(b"".join((data, _END_OF_IMAGE)), size)
+            return Decoded(pixels, (DAMAGED, NO_END_MARKER))
+    try:
+        return Decoded(_decode(data, size, strict=False), (DAMAGED,))
+    except ValueError:
+        # TurboJPEG knows the usual subsamplings alone; OpenCV uses libjpeg itself.
+        rgb = cv2.imdecode(np.frombuffer(data, np.uint8), _OPENCV_FLAGS[scale_denominator])
+        if rgb is None:
+            raise ValueError("no decoder reads the file") from None
+        return Decoded(cast(Pixels, rgb))
+
+
+def unsupported_kind(data: bytes | bytearray) -> str | None:
+    """What a JPEG is that no decoder here reads, as a message says it; None for others."""
+    offset = 2
+    for _ in range(_MAX_SEGMENTS):
+        segment = _SEGMENT.match(data, offset)
+        if segment is None or segment[1] is None or segment[1][0] == _SOS:
+            return None
+        marker, content = segment[1][0], segment.end()
+        if marker in _FRAMES and content < len(data):
+            if marker in _HIERARCHICAL_FRAMES:
+                return "a hierarchical JPEG"
+            return None if data[content] == _BITS else f"a JPEG of {data[content]}-bit samples"
+        offset = content + int.from_bytes(segment[2], "big") - 2
+    return None
 
 
 def count_scans(data: bytes | bytearray) -> int:
@@ -57,3 +134,12 @@ def count_scans(data: bytes | bytearray) -> int:
                 return count
         offset = end
     return count + data.count(bytes((0xFF, _SOS)), offset)
+
+
+def _decode(data: bytes | bytearray, size: tuple[int, int], *, strict: bool = True) -> Pixels:
+    """(h, w, 3) RGB of at least ``size`` (width, height). If strict, a report is a ValueError."""
+    width, height = size
+    return cast(
+        Pixels,
+        simplejpeg.decode_jpeg(data, "RGB", min_height=height, min_width=width, strict=strict),
+    )

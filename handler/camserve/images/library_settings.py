@@ -10,7 +10,7 @@ import logging
 import warnings
 
 import cv2
-from PIL import Image
+from PIL import AvifImagePlugin, Image
 
 
 def configure_libraries() -> None:
@@ -21,7 +21,22 @@ def configure_libraries() -> None:
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     # The operator's settings limit a photo's size, by its header; Pillow's limit would come first.
     Image.MAX_IMAGE_PIXELS = None
+    # As for OpenCV; by default it would start as many as the machine has cores for each photo.
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
     # Pillow warns of odd metadata that a photo does not depend on. Filtered once for the process,
     # because catch_warnings is not thread-safe.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
+
+
+def enable_heic() -> None:
+    """Let Pillow read HEIC, by pillow-heif; calling this again changes nothing.
+
+    Raises:
+        ImportError: pillow-heif is not installed.
+    """
+    import pillow_heif
+
+    pillow_heif.register_heif_opener(
+        thumbnails=False, depth_images=False, aux_images=False, decode_threads=1
+    )

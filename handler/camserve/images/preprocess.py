@@ -7,9 +7,10 @@ from typing import Final, NamedTuple
 import numpy as np
 from PIL import Image
 
-from camserve.images.decode import DOWNSCALE_FLAGS, DecodedPhoto
+from camserve.images.decode import DecodedPhoto
 from camserve.images.geometry import Box, InputFrame, Pixels, upright_size
-from camserve.images.header import JPEG_FORMATS, ImageHeader
+from camserve.images.header import ImageHeader
+from camserve.images.jpeg import SCALE_DENOMINATORS
 from camserve.options import Size
 from camserve.settings import Preprocess
 
@@ -41,12 +42,14 @@ def downscale_factor(header: ImageHeader, preprocess: Preprocess, size: Size) ->
     Returns:
         1, 2, 4 or 8; 1 for other formats.
     """
-    if header.format not in JPEG_FORMATS or size == "original":
+    # The four colours of a photo in CMYK are converted at its full size.
+    in_cmyk = preprocess.icc == "srgb" and header.profile and header.profile.space == "CMYK"
+    if header.format != "jpeg" or size == "original" or in_cmyk:
         return 1
     width, height = upright_size(header.width, header.height, header.orientation)
     min_height, min_width = (MIN_OVERSAMPLING * side for side in preprocess.least_resized_size)
     longer = max(width, height)
-    for denominator in DOWNSCALE_FLAGS:
+    for denominator in SCALE_DENOMINATORS:
         enough = width >= denominator * min_width and height >= denominator * min_height
         if enough and (size == "model" or longer >= denominator * size):
             return denominator

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from camserve.images import png
+from camserve.images.color_profile import embed_profile
 from camserve.images.geometry import Background, InputFrame, Pixels
 from camserve.images.heatmap import Heatmap, Map
 from camserve.images.regions import HotRegion, find_hot_regions
@@ -72,16 +73,16 @@ def render_outputs(
         input_size: of the network's input.
         options: outputs, colours and encoding.
     """
-    outputs, image_format = options.outputs, options.image_format
+    outputs, image_format, profile = options.outputs, options.image_format, background.profile
     mask = _EMPTY if PICTURES.isdisjoint(outputs) else heatmap.to_uint8(background.frame)
     colored = _EMPTY if _COLORED.isdisjoint(outputs) else apply_colormap(mask, options.colormap)
     for output in outputs:
         match output:
             case "heatmap":
-                yield partial(encode, colored, image_format)
+                yield partial(encode, colored, image_format, profile=profile)
             case "overlay":
                 blended = overlay(colored, background.pixels, options.alpha)
-                yield partial(encode, blended, image_format, is_photo=True)
+                yield partial(encode, blended, image_format, is_photo=True, profile=profile)
             case "mask":
                 yield partial(encode, mask, image_format)
             case "map":
@@ -100,7 +101,9 @@ def overlay(heatmap: Pixels, photo: Pixels, alpha: float) -> Pixels:
     return cast(Pixels, cv2.addWeighted(heatmap, alpha, photo, 1 - alpha, 0))
 
 
-def encode(picture: Pixels, image_format: ImageFormat, *, is_photo: bool = False) -> EncodedImage:
+def encode(
+    picture: Pixels, image_format: ImageFormat, *, is_photo: bool = False, profile: bytes = b""
+) -> EncodedImage:
     """Encode (h, w, 3) RGB or (h, w) grey as a file.
 
     Args:
@@ -108,11 +111,17 @@ def encode(picture: Pixels, image_format: ImageFormat, *, is_photo: bool = False
         image_format: ``auto`` is ``jpeg`` for a photo, which has four times the bytes without loss,
             and ``png`` for all else, so that its values can be read back exactly.
         is_photo: whether the picture shows a photo.
+        profile: the ICC profile of its colours; empty for none.
     """
     height, width = picture.shape[:2]
     if image_format == "auto":
         image_format = "jpeg" if is_photo else "png"
-    data = png.encode(picture) if image_format == "png" else _encode_lossy(picture, image_format)
+    if image_format == "png":
+        data = png.encode(picture, profile)
+    elif profile:
+        data = embed_profile(_encode_lossy(picture, image_format), profile)
+    else:
+        data = _encode_lossy(picture, image_format)
     return EncodedImage(data, f"image/{image_format}", width, height)
 
 

@@ -65,7 +65,17 @@ _EXPLANATION_COLUMNS: Final = {
 #: The names of all output tensors. A tensor has the shape (n,) for photos (``size`` (n, 2),
 #: ``seen`` (n, 4)), (n, k) for predictions, (n, t) for explanations (``map`` (n, t, h, w)).
 OUTPUT_NAMES: Final = frozenset(
-    {"size", "orientation", "seen", "map", "error", *_PREDICTION_COLUMNS, *_EXPLANATION_COLUMNS}
+    {
+        "size",
+        "orientation",
+        "seen",
+        "warnings",
+        "profile",
+        "map",
+        "error",
+        *_PREDICTION_COLUMNS,
+        *_EXPLANATION_COLUMNS,
+    }
 )
 
 
@@ -86,6 +96,12 @@ def output_tensors(answers: Sequence[AnswerBody | None]) -> Iterator[TensorBody]
     yield tensor_body("size", "INT64", [n, 2], list(chain.from_iterable(sizes)))
     yield tensor_body("orientation", "INT64", [n], orientations)
     yield tensor_body("seen", "FP32", [n, 4], list(chain.from_iterable(seen)))
+    if any("warnings" in image for image in images if image):
+        warnings = [image.get("warnings", []) if image else [] for image in images]
+        yield tensor_body("warnings", "BYTES", [n], [orjson.dumps(w).decode() for w in warnings])
+    if any("profile" in image for image in images if image):
+        profiles = [image.get("profile", "") if image else "" for image in images]
+        yield tensor_body("profile", "BYTES", [n], profiles)
     predictions = [answer["predictions"] if answer else [] for answer in answers]
     yield from _column_tensors(_PREDICTION_COLUMNS, predictions)
     explanations = [answer["explanations"] if answer else [] for answer in answers]

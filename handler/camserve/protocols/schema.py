@@ -26,12 +26,18 @@ class ModelBody(TypedDict):
 class ImageBody(TypedDict):
     """The photo: its size as stored in the file, its EXIF orientation (1 to 8), and ``seen``, the
     part that the network saw: x0, y0, x1, y1 in pixels of the file, x1 and y1 exclusive.
+
+    ``warnings`` is present if the file is damaged, or its colour profile could not be applied:
+    ``damaged``, ``no_end_marker``, ``profile_not_applied``. ``profile`` is the name of the colour
+    profile, if the file has one that has a name.
     """
 
     width: int
     height: int
     orientation: int
     seen: list[float]
+    warnings: NotRequired[list[str]]
+    profile: NotRequired[str]
 
 
 class PredictionBody(TypedDict):

@@ -216,7 +216,8 @@ def test_16_bits_of_tiff_with_transparency_lie_on_white(extra: int, multiplied: 
     expected = np.rint(deep[..., :3] / 257 * alpha + 255 * (1 - alpha))
     if multiplied:
         deep[..., :3] = np.rint(deep[..., :3] * alpha)
-    assert max_difference(decode_upright(deep_tiff(deep, extra)), expected) <= 2
+    # Where colours are multiplied, Pillow divides them by an alpha that may be small.
+    assert max_difference(decode_upright(deep_tiff(deep, extra)), expected) <= 3
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,6 @@ def test_the_first_frames_own_transparency_applies(
         ),
         pytest.param(animation(control(1), image(INDICES), image(INDICES)), 1, id="only-first"),
         pytest.param(animation(control(2), control(1), image(INDICES)), 1, id="two-controls"),
-        pytest.param(animation(control(1), control(), image(INDICES)), 1, id="second-without"),
         pytest.param(animation(control(1), COMMENT, image(INDICES)), 1, id="comment-between"),
         pytest.param(animation(COMMENT, image(INDICES), COMMENT), None, id="comments"),
         pytest.param(animation(control(1), PLAIN_TEXT, image(INDICES)), 1, id="text-between"),
@@ -156,6 +155,31 @@ def test_only_extensions_before_the_first_frame_apply(data: bytes, transparent: 
     assert np.array_equal(got, expected_pixels(INDICES, GLOBAL, transparent))
     assert np.array_equal(got, decode_with_pillow(data))
     assert np.array_equal(got, decode_default(bytearray(data)).upright)
+
+
+@pytest.mark.parametrize(
+    ("controls", "transparent"),
+    [
+        ((control(1), control()), None),
+        ((control(), control(1)), 1),
+        ((control(2), control(1, 3), control(None, 2)), None),
+        ((control(1), COMMENT, control(), PLAIN_TEXT), None),
+    ],
+)
+def test_the_last_control_applies_as_in_browsers(
+    controls: tuple[bytes, ...], transparent: int | None
+) -> None:
+    # Pillow goes on with the last transparent colour that any of them names.
+    got = decode_default(animation(*controls, image(INDICES))).upright
+    assert np.array_equal(got, expected_pixels(INDICES, GLOBAL, transparent))
+
+
+@pytest.mark.parametrize("cut", [0, 1, 2])
+def test_the_end_may_be_missing(cut: int) -> None:
+    data = animation(control(1), image(INDICES))
+    photo = decode_default(data[: len(data) - cut])
+    assert np.array_equal(photo.upright, expected_pixels(INDICES, GLOBAL, 1))
+    assert photo.warnings == (("no_end_marker",) if cut == 2 else ())
 
 
 @pytest.mark.parametrize("transparent", [None, 1, 200])
@@ -194,7 +218,6 @@ def test_animations_that_pillow_writes(first: str, last: str, options: dict[str,
     "data",
     [
         pytest.param(animation(image(INDICES)[:40], end=b""), id="cut-inside-the-first-frame"),
-        pytest.param(animation(image(INDICES)[:-1], end=b""), id="blocks-without-an-end"),
         pytest.param(animation(), id="no-image"),
         pytest.param(animation(control(1)), id="only-a-control"),
         pytest.param(animation(image(INDICES[:0])), id="no-rows"),

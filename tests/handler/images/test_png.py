@@ -11,10 +11,21 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from PIL import Image
 
+from camserve.errors import RequestError
 from camserve.images import Pixels, png
-from tests.support.image_files import decode_with_opencv, noise, png_chunk
+from tests.support.image_files import (
+    decode_default,
+    decode_with_opencv,
+    max_difference,
+    noise,
+    orientation_exif,
+    png_chunk,
+    sample_image,
+    save_image,
+)
 
 
 def decode_strictly_with_pillow(data: bytes) -> Pixels:
@@ -128,45 +139,124 @@ def test_a_heatmaps_file_is_small() -> None:
     assert len(png.encode(noise(224, 224, 3))) < 1.01 * 224 * 224 * 3
 
 
-# Without profiles
+# Read
 
 
-def with_chunks(*chunks: tuple[bytes, bytes]) -> bytes:
-    """A file with these (kind, content) behind its header."""
+def with_chunks(*chunks: tuple[bytes, bytes], behind: bool = False) -> bytes:
+    """A file with these (kind, content) behind its header, or behind its pixels."""
     data = png.encode(PICTURE)
-    return data[:33] + b"".join(png_chunk(*chunk) for chunk in chunks) + data[33:]
+    at = len(data) - 12 if behind else 33
+    return data[:at] + b"".join(png_chunk(*chunk) for chunk in chunks) + data[at:]
 
 
 PICTURE = noise(5, 7, 3, seed=3)
 TEXT = (b"tEXt", b"Comment\0iCCP")
 #: A profile that libpng warns of, by its name.
 PROFILE = (b"iCCP", b"a\n[METRICS]b\n\0\0" + zlib.compress(noise(500).tobytes()))
+EXIF = orientation_exif(6).tobytes().removeprefix(b"Exif\0\0")
 
 
-@pytest.mark.parametrize(
-    ("chunks", "remaining"),
-    [
-        ((), ()),
-        ((TEXT,), (TEXT,)),
-        ((PROFILE,), ()),
-        ((TEXT, PROFILE, PROFILE, TEXT), (TEXT, TEXT)),
-    ],
-)
-def test_profiles_are_removed_and_nothing_else(
-    chunks: tuple[tuple[bytes, bytes], ...], remaining: tuple[tuple[bytes, bytes], ...]
+@pytest.mark.parametrize("behind", [False, True])
+@pytest.mark.parametrize("chunks", [(), (TEXT,), (PROFILE,), (TEXT, PROFILE, PROFILE, TEXT)])
+def test_the_decoder_is_given_what_pixels_depend_on(
+    chunks: tuple[tuple[bytes, bytes], ...], behind: bool
 ) -> None:
-    assert png.strip_icc_profiles(with_chunks(*chunks)) == with_chunks(*remaining)
-    assert png.strip_icc_profiles(bytearray(with_chunks(*chunks))) == with_chunks(*remaining)
-
-
-@pytest.mark.parametrize("cut", [41, 45, 60])
-def test_a_truncated_profile_is_removed(cut: int) -> None:
-    assert png.strip_icc_profiles(with_chunks(PROFILE)[:cut]) == png.encode(PICTURE)[:33]
+    data = with_chunks(*chunks, behind=behind)
+    assert png.essential(data, png.read(data)) == png.encode(PICTURE)
+    assert png.essential(bytearray(data), png.read(bytearray(data))) == png.encode(PICTURE)
 
 
 def test_the_decoder_prints_no_warning(capfd: pytest.CaptureFixture[str]) -> None:
-    decode_with_opencv(with_chunks(PROFILE))
+    data = with_chunks(PROFILE)
+    decode_with_opencv(data)
     assert "\n[METRICS]b\n" in capfd.readouterr().err
-    decoded = decode_with_opencv(bytes(png.strip_icc_profiles(with_chunks(PROFILE))))
+    decoded = decode_with_opencv(png.essential(data, png.read(data)))
     assert capfd.readouterr().err == ""
     assert np.array_equal(decoded, PICTURE)
+
+
+@pytest.mark.parametrize("kind", [b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"iCCP", b"gAMA", b"abCd"])
+def test_a_wrong_checksum_outside_the_pixels_does_not_matter(kind: bytes) -> None:
+    data = bytearray(with_chunks((kind, b"Comment\0some text")))
+    data[data.index(kind) + 4 + 18] ^= 1
+    photo = decode_default(data)
+    assert np.array_equal(photo.upright, PICTURE)
+    assert photo.warnings == ()
+
+
+@pytest.mark.parametrize("kind", [b"IHDR", b"IDAT", b"PLTE", b"tRNS"])
+def test_a_wrong_checksum_of_what_pixels_depend_on_is_refused(kind: bytes) -> None:
+    data = bytearray(save_image(sample_image("P"), "PNG", transparency=3))
+    start = data.index(kind)
+    (length,) = struct.unpack_from(">I", data, start - 4)
+    data[start + 4 + length] ^= 1
+    with pytest.raises(RequestError, match="PNG file is damaged"):
+        decode_default(data)
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_exif_turns_the_photo_wherever_it_is(behind: bool) -> None:
+    photo = decode_default(with_chunks((b"eXIf", EXIF), behind=behind))
+    assert photo.orientation == 6
+    assert np.array_equal(photo.upright, np.rot90(PICTURE, -1))
+
+
+@pytest.mark.parametrize("cut", [1, 4, 8, 12])
+def test_only_the_end_is_missing(cut: int) -> None:
+    photo = decode_default(png.encode(PICTURE)[:-cut])
+    assert np.array_equal(photo.upright, PICTURE)
+    assert photo.warnings == ("no_end_marker",)
+
+
+@pytest.mark.parametrize("cut", [13, 20, 60])
+def test_pixels_are_missing(cut: int) -> None:
+    with pytest.raises(RequestError, match="PNG file is damaged"):
+        decode_default(png.encode(PICTURE)[:-cut])
+
+
+def test_an_unknown_chunk_that_pixels_may_depend_on_is_refused() -> None:
+    # As in the PNGs of iPhone applications, whose colours are in another order.
+    with pytest.raises(RequestError, match="PNG file is damaged, incomplete or of a rare kind"):
+        decode_default(with_chunks((b"CgBI", b"\x50\0\x20\x02")))
+
+
+@pytest.mark.parametrize(("bits", "levels"), [(1, 2), (2, 4), (4, 16), (8, 256), (16, 65536)])
+def test_the_transparent_level_of_a_grey_file_is_white(bits: int, levels: int) -> None:
+    rng = np.random.default_rng(bits)
+    grey = rng.integers(0, levels, (16, 24))
+    transparent = int(grey[3, 5])
+    if bits == 16:
+        # Alike in its first byte, and not transparent.
+        grey[0, 0] = transparent ^ 1
+    data = grey_png(grey, bits, transparent)
+    level = np.rint(grey * (255 / (levels - 1)))
+    expected = np.where(grey == transparent, 255, level)[..., None].repeat(3, axis=2)
+    assert max_difference(decode_default(data).upright, expected) <= (1 if bits == 16 else 0)
+
+
+def grey_png(grey: NDArray[np.int64], bits: int, transparent: int) -> bytes:
+    """(h, w) levels as a PNG of so many bits, with one transparent level."""
+    height, width = grey.shape
+    if bits == 16:
+        rows = grey.astype(">u2").view(np.uint8).reshape(height, -1)
+    else:
+        planes = (grey[..., None] >> np.arange(bits - 1, -1, -1)) & 1
+        rows = np.packbits(planes.reshape(height, -1).astype(np.uint8), axis=1)
+    pixels = b"".join(b"\0" + row.tobytes() for row in rows)
+    header = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        png_chunk(kind, content)
+        for kind, content in (
+            (b"IHDR", header),
+            (b"tRNS", struct.pack(">H", transparent)),
+            (b"IDAT", zlib.compress(pixels)),
+            (b"IEND", b""),
+        )
+    )
+
+
+def test_a_file_of_tiny_chunks_is_refused_at_once() -> None:
+    chunk = png_chunk(b"tEXt", b"")
+    data = png.encode(PICTURE)
+    with pytest.raises(RequestError):
+        decode_default(data[:33] + chunk * 200_000 + data[33:])
