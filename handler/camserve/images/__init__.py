@@ -8,8 +8,8 @@ EXIF orientation. This wing does not use PyTorch.
 
 from camserve.images.background import output_background, output_frame
 from camserve.images.decode import DecodedPhoto, decode_photo
-from camserve.images.geometry import Background, Box, InputFrame, Pixels
 from camserve.images.formats import enable_decoders
+from camserve.images.geometry import Background, Box, InputFrame, Pixels
 from camserve.images.header import ImageHeader, read_header
 from camserve.images.heatmap import Heatmap, Map
 from camserve.images.library_settings import configure_libraries

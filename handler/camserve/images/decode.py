@@ -118,8 +118,8 @@ def decode_photo(
                 f"the {FORMAT_NAMES[header.format]} file is damaged: its decoder reports that "
                 "parts of the photo may be missing; accepted: an undamaged file",
             )
-        if icc == "srgb" and header.profile:
-            decoded = _in_srgb(decoded, data, header, header.profile)
+        if icc == "srgb" and header.has_profile:
+            decoded = _in_srgb(decoded, data, header)
     except _FAILURES:
         raise invalid_image(header.format) from None
     converted = icc == "srgb" and PROFILE_NOT_APPLIED not in decoded.warnings
@@ -212,16 +212,17 @@ def _on_white(pixels: NDArray[Any]) -> Pixels:
     return composite_on_white(pixels) if pixels.shape[2] == 4 else pixels
 
 
-def _in_srgb(
-    decoded: Decoded, data: bytes | bytearray, header: ImageHeader, profile: ColorProfile
-) -> Decoded:
+def _in_srgb(decoded: Decoded, data: bytes | bytearray, header: ImageHeader) -> Decoded:
     """The photo converted to sRGB; as it was, with a warning, where its profile does not fit."""
+    profile = header.profile
     image = Image.fromarray(decoded.pixels)
-    if profile.space == "CMYK" and header.format in ("jpeg", "tiff"):
+    if profile and profile.space == "CMYK" and header.format in ("jpeg", "tiff"):
         # The profile describes the four colours of the file, which no other decoder here returns.
         file = tiff.clear_orientation(data) if header.format == "tiff" else data
-        image = Image.open(io.BytesIO(file), formats=("JPEG", "MPO", "TIFF"))
+        image = Image.open(io.BytesIO(file), formats=("JPEG", "TIFF"))
     try:
+        if profile is None:
+            raise ValueError("the profile cannot be used")
         return Decoded(convert_to_srgb(image, profile), decoded.warnings)
     except ValueError:
         return Decoded(decoded.pixels, (*decoded.warnings, PROFILE_NOT_APPLIED))

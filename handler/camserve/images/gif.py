@@ -38,7 +38,7 @@ class FirstFrame:
         file: a GIF of this frame alone, of its size, without transparency: what was transparent is
             white.
         left, top: the frame's upper left corner on the animation's canvas, in pixels.
-        has_end: the frame's data do not end with the file.
+        has_end: something follows the frame in the file: the end, or another frame.
     """
 
     file: bytes

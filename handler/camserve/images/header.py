@@ -25,8 +25,8 @@ from camserve.settings import DEFAULT_FORMATS, Limits, PhotoFormat
 
 #: Pillow's names of the formats whose header it reads.
 PILLOW_FORMATS: Final[dict[PhotoFormat, tuple[str, ...]]] = {
-    # MPO is a JPEG followed by further ones, as some cameras write.
-    "jpeg": ("JPEG", "MPO"),
+    # MPO, a JPEG followed by further ones, as some cameras write, is read by the same.
+    "jpeg": ("JPEG",),
     "webp": ("WEBP",),
     "gif": ("GIF",),
     "bmp": ("BMP",),
@@ -47,7 +47,8 @@ class ImageHeader:
         width, height: of the photo, in file pixels.
         orientation: EXIF orientation, 1 to 8.
         transparent: the photo has an alpha channel or a transparent colour.
-        profile: its colour profile, if it has one.
+        has_profile: the file has a colour profile, one that can be used or not.
+        profile: its colour profile, if it has one that can be used.
         layout: what only the decoder of its format needs.
     """
 
@@ -56,6 +57,7 @@ class ImageHeader:
     height: int
     orientation: int
     transparent: bool
+    has_profile: bool = False
     profile: ColorProfile | None = None
     layout: PngFile | TiffDirectory | BitFields | None = None
 
@@ -146,10 +148,18 @@ def _parse_header(data: bytes | bytearray, format: PhotoFormat) -> ImageHeader:
         raise _UnsupportedKindError(kind)
     image = Image.open(io.BytesIO(data), formats=PILLOW_FORMATS[format])
     width, height = image.size
-    profile = read_profile(image.info.get("icc_profile"))
+    profile = image.info.get("icc_profile") or b""
     # Image.getexif would also decode what comes after the pixels.
     orientation = _exif_orientation(image.info.get("exif", b""))
-    return ImageHeader(format, width, height, orientation, image.has_transparency_data, profile)
+    return ImageHeader(
+        format,
+        width,
+        height,
+        orientation,
+        image.has_transparency_data,
+        bool(profile),
+        read_profile(profile),
+    )
 
 
 def _png_header(data: bytes | bytearray) -> ImageHeader:
@@ -160,6 +170,7 @@ def _png_header(data: bytes | bytearray) -> ImageHeader:
         file.height,
         _exif_orientation(file.exif),
         file.is_transparent,
+        file.profile is not None,
         read_profile(file.profile),
         file,
     )
@@ -175,6 +186,7 @@ def _tiff_header(data: bytes | bytearray) -> ImageHeader:
         directory.height,
         _valid_orientation(directory.orientation),
         directory.alpha is not None,
+        bool(directory.profile),
         read_profile(directory.profile),
         directory,
     )

@@ -46,7 +46,7 @@ class PngFile(NamedTuple):
         transparency: the content of tRNS, which makes levels, a colour or palette entries
             transparent; None where there is none.
         exif: the content of eXIf, wherever it is in the file; empty where there is none.
-        profile: the ICC profile; empty where there is none.
+        profile: the ICC profile; empty where it is damaged or too large, None where there is none.
         has_end: the file has the chunk that ends it.
     """
 
@@ -57,7 +57,7 @@ class PngFile(NamedTuple):
     color_type: int
     transparency: bytes | None
     exif: bytes
-    profile: bytes
+    profile: bytes | None
     has_end: bool
 
     @property
@@ -100,8 +100,8 @@ def read(data: bytes | bytearray) -> PngFile:
             or of an unknown kind; or there are too many chunks.
     """
     spans: list[tuple[int, int]] = []
-    exif = profile = b""
-    header = transparency = None
+    exif = b""
+    header = transparency = profile = None
     has_pixels = has_end = False
     offset = len(_SIGNATURE)
     for _ in range(_MAX_CHUNKS):
@@ -127,7 +127,7 @@ def read(data: bytes | bytearray) -> PngFile:
             case b"eXIf":
                 exif = exif or bytes(data[start:end])
             case b"iCCP":
-                profile = profile or _unpack_profile(bytes(data[start:end]))
+                profile = _unpack_profile(bytes(data[start:end]))
         if kind in _ESSENTIAL:
             if spans and spans[-1][1] == offset:
                 spans[-1] = spans[-1][0], end + 4

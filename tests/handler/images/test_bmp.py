@@ -70,7 +70,7 @@ def on_white(rgba: NDArray[Any]) -> NDArray[Any]:
 @pytest.mark.parametrize("header_bytes", HEADERS)
 @pytest.mark.parametrize(
     ("bits", "masks"),
-    [(16, RGB555), (16, RGB565), (32, BGRA[:3] + (0,)), (32, RGBA[:3] + (0,)), (32, RGB101010)],
+    [(16, RGB555), (16, RGB565), (32, (*BGRA[:3], 0)), (32, (*RGBA[:3], 0)), (32, RGB101010)],
 )
 def test_fields_of_bits(
     bits: int, masks: tuple[int, ...], header_bytes: int, top_down: bool
@@ -106,7 +106,7 @@ def test_alpha_behind_a_short_header() -> None:
 
 
 def test_alpha_of_zero_everywhere_is_none() -> None:
-    rows, left = fields(BGRA[:3] + (0,), 32)
+    rows, left = fields((*BGRA[:3], 0), 32)
     decoded = decode_default(bmp(rows, 32, 124, 3, BGRA)).upright
     assert max_difference(decoded, left[..., :3]) == 0
 

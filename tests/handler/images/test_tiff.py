@@ -37,7 +37,7 @@ def tiff(pixels: NDArray[Any], **options: Any) -> bytes:
     return file.getvalue()
 
 
-def bands(*channels: NDArray[Any]) -> NDArray[Any]:
+def bands(*channels: NDArray[Any]) -> Any:
     return np.ascontiguousarray(np.stack(channels, axis=-1))
 
 
@@ -45,7 +45,7 @@ def grey_rgb(levels: NDArray[Any]) -> NDArray[Any]:
     return np.stack([levels] * 3, axis=-1)
 
 
-def on_white(rgb: NDArray[Any], alpha: NDArray[Any]) -> NDArray[Any]:
+def on_white(rgb: NDArray[Any], alpha: NDArray[Any]) -> Any:
     """Colours, 0 to 255, over white by alpha, 0 to 1."""
     share = alpha[..., None]
     return np.rint(rgb * share + 255 * (1 - share))
