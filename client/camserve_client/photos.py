@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-#: Encoded bytes, the path of a file, RGB pixels of shape (h, w, 3), or a PIL image.
-Photo = bytes | bytearray | memoryview | str | PathLike[str] | NDArray[np.uint8] | Image.Image
+#: Encoded bytes, the path of a file, pixels, or a PIL image. Pixels have the shape (h, w) for grey,
+#: (h, w, 3) for RGB or (h, w, 4) for RGBA. White is 255 in uint8, 65535 in uint16, 1 in floats, and
+#: True.
+Photo = bytes | bytearray | memoryview | str | PathLike[str] | NDArray[Any] | Image.Image
 
 # The PNG mode for each PIL mode; RGB for all modes that are not listed.
 _PNG_MODES = {
@@ -21,6 +23,15 @@ _PNG_MODES = {
 }  # fmt: skip
 # Formats whose 16 bits Pillow reads into the 32 bits of mode I (PNG: before Pillow 11).
 _FROM_16_BITS = ("PNG", "PPM")
+_ACCEPTED_PIXELS = (
+    "accepted: uint8, uint16, bool, or floats from 0 to 1, of shape (h, w), (h, w, 3) or (h, w, 4)"
+)
+_WHITE_OF_UINT16 = 65535
+# Tags of a TIFF: how many bits a level has, and whether 0 is black or white.
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _MIN_IS_WHITE = 258, 262, 0
+# The space of a colour profile stands in these bytes of it.
+_PROFILE_SPACE = slice(16, 20)
+_SPACES = {b"GRAY": ("1", "L", "LA", "I;16"), b"RGB ": ("P", "RGB", "RGBA")}
 
 
 def encode_photo(photo: Photo) -> bytes:
@@ -31,8 +42,8 @@ def encode_photo(photo: Photo) -> bytes:
     Raises:
         OSError: the file cannot be read.
         TypeError: the photo is of none of the accepted types.
-        ValueError: the pixels are not uint8 of shape (h, w, 3), or the PIL image has 32 bits a
-            channel, which do not define which value is white.
+        ValueError: the pixels are of another shape or type, or floats outside of [0, 1]; or the PIL
+            image has 32 bits a channel, which do not define which value is white.
     """
     if isinstance(photo, bytes | bytearray | memoryview):
         return bytes(photo)
@@ -48,18 +59,47 @@ def encode_photo(photo: Photo) -> bytes:
 
 
 def _from_pixels(pixels: NDArray[Any]) -> Image.Image:
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
-        raise ValueError(
-            f"pixels must be uint8 of shape (h, w, 3), RGB, not {pixels.dtype} of {pixels.shape}"
-        )
-    return Image.fromarray(pixels)
+    """Pixels as an image of 8 bits a channel."""
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[..., 0]
+    has_shape = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))
+    if not has_shape or 0 in pixels.shape:
+        raise ValueError(f"pixels of shape {pixels.shape} are no photo; {_ACCEPTED_PIXELS}")
+    return Image.fromarray(np.ascontiguousarray(_to_8_bits(pixels)))
+
+
+def _to_8_bits(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    if pixels.dtype == np.uint8:
+        return pixels
+    if pixels.dtype == np.bool_:
+        return pixels.astype(np.uint8) * np.uint8(255)
+    if pixels.dtype.kind == "u" and pixels.dtype.itemsize == 2:
+        # As the server does with files of 16 bits.
+        return np.rint(pixels * np.float32(255 / _WHITE_OF_UINT16)).astype(np.uint8)
+    if pixels.dtype.kind == "f":
+        low, high = pixels.min(), pixels.max()
+        # Not a number is not in the range either.
+        if low >= 0 and high <= 1:
+            return np.rint(pixels * 255.0).astype(np.uint8)
+        raise ValueError(f"pixels are floats from {low:g} to {high:g}; {_ACCEPTED_PIXELS}")
+    raise ValueError(f"pixels of type {pixels.dtype} do not say what is white; {_ACCEPTED_PIXELS}")
 
 
 def _encode_png(image: Image.Image) -> bytes:
     file = BytesIO()
     # EXIF is kept, so that an image opened from a rotated photo is explained as its file would be.
     # The fastest compression level: compressing a photo takes longer than sending it.
-    _to_png_mode(image).save(file, "PNG", exif=image.getexif(), compress_level=1)
+    png = _to_png_mode(image)
+    profile = image.info.get("icc_profile") or b""
+    # A profile of other colours, as of CMYK, does not describe those that the image became.
+    fits = png.mode in _SPACES.get(bytes(profile[_PROFILE_SPACE]), ())
+    png.save(
+        file,
+        "PNG",
+        exif=image.getexif(),
+        compress_level=1,
+        icc_profile=profile if fits else None,
+    )
     return file.getvalue()
 
 
@@ -91,6 +131,13 @@ def _to_png_mode(image: Image.Image) -> Image.Image:
 def _to_16_bits(image: Image.Image) -> Image.Image:
     """Convert to mode I;16, and keep the transparent grey level if there is one."""
     # Image.convert would clip all values above 255.
-    converted = Image.fromarray(np.asarray(image).astype(np.uint16))
+    levels = np.asarray(image).astype(np.uint16)
+    tags = getattr(image, "tag_v2", {})
+    # Pillow leaves the levels of a TIFF as the file has them.
+    if tags.get(_BITS_PER_SAMPLE) == (12,):
+        levels = np.rint(levels * (_WHITE_OF_UINT16 / 4095)).astype(np.uint16)
+    if tags.get(_PHOTOMETRIC) == _MIN_IS_WHITE:
+        levels = _WHITE_OF_UINT16 - levels
+    converted = Image.fromarray(levels)
     converted.info.update(image.info)
     return converted

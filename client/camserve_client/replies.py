@@ -30,12 +30,17 @@ class ImageInfo:
         orientation: the EXIF orientation, 1 to 8, by which viewers rotate it; 1 is upright.
         seen: the part that is the network's input: x0, y0, x1, y1 in the file's pixels, x1 and y1
             exclusive.
+        warnings: codes of what is wrong with the file: ``damaged``, ``no_end_marker``,
+            ``profile_not_applied``.
+        profile: the name of the photo's colour profile; None if it has none.
     """
 
     width: int
     height: int
     orientation: int
     seen: tuple[float, float, float, float]
+    warnings: tuple[str, ...] = ()
+    profile: str | None = None
 
 
 @dataclass(frozen=True)
@@ -142,12 +147,15 @@ class Reply:
 
 
 def _image(node: JsonNode) -> ImageInfo:
-    orientation = node.optional("orientation")
+    orientation, profile = node.optional("orientation"), node.optional("profile")
+    warnings = node.optional("warnings")
     return ImageInfo(
         node.required("width").integer(1),
         node.required("height").integer(1),
         orientation.integer(1) if orientation else 1,
         _corners(node.required("seen")),
+        tuple(item.string() for item in warnings.items()) if warnings else (),
+        profile.string() if profile else None,
     )
 
 

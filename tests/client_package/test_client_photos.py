@@ -6,15 +6,19 @@ The bytes that the client sends are decoded by the server's own code, and the pi
 from __future__ import annotations
 
 import io
+import struct
 from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from camserve.settings import Limits
+from camserve.images import decode_photo, read_header
+from camserve.settings import DEFAULT_FORMATS, Limits
 from camserve_client.photos import encode_photo
+from tests.support.icc_profiles import cmyk_profile, grey_profile, rgb_profile
 from tests.support.images import decode_full_size
 
 LIMITS = Limits()
@@ -199,3 +203,96 @@ def test_an_image_of_any_mode_keeps_its_orientation(mode: str) -> None:
     finally:
         del exif[ORIENTATION]
     assert np.abs(got - np.rot90(looks, -1)).max() <= off
+
+
+# Arrays
+
+
+@pytest.mark.parametrize(
+    ("pixels", "looks"),
+    [
+        pytest.param(RGB, RGB, id="rgb"),
+        pytest.param(RGB[:, ::-1], RGB[:, ::-1], id="a-view"),
+        pytest.param(RGBA, on_white(RGB, ALPHA), id="rgba"),
+        pytest.param(GREY, grey(GREY), id="grey"),
+        pytest.param(GREY[..., None], grey(GREY), id="grey-of-one-channel"),
+        pytest.param(DEEP, grey(DEEP / 257), id="uint16"),
+        pytest.param(DEEP.astype(">u2"), grey(DEEP / 257), id="uint16-big-endian"),
+        pytest.param(RGB.astype(np.uint16) * 257, RGB, id="uint16-rgb"),
+        pytest.param(GREY > 99, grey(255 * (GREY > 99)), id="bool"),
+        pytest.param(RGB > 99, 255 * (RGB > 99), id="bool-rgb"),
+        pytest.param(RGB / 255, RGB, id="float64"),
+        pytest.param((RGB / 255).astype(np.float32), RGB, id="float32"),
+        pytest.param((RGBA / 255).astype(np.float32), on_white(RGB, ALPHA), id="float32-rgba"),
+        pytest.param((GREY / 255).astype(np.float16), grey(GREY), id="float16"),
+    ],
+)
+def test_an_array_is_seen_as_it_looks(pixels: NDArray[Any], looks: NDArray[Any]) -> None:
+    assert np.abs(decoded(encode_photo(pixels)) - looks).max() <= 1
+
+
+# Files
+
+
+def tiff(pixels: NDArray[Any], **options: Any) -> bytes:
+    file = io.BytesIO()
+    tifffile.imwrite(file, pixels, **options)
+    return file.getvalue()
+
+
+def packed(levels: NDArray[Any]) -> bytes:
+    """(h, w) of 12 bits as a TIFF, two levels in three bytes."""
+    planes = (levels[..., None] >> np.arange(11, -1, -1)) & 1
+    rows = np.packbits(planes.reshape(len(levels), -1).astype(np.uint8), axis=1)
+    data = bytearray(tiff(rows, photometric="minisblack", rowsperstrip=len(rows)))
+    for tag, value in ((256, levels.shape[1]), (258, 12)):
+        at = next(
+            start + 8
+            for start in range(len(data))
+            if data[start : start + 2] == struct.pack("<H", tag)
+            and data[start + 4 : start + 8] == struct.pack("<I", 1)
+        )
+        struct.pack_into("<H", data, at, value)
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        pytest.param(packed(DEEP >> 4), id="12-bits"),
+        pytest.param(tiff(DEEP, photometric="miniswhite"), id="0-is-white"),
+        pytest.param(tiff(DEEP, byteorder=">"), id="big-endian"),
+        pytest.param(tiff(np.dstack([DEEP] * 3), photometric="rgb"), id="rgb-16"),
+        pytest.param(
+            tiff(np.dstack([GREY, ALPHA]), planarconfig="contig", extrasamples=["unassalpha"]),
+            id="grey-and-alpha",
+        ),
+        pytest.param(saved(raw("CMYK", RGBA), "TIFF"), id="cmyk-tiff"),
+        pytest.param(saved(raw("CMYK", RGBA), "JPEG", quality=95), id="cmyk-jpeg"),
+        pytest.param(saved(raw("L", GREY).convert("1"), "TIFF"), id="1-bit"),
+        pytest.param(saved(raw("RGB", RGB), "AVIF"), id="avif"),
+    ],
+)
+def test_an_opened_file_is_seen_as_the_file(file: bytes) -> None:
+    limits = Limits()
+    header = read_header(file, limits, limits.pixels, (*DEFAULT_FORMATS, "avif"))
+    as_file = decode_photo(file, header).upright.astype(int)
+    # Pillow and libjpeg round CMYK in different ways.
+    assert np.abs(decoded(encode_photo(Image.open(io.BytesIO(file)))) - as_file).max() <= 2
+
+
+@pytest.mark.parametrize("profile", [rgb_profile(), grey_profile()])
+def test_a_profile_goes_with_the_colours_that_it_describes(profile: bytes) -> None:
+    mode = "L" if profile[16:20] == b"GRAY" else "RGB"
+    for kind in ("PNG", "JPEG", "TIFF"):
+        image = Image.open(
+            io.BytesIO(saved(raw(mode, GREY if mode == "L" else RGB), kind, icc_profile=profile))
+        )
+        sent = Image.open(io.BytesIO(encode_photo(image)))
+        assert sent.info["icc_profile"] == profile
+
+
+def test_a_profile_of_other_colours_is_left_out() -> None:
+    image = Image.open(io.BytesIO(saved(raw("CMYK", RGBA), "JPEG", icc_profile=cmyk_profile())))
+    assert "icc_profile" in image.info
+    assert "icc_profile" not in Image.open(io.BytesIO(encode_photo(image))).info

@@ -76,6 +76,14 @@ FULL: dict[str, Any] = {
 }
 
 
+def test_what_is_said_of_the_photos_file() -> None:
+    said = {"warnings": ["damaged", "no_end_marker"], "profile": "Display P3"}
+    image = Reply.from_json({**FULL, "image": {**FULL["image"], **said}}).image
+    assert image.warnings == ("damaged", "no_end_marker")
+    assert image.profile == "Display P3"
+    assert (Reply.from_json(FULL).image.warnings, Reply.from_json(FULL).image.profile) == ((), None)
+
+
 def test_a_whole_reply() -> None:
     reply = Reply.from_json(FULL)
     assert reply.model == Model("pets", "1.0")
@@ -248,9 +256,16 @@ def test_an_image_keeps_the_orientation_of_its_file() -> None:
 @pytest.mark.parametrize(
     ("photo", "error", "message"),
     [
-        (PIXELS.astype(np.float32), ValueError, "not float32 of"),
-        (GREY, ValueError, r"uint8 of shape \(h, w, 3\), RGB, not uint8 of \(3, 4\)"),
-        (np.zeros((3, 4, 4), np.uint8), ValueError, r"\(3, 4, 4\)"),
+        (PIXELS.astype(np.float32), ValueError, "floats from 0 to 255; accepted: uint8, uint16"),
+        (PIXELS / -255, ValueError, "floats from -1 to -0; accepted"),
+        (PIXELS * np.nan, ValueError, "floats from nan to nan; accepted"),
+        (PIXELS.astype(np.int64), ValueError, "type int64 do not say what is white; accepted"),
+        (PIXELS.astype(np.uint32), ValueError, "type uint32 do not say what is white; accepted"),
+        (PIXELS.astype(np.complex64), ValueError, "type complex64"),
+        (np.moveaxis(PIXELS, -1, 0), ValueError, r"shape \(3, 30, 40\) are no photo; accepted"),
+        (PIXELS[None], ValueError, r"shape \(1, 30, 40, 3\) are no photo; accepted"),
+        (PIXELS[..., :2], ValueError, r"shape \(30, 40, 2\) are no photo; accepted"),
+        (PIXELS[:0], ValueError, r"shape \(0, 40, 3\) are no photo; accepted"),
         (5, TypeError, "not int"),
         ("no/such/photo.jpg", FileNotFoundError, "no/such/photo.jpg"),
     ],

@@ -73,7 +73,8 @@ def _to_rgb(image: Image.Image, directory: TiffDirectory) -> Pixels:
         return grey_on_white(levels, alpha, premultiplied=premultiplied)
     match image.mode:
         case "I;16" | "I;16B":
-            grey = np.rint(np.asarray(image) / np.float32(257)).astype(np.uint8)
+            # The upper 8 bits, as of RGB, and as OpenCV takes them of PNGs.
+            grey = (np.asarray(image) >> 8).astype(np.uint8)
             return _repeated(255 - grey if directory.min_is_white else grey)
         case "LA" | "La":
             levels, alpha = np.moveaxis(np.asarray(image), -1, 0)
