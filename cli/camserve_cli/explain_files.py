@@ -10,13 +10,21 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from glob import glob
+from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
 from camserve_client import Explanation, Picture, Reply
 
-#: What is taken for a photo in a folder.
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+#: What is taken for a photo in a folder, in any case.
+SUFFIXES = frozenset(
+    {
+        ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib",
+        ".tif", ".tiff", ".heic", ".heif", ".hif", ".avif",
+    }
+)  # fmt: skip
+# How many files that were passed over are named, of each kind.
+_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -32,53 +40,140 @@ class Photo:
     prefix: Path
 
 
-def find_photos(named: Sequence[str], out: Path) -> tuple[list[Photo], list[str]]:
+@dataclass
+class FoundPhotos:
+    """What files, folders and globs name.
+
+    Attributes:
+        photos: each once, in the order of the names, and sorted in a folder.
+        unmatched: the names that name no photo.
+        passed_over: what lay in folders and is no photo, by kind: a suffix, or words.
+    """
+
+    photos: list[Photo] = field(default_factory=list)
+    unmatched: list[str] = field(default_factory=list)
+    passed_over: dict[str, dict[Path, None]] = field(default_factory=dict)
+
+    def skip(self, kind: str, path: Path) -> None:
+        """Note a file or folder that is passed over."""
+        self.passed_over.setdefault(kind, {})[path] = None
+
+    def describe_passed_over(self) -> str:
+        """What was passed over, in one line; empty if nothing was."""
+        kinds = sorted(self.passed_over.items(), key=lambda kind: (-len(kind[1]), kind[0]))
+        listed = [
+            f"{len(paths)} {kind} ({', '.join(map(str, islice(paths, _NAMED)))}"
+            f"{', ..' if len(paths) > _NAMED else ''})"
+            for kind, paths in kinds
+        ]
+        count = sum(len(paths) for _, paths in kinds)
+        return f"passed over {count}: {'; '.join(listed)}" if count else ""
+
+
+def find_photos(named: Sequence[str], out: Path) -> FoundPhotos:
     """The photos that files, folders and globs name, in that order, each once.
 
     Args:
-        named: files are taken whatever they are called; of a folder, what looks like a photo.
+        named: files are taken whatever they are called; of a folder, what looks like a photo and
+            is not hidden. Links to folders are followed, each folder once.
         out: where the pictures go; what lies there already is no photo to be found.
-
-    Returns:
-        The photos, and those of the names that name none.
     """
+    result = FoundPhotos()
     found: dict[Path, Path] = {}
     bases: list[Path] = []
-    unmatched = []
     for one in named:
         before = len(bases)
-        for path, folder in _found(one, out.resolve()):
-            found.setdefault(_whole(path), path)
+        for path, folder in _found(one, out.resolve(), result):
+            found.setdefault(_real(path), path)
             bases.append(_whole(folder))
         if len(bases) == before:
-            unmatched.append(one)
+            result.unmatched.append(one)
     if not found:
-        return [], unmatched
+        return result
     base = os.path.commonpath(bases)
-    stems = [Path(os.path.relpath(path, base)).with_suffix("") for path in found]
+    stems = [Path(os.path.relpath(_whole(path), base)).with_suffix("") for path in found.values()]
     count = Counter(stems)
-    photos = [
+    result.photos = [
         # cat.jpg and cat.png beside each other become cat-jpg and cat-png.
         Photo(path, stem if count[stem] == 1 else Path(f"{stem}-{path.suffix[1:]}"))
         for path, stem in zip(found.values(), stems, strict=True)
     ]
-    return photos, unmatched
+    return result
 
 
-def _found(named: str, out: Path) -> Iterator[tuple[Path, Path]]:
+def _found(named: str, out: Path, result: FoundPhotos) -> Iterator[tuple[Path, Path]]:
     """The photos that one argument names, each with the folder that it was looked for in."""
     path = Path(named)
     if path.is_dir():
-        for file in sorted(path.rglob("*")):
-            if file.suffix.lower() in SUFFIXES and file.is_file() and not _in(file, out):
-                yield file, path
+        for file in _photos_in(path, out, result):
+            yield file, path
     elif path.is_file() or path.is_fifo():
         # A pipe too, as /dev/stdin or the shell's <(..) may be.
         yield path, path.parent
     elif not path.exists():
-        for match in sorted(glob(named, recursive=True)):  # noqa: PTH207  # may be absolute
-            if (Path(match).is_file() or Path(match).is_dir()) and not _in(Path(match), out):
-                yield from _found(match, out)
+        for match in _matches(named):
+            if (match.is_file() or match.is_dir()) and not _in(match, out):
+                yield from _found(str(match), out, result)
+
+
+def _matches(pattern: str) -> list[Path]:
+    """What a glob matches, without hidden files."""
+    path = Path(pattern)
+    if "**" not in path.parts:
+        return [Path(match) for match in sorted(glob(pattern))]  # noqa: PTH207  # may be absolute
+    # glob would follow links to folders, and one to its own folder without end.
+    anchor = Path(path.anchor)
+    relative = [part if part == "**" else part.replace("**", "*") for part in path.parts]
+    if path.anchor:
+        relative = relative[1:]
+    try:
+        matches = sorted(anchor.glob(str(Path(*relative))))
+    except (ValueError, OSError):
+        return []
+    shown = set(relative)
+    return [
+        match
+        for match in matches
+        if all(not part.startswith(".") or part in shown for part in match.parts)
+    ]
+
+
+def _photos_in(folder: Path, out: Path, result: FoundPhotos) -> list[Path]:
+    """The photos in a folder and those below it, sorted; the rest is noted in ``result``."""
+    found: list[Path] = []
+    visited: set[Path] = set()
+    # Links come after the folders themselves, so that a photo is found where it lies.
+    folders, links = [folder], list[Path]()
+    while folders or links:
+        here = folders.pop() if folders else links.pop(0)
+        real = here.resolve()
+        if real in visited or real.is_relative_to(out):
+            continue
+        visited.add(real)
+        try:
+            entries = sorted(os.scandir(here), key=lambda entry: entry.name)
+        except OSError as failure:
+            result.skip(f"that cannot be read: {failure.strerror}", here)
+            continue
+        for entry in entries:
+            path = here / entry.name
+            if entry.name.startswith("."):
+                result.skip("hidden", path)
+            elif entry.is_dir():
+                (links if entry.is_symlink() else folders).append(path)
+            elif not entry.is_file():
+                kind = "broken links" if entry.is_symlink() else "that are no files"
+                result.skip(kind, path)
+            elif path.suffix.lower() in SUFFIXES:
+                found.append(path)
+            else:
+                result.skip(path.suffix.lower() or "without a suffix", path)
+    return sorted(found)
+
+
+def _real(path: Path) -> Path:
+    """One path for a file, by whatever links its folder was reached."""
+    return path.parent.resolve() / path.name
 
 
 def _whole(path: Path) -> Path:
@@ -128,8 +223,7 @@ class Results:
                 if picture is None:
                     continue
                 name = self._name(photo, explanation, output, picture)
-                (self.out / name).parent.mkdir(parents=True, exist_ok=True)
-                await asyncio.to_thread(picture.save, self.out / name, orientation)
+                await asyncio.to_thread(_save, picture, self.out / name, orientation)
                 about = {key: value for key, value in raw[output].items() if key != "b64"}
                 kept[output] = {"file": str(name), **about}
             explanations.append(kept)
@@ -145,9 +239,11 @@ class Results:
 
     def close(self) -> None:
         """Write what waits for photos that an interrupted run did not come to."""
-        for number in sorted(self._pending_lines):
-            self.lines.write(self._pending_lines[number] + "\n")
-        self.lines.close()
+        try:
+            for number in sorted(self._pending_lines):
+                self.lines.write(self._pending_lines[number] + "\n")
+        finally:
+            self.lines.close()
 
     def _name(self, photo: Photo, explanation: Explanation, output: str, picture: Picture) -> Path:
         parts = [photo.prefix.name, _slug(explanation.label) or str(explanation.class_id)]
@@ -162,6 +258,17 @@ class Results:
             name = photo.prefix.with_name(f"{stem}-{n}.{suffix}")
         self._used_names.add(name)
         return name
+
+
+def _save(picture: Picture, path: Path, orientation: int) -> None:
+    """Write a picture; where that fails, no half of one stays."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        picture.save(path, orientation)
+    except OSError:
+        if path.is_file():
+            path.unlink()
+        raise
 
 
 def _slug(label: str) -> str:

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -78,6 +79,7 @@ def test_a_folder_with_a_broken_photo(server: Client, photos: Path, tmp_path: Pa
     done = run_explain(server, tmp_path, "photos", "--model", COLOR_MODEL)
     assert done.returncode == 1
     assert done.stderr == (
+        "passed over 1: 1 .txt (photos/notes.txt)\n"
         "photos/b/broken.jpg: the photo's format is not recognised; accepted: JPEG, PNG, WebP, "
         "GIF, BMP or TIFF (unsupported_format, 415)\n"
     )
@@ -267,7 +269,7 @@ def test_a_photo_through_a_pipe(server: Client, photos: Path, tmp_path: Path) ->
     ("arguments", "message"),
     [
         (["nothing", "*.xyz", "a.png"], "no photo at 'nothing', '*.xyz'; looked for a file, a"),
-        (["empty"], "folder with .bmp, .gif, .jpeg, .jpg, .png, .tif, .tiff, .webp files"),
+        (["empty"], "folder with .apng, .avif, .bmp, .dib"),
         (["a.png", "--option", "alpha"], "--option alpha: accepted is KEY=VALUE"),
         (["a.png", "--target", "1", "--option", "target=2"], "are the same; use one"),
         (["a.png", "--url", "http://x", "--grpc", "x:1"], "--url and --grpc are two ways"),
@@ -398,6 +400,7 @@ def test_ctrl_c_keeps_what_is_done(photos: Path, tmp_path: Path) -> None:
     ):
         try:
             assert process.stderr is not None
+            assert process.stderr.readline().startswith("passed over 1: ")
             complaints = [process.stderr.readline() for _ in range(4)]
             process.send_signal(signal.SIGINT)
             said, rest = process.communicate(timeout=60)
@@ -409,6 +412,84 @@ def test_ctrl_c_keeps_what_is_done(photos: Path, tmp_path: Path) -> None:
     assert all("Unsupported Media Type (http_415, 415)" in line for line in complaints)
     assert rest == ""
     assert len(lines(tmp_path / "out" / "explained")) == 4
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.5])
+def test_ctrl_c_at_any_moment_ends_in_a_sentence(
+    photos: Path, tmp_path: Path, seconds: float
+) -> None:
+    over = Event()
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        over.wait()
+
+    with (
+        serving(answer) as url,
+        interruptible(
+            [*EXPLAIN, photos, "--url", url, "--model", "pets"],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as process,
+    ):
+        try:
+            time.sleep(seconds)
+            process.send_signal(signal.SIGINT)
+            _, complaints = process.communicate(timeout=60)
+        finally:
+            process.kill()
+            over.set()
+    assert "Traceback" not in complaints
+    # Before Python runs the command at all, the signal itself ends it.
+    assert process.returncode in (130, -signal.SIGINT)
+
+
+@pytest.mark.parametrize("full", ["explanations.jsonl", "a-tabby.png"])
+def test_a_full_disk_ends_in_a_sentence(tmp_path: Path, full: str) -> None:
+    photo(tmp_path / "a.png", "red")
+    out = tmp_path / "out" / "explained"
+    out.mkdir(parents=True)
+    (out / full).symlink_to("/dev/full")
+    body = json.dumps(reply(1, "tabby", (tmp_path / "a.png").read_bytes())).encode()
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.send_header("Content-Length", str(len(body)))
+        request.end_headers()
+        request.wfile.write(body)
+
+    with serving(answer) as url:
+        done = run(
+            *EXPLAIN, "a.png", "--url", url, "--model", "pets", cwd=tmp_path, RUN_DIR=str(tmp_path)
+        )
+    assert done.returncode == 1
+    assert "No space left on device; " in done.stderr
+    assert "of 1 photos explained" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_output_that_cannot_be_written_ends_in_a_sentence(tmp_path: Path) -> None:
+    command = [str(CAMSERVE), "--version"]
+    done = subprocess.run(
+        ["/bin/sh", "-c", '"$@" >/dev/full', "sh", *command],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.endswith("No space left on device\n")
+    assert "Traceback" not in done.stderr
+
+
+def test_an_empty_file_is_one_failure(server: Client, photos: Path, tmp_path: Path) -> None:
+    (photos / "empty.jpg").touch()
+    done = run_explain(server, tmp_path, photos)
+    assert done.returncode == 1
+    assert "empty.jpg: " in done.stderr
+    assert "Traceback" not in done.stderr
+    by_name = {Path(line["photo"]).name: line for line in lines(tmp_path / "out" / "explained")}
+    assert by_name["empty.jpg"]["error"]["code"] == "missing_image"
 
 
 def reply(orientation: int, label: str, overlay: bytes) -> dict[str, Any]:
@@ -479,17 +560,97 @@ def test_what_is_found(
     Path("gone.png").symlink_to("nowhere")
     # A glob takes no pipe, which might never give a byte.
     os.mkfifo("pipe")
-    photos, vain = find_photos(named, Path("out"))
-    assert {str(one.path): str(one.prefix) for one in photos} == found
-    assert list(map(str, (one.path for one in photos))) == list(found)
-    assert vain == ([] if found else named)
+    search = find_photos(named, Path("out"))
+    assert {str(one.path): str(one.prefix) for one in search.photos} == found
+    assert list(map(str, (one.path for one in search.photos))) == list(found)
+    assert search.unmatched == ([] if found else named)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a.jpg", "a.JPEG", "a.jpe", "a.jfif", "a.MPO", "a.png", "a.apng", "a.WebP", "a.gif", "a.bmp",
+     "a.dib", "a.tif", "a.TIFF", "a.heic", "a.HEIF", "a.hif", "a.AVIF"],
+)  # fmt: skip
+def test_every_suffix_of_photos_is_found(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    search = find_photos([str(tmp_path)], tmp_path / "out")
+    assert [one.path.name for one in search.photos] == [name]
+    assert search.describe_passed_over() == ""
+
+
+def test_what_is_passed_over_is_counted_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for file in (
+        "p/a.png", "p/notes.txt", "p/q/b.TXT", "p/q/c.txt", "p/q/d.txt", "p/clip.mov", "p/README",
+        "p/.hidden.png", "p/._a.png", "p/.thumbs/a.png",
+    ):  # fmt: skip
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        Path(file).touch()
+    Path("p/gone.png").symlink_to("nowhere")
+    os.mkfifo("p/pipe.png")
+    search = find_photos(["p", "p/q"], Path("out"))
+    assert [str(one.path) for one in search.photos] == ["p/a.png"]
+    assert search.unmatched == ["p/q"]
+    assert search.describe_passed_over() == (
+        "passed over 11: 4 .txt (p/notes.txt, p/q/b.TXT, p/q/c.txt, ..); "
+        "3 hidden (p/._a.png, p/.hidden.png, p/.thumbs); 1 .mov (p/clip.mov); "
+        "1 broken links (p/gone.png); 1 that are no files (p/pipe.png); "
+        "1 without a suffix (p/README)"
+    )
+
+
+@pytest.mark.parametrize("named", [["."], ["**/*.png"], ["p"], ["p/**"], ["p/**/*.png"], ["*"]])
+def test_links_to_folders_multiply_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("p/q").mkdir(parents=True)
+    for file in ("p/a.png", "p/q/b.png"):
+        Path(file).touch()
+    for link, target in (
+        ("p/self", "."),
+        ("p/other", "../p"),
+        ("p/q/up", ".."),
+        ("p/q/q2", "../q"),
+    ):
+        Path(link).symlink_to(target)
+    photos = find_photos(named, Path("out")).photos
+    assert [str(one.path) for one in photos] == ["p/a.png", "p/q/b.png"]
+
+
+def test_a_link_to_another_folder_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk/a.png").touch()
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/more").symlink_to("../disk")
+    photos = find_photos([str(tmp_path / "photos")], tmp_path / "out").photos
+    assert [str(one.path) for one in photos] == [str(tmp_path / "photos/more/a.png")]
+
+
+def test_hidden_files_are_explained_by_their_name_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for file in (".a.png", "b.png", ".git/c.png"):
+        Path(file).parent.mkdir(exist_ok=True)
+        Path(file).touch()
+    found = {
+        named: [str(one.path) for one in find_photos([named], Path("out")).photos]
+        for named in (".", "*", "**/*.png", ".a.png", ".git", ".*.png")
+    }
+    assert found == {
+        ".": ["b.png"], "*": ["b.png"], "**/*.png": ["b.png"], ".a.png": [".a.png"],
+        ".git": [".git/c.png"], ".*.png": [".a.png"],
+    }  # fmt: skip
 
 
 def test_a_photo_that_is_named_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("a.png").touch()
     named = ["a.png", str(tmp_path / "a.png"), f"../{tmp_path.name}/a.png", "."]
-    photos, _ = find_photos(named, Path("out"))
+    photos = find_photos(named, Path("out")).photos
     assert [str(one.path) for one in photos] == ["a.png"]
 
 
@@ -498,7 +659,7 @@ def test_no_picture_leaves_its_folder(tmp_path: Path, monkeypatch: pytest.Monkey
         (tmp_path / file).parent.mkdir(parents=True)
         (tmp_path / file).touch()
     monkeypatch.chdir(tmp_path / "here")
-    photos, _ = find_photos(["../x", "y"], Path("out"))
+    photos = find_photos(["../x", "y"], Path("out")).photos
     assert [str(one.prefix) for one in photos] == ["x/a", "here/y/b"]
 
 
@@ -506,7 +667,7 @@ def test_photos_that_would_share_a_name(tmp_path: Path) -> None:
     for file in ("cat.jpg", "cat.png", "other/cat.png"):
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).touch()
-    photos, _ = find_photos([str(tmp_path)], tmp_path / "out")
+    photos = find_photos([str(tmp_path)], tmp_path / "out").photos
     assert [str(one.prefix) for one in photos] == ["cat-jpg", "cat-png", "other/cat"]
 
 

@@ -1,6 +1,7 @@
 """Explain photos: an overlay of where the network saw each class, and the replies as JSON lines.
 
-PHOTOS are files, folders (searched to the bottom) and globs. --out gets an
+PHOTOS are files, folders (searched to the bottom, without hidden files) and
+globs. What is passed over in a folder is counted and named. --out gets an
 overlay for each explanation, in folders like those that the photos lie in,
 and explanations.jsonl: one line for each photo, in the order of the photos,
 with its error or its reply, in which pictures are names of files in --out.
@@ -67,6 +68,10 @@ class ExplainError(CommandError):
     exit_status = 2
 
 
+class OutputError(CommandError):
+    """What a run leaves cannot be written, as on a full disk; the run ends."""
+
+
 async def explain_all(
     client: AsyncClient | AsyncGrpcClient,
     photos: Sequence[Photo],
@@ -75,7 +80,11 @@ async def explain_all(
     results: Results,
     progress: Progress,
 ) -> None:
-    """Explain the photos, ``in_flight`` of them at once, none read before its turn."""
+    """Explain the photos, ``in_flight`` of them at once, none read before its turn.
+
+    Raises:
+        OSError: a picture or a line cannot be written.
+    """
     bar = progress.add_task("", total=len(photos), failed=0)
     queue = iter(enumerate(photos))
     as_stored = options["size"] != "model"
@@ -85,7 +94,6 @@ async def explain_all(
             line: dict[str, Any] = {"photo": str(photo.path)}
             try:
                 reply = await client.explain(photo.path, **cast(ExplainOptions, options))
-                line["reply"] = await results.save_pictures(photo, reply, as_stored)
             except (CamserveError, ServerError, OSError) as failure:
                 line["error"] = _error(failure)
                 results.failed += 1
@@ -96,6 +104,8 @@ async def explain_all(
                     highlight=False,
                     soft_wrap=True,
                 )
+            else:
+                line["reply"] = await results.save_pictures(photo, reply, as_stored)
             results.write(number, line)
             progress.update(bar, advance=1, failed=results.failed)
 
@@ -234,12 +244,16 @@ def explain(
     timeout: Annotated[float, typer.Option(help="Seconds that a request may take.")] = 60,
 ) -> None:
     options = _options(target or [], option or [])
-    found, unmatched = find_photos(photos, out)
-    if unmatched:
+    search = find_photos(photos, out)
+    found, passed_over = search.photos, search.describe_passed_over()
+    if search.unmatched:
         raise ExplainError(
-            f"no photo at {', '.join(map(repr, unmatched))}; looked for a file, a folder with "
-            f"{', '.join(sorted(SUFFIXES))} files, and a glob"
+            f"no photo at {', '.join(map(repr, search.unmatched))}; looked for a file, a folder "
+            f"with {', '.join(sorted(SUFFIXES))} files, and a glob"
+            + (f"; {passed_over}" if passed_over else "")
         )
+    if passed_over:
+        typer.echo(passed_over, err=True)
     client = _client(url, address, model, token, ca, timeout)
     lines = out / "explanations.jsonl"
     try:
@@ -257,20 +271,29 @@ def explain(
         disable=not console.is_terminal,
     )
     begin = time.perf_counter()
-    interrupted = False
+    interrupted, unwritable = False, None
     try:
         with progress:
             asyncio.run(explain_all(client, found, options, in_flight, results, progress))
     except KeyboardInterrupt:
         interrupted = True
+    except OSError as failure:
+        unwritable = failure
     finally:
-        results.close()
+        try:
+            results.close()
+        except OSError as failure:
+            unwritable = unwritable or failure
     seconds = time.perf_counter() - begin
-    typer.echo(
-        f"{'stopped: ' if interrupted else ''}{results.done - results.failed} of {len(found)} "
-        f"photos explained, {results.failed} failed, in {seconds:.1f} s "
-        f"({results.done / seconds:.1f} photos/s); {lines}"
+    summary = (
+        f"{results.done - results.failed} of {len(found)} photos explained, {results.failed} "
+        f"failed, in {seconds:.1f} s ({results.done / seconds:.1f} photos/s); {lines}"
     )
+    if unwritable:
+        raise OutputError(
+            f"--out {unwritable.filename or lines}: {unwritable.strerror or unwritable}; {summary}"
+        )
+    typer.echo(f"{'stopped: ' if interrupted else ''}{summary}")
     if interrupted:
         raise typer.Exit(INTERRUPTED)
     raise typer.Exit(1 if results.failed else 0)

@@ -93,7 +93,7 @@ def identify(data: bytes | bytearray, accepted: Collection[PhotoFormat]) -> Phot
     """
     head = bytes(data[:_HEAD_BYTES])
     found = next((name for pattern, name in _READABLE if pattern.match(head)), None)
-    other = "of a format that is not recognised"
+    other: str | None = None
     if brands := _BRANDS.match(head):
         found, other = _by_brands(brands)
     if found is not None and found in accepted:
@@ -103,7 +103,8 @@ def identify(data: bytes | bytearray, accepted: Collection[PhotoFormat]) -> Phot
         other = f"{article} {FORMAT_NAMES[found]} file, which the server's operator has not enabled"
     else:
         other = next((name for pattern, name in _OTHERS if pattern.match(head)), other)
-    raise RequestError("unsupported_format", f"the photo is {other}; accepted: {_listed(accepted)}")
+    said = f"the photo is {other}" if other else "the photo's format is not recognised"
+    raise RequestError("unsupported_format", f"{said}; accepted: {_listed(accepted)}")
 
 
 def unsupported(kind: str, format: PhotoFormat, accepted: Collection[PhotoFormat]) -> RequestError:
@@ -132,7 +133,7 @@ def enable_decoders(accepted: Collection[PhotoFormat]) -> None:
             ) from None
 
 
-def _by_brands(brands: re.Match[bytes]) -> tuple[PhotoFormat | None, str]:
+def _by_brands(brands: re.Match[bytes]) -> tuple[PhotoFormat | None, str | None]:
     """The format of an ISO base media file, or what else it is."""
     box_length = int.from_bytes(brands[0][:4], "big")
     compatible = brands[2][: max(0, box_length - 16)]
@@ -140,9 +141,9 @@ def _by_brands(brands: re.Match[bytes]) -> tuple[PhotoFormat | None, str]:
     # The major brand decides; a general one leaves it to the compatible ones.
     for name in names:
         if name in _AVIF_BRANDS:
-            return "avif", ""
+            return "avif", None
         if name in _HEIC_BRANDS:
-            return "heic", ""
+            return "heic", None
         if name in _RAW_BRANDS:
             return None, "a camera's raw photo"
     if _HEIF_BRANDS.isdisjoint(names):

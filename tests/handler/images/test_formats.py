@@ -85,9 +85,9 @@ def numpy_file() -> bytes:
         (box(b"qt  ", b"qt  "), "a video"),
         (b"\x1aE\xdf\xa3" + bytes(30), "a video"),
         (box(b"mif1", b"mif1", b"jpeg"), "a HEIF file whose codec is neither"),
-        (b"not a photo", "of a format that is not recognised"),
-        (b"\0" * 100, "of a format that is not recognised"),
-        (b" " * 4000, "of a format that is not recognised"),
+        (b"not a photo", "the photo's format is not recognised"),
+        (b"\0" * 100, "the photo's format is not recognised"),
+        (b" " * 4000, "the photo's format is not recognised"),
     ],
 )
 def test_other_files_are_refused_by_name(data: bytes, named: str) -> None:
