@@ -16,4 +16,8 @@ def test_no_two_valid_photos_have_the_same_pixels() -> None:
     photos = [valid_photo(n) for n in range(50)]
     assert len({digest for _, digest, _ in photos}) == 50
     assert all(file_digest(photo) == digest for photo, digest, _ in photos)
-    assert len(valid_files()) == 17
+
+
+def test_a_file_of_each_kind_is_damaged() -> None:
+    assert {"jpeg", "bit field bmp", "16-bit tiff", "avif", "heic"} <= valid_files().keys()
+    assert len(valid_files()) == 32

@@ -28,5 +28,5 @@ def test_every_answer_is_correct_and_no_worker_ends(server: Client, tmp_path: Pa
     assert sampler.worker_deaths == 0
     assert results.valid_answered > REQUESTS / 6
     # Every kind was sent, and most of the broken calls reached the handler.
-    assert len(results.kinds) == 9
+    assert len(results.kinds) == 10
     assert {"invalid_image", "invalid_json", "missing_image", "answered"} <= results.outcomes.keys()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import zlib
 from random import Random
 from typing import Any, Final
 
@@ -89,6 +90,30 @@ def broken_form(random: Random, photo: bytes) -> tuple[str, bytes]:
         (_MULTIPART, _MULTIPART, "multipart/form-data", "multipart/form-data; b")
     )
     return content_type, random.choice((body + end, body[: random.randrange(len(body))], end))
+
+
+def broken_compression(random: Random, photo: bytes) -> tuple[str, str, bytes]:
+    """A photo or JSON, compressed, and perhaps damaged: its encoding, content type and body."""
+    is_json = random.random() < 0.5
+    plain = json.dumps({"image": base64.b64encode(photo).decode()}).encode() if is_json else photo
+    bits, encoding = random.choice(
+        ((31, "gzip"), (15, "deflate"), (-15, "deflate"), (31, "x-gzip"))
+    )
+    # Now and then a body that is far larger than what is accepted.
+    plain = plain + b" " * random.choice((0, 0, 0, 0, 60_000_000))
+    compressor = zlib.compressobj(1, zlib.DEFLATED, bits)
+    body = compressor.compress(plain) + compressor.flush()
+    variant = random.randrange(6)
+    if variant == 0:
+        body = body[: random.randrange(len(body))]
+    elif variant == 1:
+        at = random.randrange(len(body))
+        body = body[:at] + random.randbytes(4) + body[at + 4 :]
+    elif variant == 2:
+        body += random.choice((b"\0", b"further bytes", body[:100]))
+    elif variant == 3:
+        encoding = random.choice(("identity", "gzip, gzip", "GZIP", "br", "gzip;q=1", " gzip", ""))
+    return encoding, random.choice((JSON, "image/png", "text/plain", "")), body
 
 
 def broken_headers(random: Random) -> tuple[tuple[str, str], ...]:

@@ -130,6 +130,12 @@ def _form(random: Random, model: str) -> Call:
     return _http(random, "form", random.choice(_paths(model)), body, header)
 
 
+def _compressed(random: Random, model: str) -> Call:
+    encoding, content_type, body = bodies.broken_compression(random, photos.damaged_file(random)[1])
+    headers = (("Content-Type", content_type), ("Content-Encoding", encoding))
+    return _http(random, "compressed", random.choice(_paths(model)), body, *headers)
+
+
 def _headers(random: Random, model: str) -> Call:
     body = random.choice((photos.valid_files()["png"], b"", b"{}"))
     path = random.choice(_paths(model))
@@ -174,6 +180,6 @@ def _other_method(random: Random, model: str) -> Call:
 
 
 _BROKEN: Final[tuple[Callable[[Random, str], Call], ...]] = (
-    _photo, _photo, _photo, _json, _json, _form, _headers, _url, _prediction, _inference,
-    _inference, _other_method,
+    _photo, _photo, _photo, _json, _json, _form, _compressed, _headers, _url, _prediction,
+    _inference, _inference, _other_method,
 )  # fmt: skip

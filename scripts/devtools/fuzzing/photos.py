@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import struct
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from random import Random
 from typing import Final
@@ -13,7 +15,7 @@ from typing import Final
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageCms
 
 #: The classes of the tests' constructed network, and the colour of each, RGB.
 CLASS_COLORS: Final = {
@@ -61,6 +63,12 @@ def valid_files() -> dict[str, bytes]:
     rotated = Image.Exif()
     rotated[_EXIF_ORIENTATION] = 6
     deep = Image.fromarray(ramp[..., 0].astype(np.uint16) * 257)
+    with suppress(ImportError):
+        # Without this package, no server here reads HEIC either.
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     images: dict[str, tuple[Image.Image, str, dict[str, object]]] = {
         "jpeg": (photo, "JPEG", {}),
         "progressive jpeg": (photo, "JPEG", {"progressive": True}),
@@ -79,13 +87,41 @@ def valid_files() -> dict[str, bytes]:
         "bmp": (photo, "BMP", {}),
         "tiff": (photo, "TIFF", {}),
         "lzw tiff": (photo, "TIFF", {"compression": "tiff_lzw"}),
+        "deflate tiff": (photo, "TIFF", {"compression": "tiff_adobe_deflate"}),
+        "jpeg tiff": (photo, "TIFF", {"compression": "jpeg"}),
+        "alpha tiff": (photo.convert("LA"), "TIFF", {}),
+        "cmyk tiff": (photo.convert("CMYK"), "TIFF", {"compression": "lzma"}),
+        "16-bit tiff": (deep, "TIFF", {"compression": "zstd"}),
+        "big tiff": (photo, "TIFF", {"big_tiff": True}),
+        "transparent grey png": (photo.convert("L"), "PNG", {"transparency": 7}),
+        "profiled jpeg": (photo, "JPEG", {"icc_profile": profile}),
+        "profiled png": (photo, "PNG", {"icc_profile": profile, "exif": rotated}),
+        "profiled webp": (photo, "WEBP", {"icc_profile": profile}),
+        "avif": (photo, "AVIF", {"icc_profile": profile}),
+        "alpha avif": (photo.convert("RGBA"), "AVIF", {}),
+        "heic": (photo, "HEIF", {}),
+        "alpha heic": (photo.convert("RGBA"), "HEIF", {"icc_profile": profile}),
     }
-    files = {}
+    files = {"bit field bmp": _bit_field_bmp(ramp)}
     for name, (image, format_name, options) in images.items():
+        if format_name not in Image.SAVE:
+            continue
         buffer = io.BytesIO()
         image.save(buffer, format_name, **options)
         files[name] = buffer.getvalue()
     return files
+
+
+def _bit_field_bmp(rgb: NDArray[np.uint8]) -> bytes:
+    """A BMP of 16 bits a pixel: 5 of red, 6 of green and 5 of blue."""
+    red, green, blue = np.moveaxis(rgb.astype(np.uint16), -1, 0)
+    pixels: bytes = (red >> 3 << 11 | green >> 2 << 5 | blue >> 3)[::-1].astype("<u2").tobytes()
+    height, width = rgb.shape[:2]
+    masks = struct.pack("<3I", 0xF800, 0x7E0, 0x1F)
+    info = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 16, 3, len(pixels), 0, 0, 0, 0)
+    offset = 14 + len(info) + len(masks)
+    start = struct.pack("<2sIHHI", b"BM", offset + len(pixels), 0, 0, offset)
+    return start + info + masks + pixels
 
 
 def damaged_file(random: Random) -> tuple[str, bytes]:
