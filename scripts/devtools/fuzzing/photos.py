@@ -68,6 +68,7 @@ def valid_files() -> dict[str, bytes]:
         import pillow_heif
 
         pillow_heif.register_heif_opener()
+    Image.init()
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     images: dict[str, tuple[Image.Image, str, dict[str, object]]] = {
         "jpeg": (photo, "JPEG", {}),
