@@ -54,7 +54,7 @@ SAME: dict[str, tuple[IncomingRequest, str, Any]] = {
     "path and header": (
         IncomingRequest({"body": PHOTO}, {"x-explain": '{"top_k": 3}'}, "top_k=3"), "top_k", 3),
     "header and field": (
-        IncomingRequest({"data": PHOTO, "target": b"285"}, {**FORM, "x-explain": '{"target": 285}'}),
+        IncomingRequest({"data": PHOTO, "target": b"285"}, FORM | {"x-explain": '{"target": 285}'}),
         "target", 285),
     "list and its text": (
         IncomingRequest(
