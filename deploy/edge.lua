@@ -256,11 +256,6 @@ function envoy_on_request(handle)
       {["grpc-status"] = "8", ["grpc-message"] = "message larger than max: " .. message})
     return
   end
-  if headers:get("transfer-encoding") and handle:streamInfo():protocol() == "HTTP/1.0" then
-    refuse(handle, 400, "invalid_request",
-      "HTTP/1.0 has no Transfer-Encoding; accepted: Content-Length, or HTTP/1.1", {connection = "close"})
-    return
-  end
   local authorization = headers:get("authorization")
   if authorization ~= nil then
     metadata:set("camserve", "has_token", true)
@@ -269,7 +264,8 @@ function envoy_on_request(handle)
     if token then headers:replace("authorization", "Bearer " .. token) end
   end
   local method = headers:get(":method")
-  if method == "OPTIONS" then
+  if method == "OPTIONS" and headers:get("access-control-request-method") then
+    -- The filter for CORS answers those of the origins that may call.
     refuse(handle, 405, "method_not_allowed",
       "pages of this origin may not call; accepted: those of the edge's setting cors_origins",
       {allow = "POST, PUT"})
