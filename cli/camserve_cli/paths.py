@@ -40,6 +40,7 @@ CONFIG_PROPERTIES = _FILES / "config.properties"
 LOG_CONFIG = _FILES / "log4j2.xml"
 JAVA_LOGGING = _FILES / "logging.properties"
 ENVOY_CONFIG = _FILES / "deploy" / "envoy.yaml"
+ENVOY_SCRIPTS = {name: _FILES / "deploy" / f"{name}.lua" for name in ("drain", "edge")}
 
 #: The folder of archives.
 STORE = ROOT / "model_store"

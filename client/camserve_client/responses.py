@@ -59,11 +59,7 @@ def error_from_http(status: int, body: bytes, reason: str) -> StatusError:
     if text.startswith("<"):
         # An HTML page.
         text = ""
-    code, message = f"http_{status}", text or reason
-    # A proxy that checks tokens answers 401.
-    if status == 401:
-        return AuthenticationError(code, status, message)
-    return status_error(code, status, message)
+    return status_error(f"http_{status}", status, text or reason)
 
 
 def error_from_torchserve(exception: str, status: int, message: str) -> StatusError:
@@ -74,7 +70,10 @@ def error_from_torchserve(exception: str, status: int, message: str) -> StatusEr
 
 
 def status_error(code: str, status: int, message: str) -> StatusError:
-    """The error for a status: the server failed from 500 on, and rejected the request below."""
+    """The error for a status: the server failed from 500 on, and refused token or request below."""
+    if status == 401:
+        # What checks tokens before the server, as the edge does, answers so.
+        return AuthenticationError(code, status, message)
     error_class = ServerFailedError if status >= 500 else RequestRejectedError
     return error_class(code, status, message)
 

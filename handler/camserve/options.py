@@ -146,6 +146,22 @@ class Options(FrozenModel):
         description="the heat above which a region is boxed, a number from 0 to below 1",
     )
 
+    @classmethod
+    def is_same(cls, name: str, one: Any, other: Any) -> bool:
+        """Whether two values of an option mean the same, as 3 and ``"3"``, or a list and its text.
+
+        Two values that are not accepted, or of something that is no option, are the same if they
+        are equal.
+        """
+        if type(one) is type(other) and one == other:
+            return True
+        if name not in cls.model_fields:
+            return False
+        try:
+            return bool(cls.model_validate({name: one}) == cls.model_validate({name: other}))
+        except ValidationError:
+            return False
+
     def merged_with(self, values: Mapping[str, Any]) -> Options:
         """These options, with a request's own values replacing them.
 

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from camserve_cli.commands.edge import upstream_settings
+from camserve_cli.paths import ENVOY_SCRIPTS
 from camserve_cli.serving.certificate_authority import issue
 from camserve_cli.serving.certificates import Certificate
 from camserve_cli.serving.envoy_config import EdgeError, render_config, settings
@@ -33,7 +34,7 @@ COUNTS = ("burst", "rate", "client_burst", "client_rate", "max_request_size", "m
 DURATIONS = [name for name in settings(SOURCE) if name.endswith(("timeout", "duration"))]
 PORTS = [name for name in settings(SOURCE) if name.endswith("_port")]
 ADDRESSES = [name for name in settings(SOURCE) if name.endswith("_address")]
-FILES = ("certificate", "private_key")
+FILES = ("certificate", "private_key", "drain_script", "edge_script")
 #: The least and the most that the settings accept.
 LIMITS = [
     {
@@ -49,7 +50,11 @@ LIMITS = [
         **dict.fromkeys(COUNTS, str(2**32 - 1)),
         "max_memory": str(2**63 - 1),
     },
-    {**dict.fromkeys(DURATIONS, "0.001s"), **dict.fromkeys(ADDRESSES, "::ffff:192.0.2.7")},
+    {
+        **dict.fromkeys(DURATIONS, "0.001s"),
+        **dict.fromkeys(ADDRESSES, "::ffff:192.0.2.7"),
+        "cors_origins": "https://cam.example,http://localhost:3000,http://[::1]:80",
+    },
 ]
 
 
@@ -70,7 +75,7 @@ def test_settings_are_named() -> None:
 
 
 def test_the_kind_of_each_setting_is_tested() -> None:
-    known = {*COUNTS, *DURATIONS, *PORTS, *ADDRESSES, *FILES, "max_memory"}
+    known = {*COUNTS, *DURATIONS, *PORTS, *ADDRESSES, *FILES, "max_memory", "cors_origins"}
     assert known == set(settings(SOURCE))
 
 
@@ -80,7 +85,8 @@ def test_what_is_shipped_is_accepted() -> None:
 
 @pytest.mark.parametrize("chosen", LIMITS)
 def test_envoy_accepts_what_is_accepted(made: Certificate, chosen: dict[str, str]) -> None:
-    files = {"certificate": str(made.chain), "private_key": str(made.key)}
+    scripts = {f"{name}_script": str(path) for name, path in ENVOY_SCRIPTS.items()}
+    files = {"certificate": str(made.chain), "private_key": str(made.key), **scripts}
     text = render_config(SOURCE, {**files, **chosen})
     done = run(ENVOY, "--mode", "validate", "--config-yaml", text)
     assert done.returncode == 0, done.stderr[-500:]
@@ -120,6 +126,25 @@ NO_NUMBER = (
             "an IP address, as 127.0.0.1 or ::1",
         ),
         (FILES, ["", "\udcff.pem"], "the path of a file, in UTF-8"),
+        (
+            ["cors_origins"],
+            [
+                "",
+                "*",
+                "cam.example",
+                "https://cam.example/",
+                "https://Cam.example",
+                "https://a.example,",
+                "https://a.example https://b.example",
+                "null",
+                "ftp://a",
+                "https://a.example:",
+                "https://a.example:0",
+                'https://a"',
+                "https://a.example\n",
+            ],
+            "origins of pages with commas between",
+        ),
     ],
 )
 def test_each_kind_of_setting_names_what_it_accepts(
@@ -162,6 +187,7 @@ def test_show_has_every_setting_as_it_is_given(tmp_path: Path) -> None:
         "certificate": f"{folder}/server.pem",
         "private_key": f"{folder}/server.key",
         "listen_address": "::",
+        **{f"{name}_script": str(path) for name, path in ENVOY_SCRIPTS.items()},
     }
     assert shown == {**settings(SOURCE), **changed}
 

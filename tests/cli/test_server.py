@@ -7,7 +7,9 @@ import json
 import os
 import signal
 import subprocess
+import time
 import zipfile
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +47,7 @@ def test_a_second_server_starts_beside_the_first_and_both_stop_by_themselves(
 ) -> None:
     serve = (CAMSERVE, "serve")
     assert run(*serve, "status", **environment).returncode == 1
-    # Tokens that are about to expire from the start, so that each call asks for new ones.
+    # Tokens of a minute, which are renewed in its last 6 seconds only.
     config = (ROOT / "config.properties").read_text()
     config = config.replace("token_expiration_min=60", "token_expiration_min=1")
     (tmp_path / "short.properties").write_text(config)
@@ -66,9 +68,11 @@ def test_a_second_server_starts_beside_the_first_and_both_stop_by_themselves(
         assert status.returncode == 0
         assert f"{COLOR_MODEL}: answers; workers: 1 READY" in status.stdout
         assert IMAGENET not in status.stdout
-        stale = camserve("serve", "token", **environment).strip()
+        told = json.loads(camserve("serve", "token", "--json", **environment))
+        assert 5 <= told["seconds_left"] <= 60
+        expires = datetime.fromisoformat(told["expires"]).timestamp()
+        assert abs(time.time() + told["seconds_left"] - expires) < 10
         token = camserve("serve", "token", **environment).strip()
-        assert token != stale
         ping = httpx.get(f"{base}/ping", headers={"Authorization": f"Bearer {token}"})
         assert ping.json() == {"status": "Healthy"}
         again = run(*serve, "start", "--store", store, **environment)

@@ -55,17 +55,20 @@ def test_the_verdict_names_the_problem(call: Call, received: Answer, problem: st
 def test_calls_that_the_edge_rejects_itself_have_their_own_outcome() -> None:
     not_routed = b'{"error": {"code": "not_found", "status": 404, "message": "no such path here"}}'
     as_grpc = Call("h", "http", "POST", headers=(("Content-Type", "application/grpc"),))
+    too_large = b'{"error": {"code": "request_too_large", "status": 413, "message": "28 MB"}}'
     streaming = Call("p", "duplex", f"{PREDICTIONS}2")
     rejected = [
         (HTTP, answer("404", not_routed)),
+        (HTTP, answer("413", too_large)),
         (HTTP, answer("400", b"")),
         (as_grpc, answer("200", b"")),
         (streaming, answer("UNIMPLEMENTED", b"", not_routed.decode())),
     ]
     for call, received in rejected:
         assert judge(call, received, through_edge=True).outcome == f"edge {received.code}"
-    for call, received in rejected[:3]:
+    for call, received in (rejected[0], *rejected[2:4]):
         assert judge(call, received).problem
+    assert judge(HTTP, answer("404", too_large), through_edge=True).problem
     for code in ("200", "503"):
         assert judge(HTTP, answer(code, b""), through_edge=True).problem
 

@@ -102,6 +102,7 @@ def edge(
         **upstream_settings(LocalServer.running()),
         "certificate": str(certificate.chain),
         "private_key": str(certificate.key),
+        **{f"{name}_script": str(path) for name, path in paths.ENVOY_SCRIPTS.items()},
         **key_values("--set", set or [], "listen_port=443"),
     }
     text = render_config(source, chosen)

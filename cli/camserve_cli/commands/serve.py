@@ -15,6 +15,7 @@ Examples:
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from enum import StrEnum
 from pathlib import Path
@@ -130,17 +131,25 @@ class Kind(StrEnum):
 @app.command()
 def token(
     kind: Annotated[Kind, typer.Argument(help="The API that it opens.")] = Kind.INFERENCE,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="Print JSON: token, expires (UTC) and seconds_left."),
+    ] = False,
 ) -> None:
-    """Print the current token, or a new one if that ends within a minute.
+    """Print the current token, or a new one if that is about to expire.
 
-    A token is valid for an hour. A new one ends the one before it, for everybody.
+    A token is valid for an hour, unless token_expiration_min of --config says otherwise. A new one
+    ends the one before it, for everybody. So it is renewed in the last tenth of its life only, and
+    at most in its last 60 seconds; callers that ask at the same time get the same one.
 
     Examples:
 
       camserve serve token
       camserve serve token management
+      camserve serve token --json
     """
     server = LocalServer.running()
     if server is None:
         raise ServerError(NOT_RUNNING)
-    typer.echo(server.token(kind.value))
+    token = server.current_token(kind.value)
+    typer.echo(json.dumps(token.to_json()) if as_json else token.text)

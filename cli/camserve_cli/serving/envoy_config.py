@@ -15,6 +15,10 @@ _SETTING = re.compile(r"(?m)(?<=: )(?P<value>\S+)(?P<comment> # <(?P<name>\w+)>)
 _WHOLE = re.compile(r"[1-9][0-9]{0,18}")
 # Envoy counts in milliseconds: what is shorter would become 0, which is no limit.
 _SECONDS = re.compile(r"(0|[1-9][0-9]{0,8})(\.[0-9]{1,3})?s")
+# As a browser writes an origin (RFC 6454, 6.2): in small letters, without the scheme's own port.
+_ORIGIN = re.compile(
+    r"https?://([a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9-]+)*|\[[0-9a-f:.]+\])(:[1-9][0-9]{0,4})?"
+)
 _YEAR = 365 * 24 * 60 * 60
 
 
@@ -29,12 +33,17 @@ class Kind:
     Attributes:
         accepted: what it accepts, in words.
         accepts: whether a value is accepted.
-        is_text: a value is a string in YAML, and can contain any character.
+        write: a value -> YAML.
     """
 
     accepted: str
     accepts: Callable[[str], bool]
-    is_text: bool = False
+    write: Callable[[str], str] = str
+
+
+def _quote(value: str) -> str:
+    # A string of JSON is one of YAML, but Envoy cannot read JSON's ASCII of an emoji: \ud83d\ude00
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _whole_number(name: str, largest: int) -> Kind:
@@ -63,14 +72,26 @@ def _is_path(value: str) -> bool:
         return False
 
 
+def _origins(value: str) -> list[str]:
+    return [] if value == "[]" else value.split(",")
+
+
 _PORT = _whole_number("a port", 65535)
 # Envoy keeps them in 32 bits, and its memory in 64.
 _COUNT = _whole_number("a whole number", 2**32 - 1)
 _MEMORY = _whole_number("a number of bytes", 2**63 - 1)
 _DURATION = Kind(f"seconds, as 10s or 0.5s, up to {_YEAR}s, and 0s for no limit", _is_duration)
 # Envoy looks up no host names here.
-_ADDRESS = Kind("an IP address, as 127.0.0.1 or ::1", _is_address, is_text=True)
-_FILE = Kind("the path of a file, in UTF-8", _is_path, is_text=True)
+_ADDRESS = Kind("an IP address, as 127.0.0.1 or ::1", _is_address, write=_quote)
+_FILE = Kind("the path of a file, in UTF-8", _is_path, write=_quote)
+_ORIGINS = Kind(
+    "origins of pages with commas between, as https://cam.example,http://localhost:3000, or [] "
+    "for none",
+    lambda value: all(_ORIGIN.fullmatch(origin) for origin in _origins(value)),
+    write=lambda value: json.dumps(
+        [{"exact": origin} for origin in _origins(value)], separators=(",", ":")
+    ),
+)
 
 
 def _kind(name: str, shipped: str) -> Kind:
@@ -81,6 +102,8 @@ def _kind(name: str, shipped: str) -> Kind:
         return _PORT
     if name == "max_memory":
         return _MEMORY
+    if name == "cors_origins":
+        return _ORIGINS
     if shipped.isdecimal():
         return _COUNT
     return _DURATION if _is_duration(shipped) else _FILE
@@ -119,5 +142,4 @@ def _in_yaml(name: str, value: str, shipped: Mapping[str, str]) -> str:
     kind = _kind(name, shipped[name])
     if not kind.accepts(value):
         raise EdgeError(f"{name}={value!r}: accepted is {kind.accepted}")
-    # A string of JSON is one of YAML, but Envoy cannot read JSON's ASCII of an emoji: \ud83d\ude00
-    return json.dumps(value, ensure_ascii=False) if kind.is_text else value
+    return kind.write(value)

@@ -227,6 +227,7 @@ def _launch(
         models=list(models),
         authority=str(certificate.authority) if certificate else "",
         name=certificate.name() if certificate else "",
+        token_lifetime=60 * float(config.get("token_expiration_min", 60)),
     )
     server.save()
     return server

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
-import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from shlex import quote
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,6 +16,7 @@ from camserve_cli.errors import CommandError
 from camserve_cli.paths import RUN_DIR, command_line
 from camserve_cli.serving import ready
 from camserve_cli.serving.certificates import LOOPBACK, PinnedHostContext
+from camserve_cli.serving.tokens import Token, TokenError, current_token
 
 
 class ServerError(CommandError):
@@ -38,6 +35,7 @@ class LocalServer:
         models: the names it serves.
         authority, name: with TLS, the file of the authority that clients trust, and the name in the
             certificate; empty without.
+        token_lifetime: of a new token, in seconds.
     """
 
     pid: int
@@ -49,6 +47,7 @@ class LocalServer:
     models: list[str]
     authority: str = ""
     name: str = ""
+    token_lifetime: float = 3600.0
 
     @classmethod
     def last_started(cls) -> LocalServer | None:
@@ -89,19 +88,26 @@ class LocalServer:
         partial.replace(RUN_DIR / "server.json")
 
     def token(self, kind: str = "inference") -> str:
-        """A token that is good for at least a minute; a new one is asked for where none is.
+        """The text of :meth:`current_token`."""
+        return self.current_token(kind).text
+
+    def current_token(self, kind: str = "inference") -> Token:
+        """The current token, or a new one if that is in the last tenth of its life or last minute.
 
         Args:
             kind: ``inference`` or ``management``.
 
         Raises:
-            ServerError: the management API gives none.
+            ServerError: the file of tokens cannot be read, or the management API gives none.
         """
-        keys = self._keys()
-        if keys[kind].expires - time.time() < 60:
-            self._manage("GET", "/token", keys["API"].text, type=kind)
-            keys = self._keys()
-        return keys[kind].text
+
+        def renew(key: str) -> None:
+            self._manage("GET", "/token", key, type=kind)
+
+        try:
+            return current_token(RUN_DIR, kind, self.token_lifetime, renew)
+        except TokenError as failure:
+            raise ServerError(str(failure)) from None
 
     def trust(self) -> PinnedHostContext | None:
         """What verifies its certificate; None where it speaks no TLS."""
@@ -210,34 +216,3 @@ class LocalServer:
         except httpx.HTTPError as failure:
             raise ServerError(f"the management API does not answer: {failure}") from failure
         return reply
-
-    def _keys(self) -> dict[str, _Key]:
-        """Key and time of expiry, in seconds since the epoch, by what the key opens."""
-        file = RUN_DIR / "key_file.json"
-        try:
-            content = json.loads(file.read_text("utf-8"))
-            return {kind: _Key.parse(content[kind]) for kind in ("inference", "management", "API")}
-        except (FileNotFoundError, ValueError, KeyError, TypeError) as failure:
-            # Not written yet, or half written.
-            raise ServerError(f"no tokens in {file}: {failure or 'not as expected'}") from None
-
-
-@dataclass(frozen=True)
-class _Key:
-    """A token of key_file.json.
-
-    Attributes:
-        text: the token.
-        expires: when, in seconds since the epoch.
-    """
-
-    text: str
-    expires: float
-
-    @classmethod
-    def parse(cls, content: Mapping[str, Any]) -> _Key:
-        # The key for new tokens does not expire.
-        if "expiration time" not in content:
-            return cls(str(content["key"]), math.inf)
-        expires = datetime.fromisoformat(content["expiration time"])
-        return cls(str(content["key"]), expires.timestamp())

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import fcntl
 import json
 import os
 import re
@@ -23,7 +24,8 @@ import ssl
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -128,11 +130,27 @@ def read_token(key_file: Path, management: Address) -> str | None:
     """The token for inference in TorchServe's key_file.json; None where there is no such file.
 
     A new token ends the one before, which other callers may hold, so a new one is asked for only
-    when that has expired.
+    when that has expired, by one process at a time.
 
     Raises:
         NotReadyError: the file is not what TorchServe writes, or no new token is given.
     """
+    with _only_renewal(key_file.with_name("token.lock")):
+        return _read_or_renew(key_file, management)
+
+
+@contextmanager
+def _only_renewal(file: Path) -> Iterator[None]:
+    """Hold the lock of tokens, which `camserve serve token` holds as well."""
+    with ExitStack() as stack:
+        # The folder may be read-only, or not be there.
+        with suppress(OSError):
+            lock = stack.enter_context(file.open("w"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _read_or_renew(key_file: Path, management: Address) -> str | None:
     for last in (False, True):
         try:
             keys = json.loads(key_file.read_bytes())

@@ -32,6 +32,8 @@ _CHANNEL_OPTIONS: Final = [
 _RETRYABLE: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
 #: TorchServe's messages with INTERNAL where HTTP has 503 (a full queue) and 507.
 _RETRYABLE_MESSAGES: Final = ("has no worker to serve", "Out of resources", "System out of memory")
+#: Of gRPC's message, and the edge's, where a call is too large, which no retry makes smaller.
+_TOO_LARGE: Final = "larger than max"
 #: TorchServe's exceptions with INTERNAL where HTTP has 404.
 _NOT_FOUND: Final = ("ModelNotFoundException", "ModelVersionNotFoundException")
 
@@ -209,6 +211,8 @@ def _error_from_grpc(address: str, error: Any) -> CamserveError:
     exception = re.search(r"\w+Exception", rest)
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return RequestTimeoutError(f"{address} did not answer in time")
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE in message:
+        return status_error("request_too_large", 413, message)
     if code in _RETRYABLE:
         return UnavailableError(f"{address} is unavailable: {message}")
     if code is grpc.StatusCode.PERMISSION_DENIED:

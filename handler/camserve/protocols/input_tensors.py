@@ -11,7 +11,9 @@ import pybase64
 
 from camserve.errors import RequestError, short_repr, unknown_name_message
 from camserve.options import Options
+from camserve.protocols.json_limits import check_same
 from camserve.protocols.kserve_checks import check_photo_count, copy_options
+from camserve.settings import Limits
 
 #: The name of the input tensor that holds the photos.
 IMAGE: Final = "image"
@@ -25,21 +27,22 @@ _USAGE_HINT: Final = (
 
 
 def parse_inputs(
-    inputs: Any, parameters: Mapping[str, Any]
+    inputs: Any, parameters: Mapping[str, Any], limits: Limits
 ) -> tuple[dict[str, list[Any]], dict[str, Any]]:
     """Parse the input tensors of a request.
 
     Args:
         inputs: the request's list of tensors.
         parameters: the request's own parameters.
+        limits: of an option's text.
 
     Returns:
         The elements of each tensor by the tensor's name, with ``image`` among them, and the
         parameters of the request and of its tensors.
 
     Raises:
-        RequestError: a tensor is invalid or occurs twice, there is no ``image``, or two values of
-            a parameter conflict.
+        RequestError: a tensor is invalid, there is no ``image`` or two, or an option has two values
+            that do not mean the same.
     """
     if not isinstance(inputs, list):
         raise RequestError("invalid_request", f"'inputs' must be a list; {_USAGE_HINT}")
@@ -51,13 +54,10 @@ def parse_inputs(
     for tensor in inputs:
         name, data, tensor_parameters = _parse_tensor(tensor)
         if name in elements:
-            raise RequestError("invalid_request", f"input {short_repr(name)} is given twice")
+            _check_same(name, elements[name], data, limits)
         elements[name] = data
         for option, value in tensor_parameters.items():
-            if all_parameters.setdefault(option, value) != value:
-                raise RequestError(
-                    "conflicting_options", f"parameter {short_repr(option)} is given twice"
-                )
+            check_same(option, all_parameters.setdefault(option, value), value, limits)
     return elements, all_parameters
 
 
@@ -94,6 +94,16 @@ def split_by_photo(
         for index, instance in enumerate(instances):
             instance[name] = values[index % len(values)]
     return instances
+
+
+def _check_same(name: str, one: list[Any], other: list[Any], limits: Limits) -> None:
+    """Reject a second tensor of a name, unless it is an option's and has the same values."""
+    if name == IMAGE:
+        raise RequestError("invalid_request", f"input {IMAGE!r} is given twice; give it once")
+    if len(one) != len(other):
+        raise RequestError("conflicting_options", f"input {short_repr(name)} is given twice")
+    for value, again in zip(one, other, strict=True):
+        check_same(name, value, again, limits)
 
 
 def _parse_tensor(tensor: Any) -> tuple[str, list[Any], dict[str, Any]]:

@@ -12,7 +12,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from camserve.errors import RequestError
+from camserve.protocols import json_limits
 from camserve.protocols.photo_fields import IMAGE_KEYS
+from camserve.settings import Limits
 
 _FORM: Final = "application/x-www-form-urlencoded"
 #: application/json, text/json, and all that end in +json (RFC 6839).
@@ -23,18 +25,22 @@ _PHOTO_KEYS: Final = ("instances", *IMAGE_KEYS)
 _BEGINS_LIKE_JSON: Final = re.compile(rb"(\xef\xbb\xbf|\xff\xfe|\xfe\xff)?[\s\0]*[{\[]")
 
 
-def with_json_parsed(fields: Mapping[str, Any], content_type: str) -> Mapping[str, Any]:
+def with_json_parsed(
+    fields: Mapping[str, Any], content_type: str, limits: Limits
+) -> Mapping[str, Any]:
     """An HTTP request's fields, with the JSON of its body parsed where the server has not.
 
     Args:
         fields: of the request, as the server passes them on.
         content_type: of the request, in lower case; empty where there is none.
+        limits: of the number of values in objects.
 
     Raises:
-        RequestError: ``invalid_json``: it is declared as JSON, or begins like it, but is none.
+        RequestError: ``invalid_json``: it is declared as JSON, or begins like it, but is none;
+            ``conflicting_options``, ``invalid_request``: a key has two values; ``json_too_large``.
     """
     if content_type.startswith(_FORM):
-        return _parse_form(fields)
+        return _parse_form(fields, limits)
     body = fields.get("body")
     if not isinstance(body, bytes | bytearray | str) or is_parsed_string(body, content_type):
         return fields
@@ -44,7 +50,7 @@ def with_json_parsed(fields: Mapping[str, Any], content_type: str) -> Mapping[st
         return fields
     try:
         # The encoding is found by the zeros in it, and a byte order mark is left out.
-        return {**fields, "body": json.loads(encoded)}
+        return {**fields, "body": json_limits.parse_json(encoded, limits)}
     except (ValueError, RecursionError) as failure:
         what = "is declared as JSON but is none" if is_declared else "begins like JSON but is none"
         raise RequestError(
@@ -59,7 +65,7 @@ def is_parsed_string(body: Any, content_type: str) -> bool:
     return isinstance(body, str) and content_type.startswith("application/json")
 
 
-def _parse_form(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+def _parse_form(fields: Mapping[str, Any], limits: Limits) -> Mapping[str, Any]:
     """The JSON that was sent as a form without a content type of its own, as by ``curl -d``.
 
     The server has parted it at each ``&``, and at the first ``=`` after that. It has made spaces of
@@ -75,7 +81,7 @@ def _parse_form(fields: Mapping[str, Any]) -> Mapping[str, Any]:
         text = value if isinstance(value, str) else bytes(value).decode(errors="replace")
         parts.append(f"{name}={text}" if text else name)
     try:
-        body = _restore_plus(json.loads("&".join(parts)))
+        body = _restore_plus(json_limits.parse_json("&".join(parts), limits))
     except (ValueError, RecursionError):
         raise RequestError(
             "invalid_json",

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
-from camserve.errors import RequestError
+from camserve.errors import RequestError, short_repr
+from camserve.options import Options
 from camserve.settings import Limits
+
+#: The keys that hold photos or tensors, and not options.
+_CONTENT_KEYS: Final = ("image", "data", "b64", "image_bytes", "instances", "inputs")
 
 
 def parse_options(name: str, value: Any, limits: Limits) -> dict[str, Any]:
@@ -24,7 +28,7 @@ def parse_options(name: str, value: Any, limits: Limits) -> dict[str, Any]:
     if isinstance(value, bytes | bytearray | str):
         check_text(name, value, limits)
         try:
-            value = json.loads(value)
+            value = parse_json(value, limits)
         except (ValueError, RecursionError):
             raise RequestError("invalid_json", f"{name!r} is no valid JSON") from None
     if not isinstance(value, dict):
@@ -34,6 +38,64 @@ def parse_options(name: str, value: Any, limits: Limits) -> dict[str, Any]:
         )
     check_structure(name, value, limits)
     return value
+
+
+def parse_json(text: bytes | bytearray | str, limits: Limits) -> Any:
+    """Parse JSON whose objects have each key once, or with values that mean the same.
+
+    Args:
+        text: in UTF-8, UTF-16 or UTF-32 if it is bytes.
+        limits: of the number of values; objects with more are not looked through.
+
+    Raises:
+        ValueError, RecursionError: it is no JSON, or nested too deep.
+        RequestError: ``conflicting_options``: a key has two values; ``invalid_request``: a key that
+            holds a photo or tensors has; ``json_too_large``.
+    """
+    count = 0
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal count
+        count += len(pairs)
+        if count > limits.json_values:
+            raise _too_many_values("the JSON", limits)
+        values = dict(pairs)
+        if len(values) < len(pairs):
+            for name, value in pairs:
+                check_same(name, value, values[name], limits)
+        return values
+
+    return json.loads(text, object_pairs_hook=unique)
+
+
+def check_same(name: str, one: Any, other: Any, limits: Limits) -> None:
+    """Reject two values of one option, or of another key, that do not mean the same.
+
+    Args:
+        name: of the option or key.
+        one, other: its values.
+        limits: of the length of an option's text.
+
+    Raises:
+        RequestError: ``conflicting_options``, or ``invalid_request`` for what is no option and too
+            long to be quoted, as a photo is; ``json_too_large``.
+    """
+    if type(one) is type(other) and one == other:
+        return
+    if name not in Options.model_fields:
+        raise RequestError(
+            "invalid_request" if name in _CONTENT_KEYS else "conflicting_options",
+            f"{short_repr(name)} is given twice, with two values; give it once",
+        )
+    for value in (one, other):
+        if isinstance(value, str):
+            check_text(name, value, limits)
+    if not Options.is_same(name, one, other):
+        raise RequestError(
+            "conflicting_options",
+            f"option {short_repr(name)} is given twice, as {short_repr(one)} and "
+            f"{short_repr(other)}; give it once",
+        )
 
 
 def check_structure(name: str, value: Any, limits: Limits) -> None:
@@ -57,10 +119,7 @@ def check_structure(name: str, value: Any, limits: Limits) -> None:
             return
         count += len(level)
         if count > limits.json_values:
-            raise RequestError(
-                "json_too_large",
-                f"{name} holds more than {limits.json_values} values; accepted: up to that",
-            )
+            raise _too_many_values(name, limits)
     raise RequestError(
         "json_too_large",
         f"{name} is nested more than {limits.json_depth} deep; accepted: up to that",
@@ -84,6 +143,13 @@ def json_type_name(value: Any) -> str:
     """JSON's name for the type of a parsed value, with its article."""
     names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", int: "a number"}
     return names.get(type(value), "null" if value is None else "a number")
+
+
+def _too_many_values(name: str, limits: Limits) -> RequestError:
+    return RequestError(
+        "json_too_large",
+        f"{name} holds more than {limits.json_values} values; accepted: up to that",
+    )
 
 
 def _children(value: Any) -> Iterable[Any]:

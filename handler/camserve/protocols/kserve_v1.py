@@ -15,6 +15,7 @@ from camserve.protocols.kserve_checks import check_keys, check_photo_count, copy
 from camserve.protocols.option_sources import merge
 from camserve.protocols.replies import PhotoOutcome, Reply, combined_status, error_body, json_reply
 from camserve.protocols.schema import AnswerBody, ErrorBody, ModelBody
+from camserve.settings import Limits
 
 #: TensorFlow Serving's clients name a signature, of which there is one here.
 _SIGNATURE: Final = "signature_name"
@@ -38,14 +39,12 @@ class KServeV1:
         """Options that the request implies without naming them: none."""
         return {}
 
-    def parse(
-        self, body: Mapping[str, Any], max_instances: int
-    ) -> tuple[list[Any], dict[str, Any]]:
+    def parse(self, body: Mapping[str, Any], limits: Limits) -> tuple[list[Any], dict[str, Any]]:
         """Parse a request body.
 
         Args:
             body: the parsed JSON.
-            max_instances: the number of photos that a request may carry.
+            limits: of the number of photos, and of an option's text.
 
         Returns:
             The instances, each a JSON object with a photo and its options or a photo's base64
@@ -62,10 +61,10 @@ class KServeV1:
                 "invalid_request",
                 '\'instances\' must be a list of one or more objects like {"image": {"b64": ".."}}',
             )
-        check_photo_count(len(instances), max_instances)
+        check_photo_count(len(instances), limits.instances)
         parameters = copy_options("parameters", body.get("parameters", {}))
         beside = {name: value for name, value in body.items() if name in Options.model_fields}
-        return instances, merge([beside, parameters])
+        return instances, merge([beside, parameters], limits)
 
     def reply(self, outcomes: Sequence[PhotoOutcome], model: ModelBody) -> Reply:
         """The answer or the error of each photo, in the order of the instances."""

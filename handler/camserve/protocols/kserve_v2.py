@@ -18,6 +18,7 @@ from camserve.protocols.kserve_checks import check_keys, copy_options
 from camserve.protocols.output_tensors import OUTPUT_NAMES, error_tensor, output_tensors
 from camserve.protocols.replies import PhotoOutcome, Reply, combined_status, error_body, json_reply
 from camserve.protocols.schema import ModelBody, V2Body
+from camserve.settings import Limits
 
 _KEYS: Final = ("inputs", "outputs", "parameters", "id", "model_name", "model_version")
 
@@ -61,14 +62,12 @@ class KServeV2:
         outputs = [name for name in self.requested_outputs if name in get_args(Output)]
         return {"outputs": outputs} if outputs else {}
 
-    def parse(
-        self, body: Mapping[str, Any], max_instances: int
-    ) -> tuple[list[Any], dict[str, Any]]:
+    def parse(self, body: Mapping[str, Any], limits: Limits) -> tuple[list[Any], dict[str, Any]]:
         """Parse a request body.
 
         Args:
             body: the parsed JSON.
-            max_instances: the number of photos that a request may carry.
+            limits: of the number of photos, and of an option's text.
 
         Returns:
             A JSON object with the photo and its options for each element of the input ``image``,
@@ -85,8 +84,8 @@ class KServeV2:
             )
         self._check_outputs(body)
         parameters = copy_options("parameters", body.get("parameters", {}))
-        elements, parameters = parse_inputs(body.get("inputs"), parameters)
-        return split_by_photo(elements, max_instances, self.base64_text), parameters
+        elements, parameters = parse_inputs(body.get("inputs"), parameters, limits)
+        return split_by_photo(elements, limits.instances, self.base64_text), parameters
 
     def reply(self, outcomes: Sequence[PhotoOutcome], model: ModelBody) -> Reply:
         """The output tensors of all photos; the tensor ``error`` has the errors."""

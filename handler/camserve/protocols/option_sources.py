@@ -11,42 +11,40 @@ from camserve.protocols import json_limits
 from camserve.settings import Limits
 
 
-def from_path(path: str) -> dict[str, str]:
+def from_path(path: str, limits: Limits) -> dict[str, Any]:
     """Options in a URL path, such as ``target=285,outputs=heatmap,overlay``.
 
     Text without ``=`` after a comma belongs to the value before the comma.
 
     Raises:
-        RequestError: ``conflicting_options`` for an option that occurs twice, ``unknown_option``
-            for text that is no pair.
+        RequestError: ``conflicting_options`` for an option with two values, ``unknown_option`` for
+            text that is no pair.
     """
-    options: dict[str, str] = {}
-    name = ""
+    pairs: list[tuple[str, str]] = []
     for part in path.strip("/").split(","):
         key, separator, value = part.partition("=")
         if separator:
-            name = key.strip()
-            if name in options:
-                raise RequestError(
-                    "conflicting_options", f"option {short_repr(name)} is twice in the URL"
-                )
-            options[name] = value
-        elif name:
-            options[name] += f",{part}"
+            pairs.append((key.strip(), value))
+        elif pairs:
+            name, begin = pairs[-1]
+            pairs[-1] = (name, f"{begin},{part}")
         elif part:
             raise RequestError(
                 "unknown_option",
                 f"the URL path ends in {short_repr(part)}; accepted after the model's version: "
                 "options as name=value pairs, separated by commas",
             )
-    return options
+    return merge([{name: value} for name, value in pairs], limits)
 
 
 def from_header(headers: Mapping[str, str], limits: Limits) -> dict[str, Any]:
     """Options in the header ``X-Explain``, a JSON object; empty without that header.
 
+    A header that is sent in several lines arrives as their values with commas between (RFC 9110,
+    5.3), so it may hold several objects.
+
     Raises:
-        RequestError: ``invalid_json``, ``json_too_large``.
+        RequestError: ``invalid_json``, ``json_too_large``, ``conflicting_options``.
     """
     value = headers.get("x-explain")
     if value is None:
@@ -54,7 +52,14 @@ def from_header(headers: Mapping[str, str], limits: Limits) -> dict[str, Any]:
     # Servers decode header bytes as Latin-1 (RFC 9110, 5.5); callers send UTF-8.
     with suppress(UnicodeError):
         value = value.encode("latin-1").decode("utf-8")
-    return json_limits.parse_options("X-Explain", value, limits)
+    json_limits.check_text("X-Explain", value, limits)
+    try:
+        objects = json_limits.parse_json(f"[{value}]", limits)
+    except (ValueError, RecursionError):
+        raise RequestError("invalid_json", "'X-Explain' is no valid JSON") from None
+    if not objects:
+        raise RequestError("invalid_json", "'X-Explain' is empty; accepted: a JSON object")
+    return merge([json_limits.parse_options("X-Explain", one, limits) for one in objects], limits)
 
 
 def decode_text_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,21 +71,18 @@ def decode_text_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _decode_text(name, value) for name, value in fields.items()}
 
 
-def merge(sources: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+def merge(sources: Iterable[Mapping[str, Any]], limits: Limits) -> dict[str, Any]:
     """The options of all sources.
 
     Raises:
-        RequestError: ``conflicting_options``: two sources have different values of an option.
+        RequestError: ``conflicting_options``: two sources have values of an option that do not mean
+            the same; ``json_too_large``.
     """
     merged: dict[str, Any] = {}
     for source in sources:
         for name, value in source.items():
-            if name in merged and merged[name] != value:
-                raise RequestError(
-                    "conflicting_options",
-                    f"option {short_repr(name)} is given twice, as {short_repr(merged[name])} and "
-                    f"{short_repr(value)}",
-                )
+            if name in merged:
+                json_limits.check_same(name, merged[name], value, limits)
             merged[name] = value
     return merged
 

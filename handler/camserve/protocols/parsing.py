@@ -106,7 +106,7 @@ def _as_declared(request: IncomingRequest, limits: Limits) -> IncomingRequest:
     encoding = request.headers.get("content-encoding", "")
     fields = with_body_decompressed(request.fields, encoding, limits)
     content_type = request.headers.get("content-type", "").lower()
-    return replace(request, fields=with_json_parsed(fields, content_type))
+    return replace(request, fields=with_json_parsed(fields, content_type, limits))
 
 
 def detect_protocol(request: IncomingRequest) -> PlainProtocol | KServeV1 | KServeV2:
@@ -136,7 +136,7 @@ def _parse_plain(request: IncomingRequest, settings: Settings) -> ImageRequest:
         sources = [json_options, option_sources.decode_text_fields(fields)]
     outside_body = _options_outside_body(request, settings.limits)
     return _build_image_request(
-        image, option_sources.merge([*outside_body, *sources]), request, settings
+        image, option_sources.merge([*outside_body, *sources], settings.limits), request, settings
     )
 
 
@@ -144,7 +144,7 @@ def _parse_kserve(
     protocol: KServeV1 | KServeV2, request: IncomingRequest, settings: Settings
 ) -> tuple[ImageRequest | RequestError, ...]:
     """The photos of a KServe body; an instance's own options override those of all instances."""
-    instances, parameters = protocol.parse(request.fields["body"], settings.limits.instances)
+    instances, parameters = protocol.parse(request.fields["body"], settings.limits)
     text_fields = {
         name: value
         for name, value in request.fields.items()
@@ -155,7 +155,7 @@ def _parse_kserve(
         option_sources.decode_text_fields(text_fields),
         parameters,
     ]
-    common = protocol.default_options | option_sources.merge(sources)
+    common = protocol.default_options | option_sources.merge(sources, settings.limits)
     parsed: list[ImageRequest | RequestError] = []
     for instance in instances:
         try:
@@ -172,7 +172,7 @@ def _parse_kserve(
 
 def _options_outside_body(request: IncomingRequest, limits: Limits) -> list[dict[str, Any]]:
     return [
-        option_sources.from_path(request.path),
+        option_sources.from_path(request.path, limits),
         option_sources.from_header(request.headers, limits),
     ]
 

@@ -36,6 +36,11 @@ _REJECTED_BY_FRONTEND: Final = {
     # Invalid protobuf, or NaN in a tensor: an exception in Java, of which gRPC gives no message.
     "UNKNOWN": ("",),
 }
+# The codes of the edge's own answers that no handler gives; docs/errors.md.
+_EDGE_CODES: Final = (
+    "unauthorized", "not_found", "method_not_allowed", "request_timeout", "request_too_large",
+    "rate_limited", "headers_too_large", "not_implemented",
+)  # fmt: skip
 # The message of deploy/envoy.yaml for paths that it does not route.
 _NOT_ROUTED: Final = "no such path here"
 _PROBABILITY_TOLERANCE: Final = 1e-6
@@ -99,12 +104,15 @@ def _is_by_edge(call: Call, answer: Answer) -> bool:
         return answer.code == "UNIMPLEMENTED" and _NOT_ROUTED in answer.detail
     body = b"".join(answer.body)
     if not body:
-        # It answers invalid HTTP by an empty 4xx, and a content type of gRPC by gRPC's answer.
+        # Over HTTP/2, it answers some invalid HTTP by an empty 4xx; a content type of gRPC by
+        # gRPC's answer.
         as_grpc = any("application/grpc" in value.lower() for _, value in call.headers)
         return answer.code.startswith("4") or (answer.code == "200" and as_grpc)
-    if answer.code == "431":
-        return True
-    return answer.code == "404" and _NOT_ROUTED in body.decode("utf-8", "replace")
+    try:
+        error = json.loads(body)["error"]
+        return error["code"] in _EDGE_CODES and str(error["status"]) == answer.code
+    except (ValueError, LookupError, TypeError):
+        return False
 
 
 def _frontend_verdict(call: Call, answer: Answer) -> Verdict | None:

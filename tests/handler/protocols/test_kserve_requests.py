@@ -480,8 +480,8 @@ V2_INVALID: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "twice": ({"inputs": [IMAGES, IMAGES]}, "invalid_request"),
     "option twice": (
-        {"inputs": [IMAGES, *inputs_of([], top_k=1)[1:], *inputs_of([], top_k=1)[1:]]},
-        "invalid_request",
+        {"inputs": [IMAGES, *inputs_of([], top_k=1)[1:], *inputs_of([], top_k=2)[1:]]},
+        "conflicting_options",
     ),
     "option with another number of elements": (
         {"inputs": [tensor("image", "BYTES", [B64] * 3), tensor("top_k", "INT64", [1, 2])]},
