@@ -82,9 +82,14 @@ def crops(names: Sequence[str], count: int) -> Iterator[bytes]:
 
 @pytest.fixture(scope="module")
 def photos() -> dict[str, list[bytes]]:
-    """JPEGs by subject; for a ResNet, ``some`` of both are enough."""
+    """JPEGs by subject; for a ResNet, ``some`` of both are enough.
+
+    ``a sample`` is of everyday photos, large ones among them.
+    """
     everyday, strange = list(crops(EVERYDAY, 204)), list(crops(STRANGE, 60))
-    return {"everyday": everyday, "strange": strange, "some": everyday[11::24] + strange[::30]}
+    some = everyday[11::24] + strange[::30]
+    sample = everyday[::12] + everyday[11::48]
+    return {"everyday": everyday, "strange": strange, "some": some, "a sample": sample}
 
 
 @dataclass(frozen=True)
@@ -253,10 +258,11 @@ def answers(
 @pytest.mark.parametrize(
     ("name", "subject"),
     [
-        ("ImageNet", "everyday"),
-        ("ImageNet", "strange"),
+        ("ImageNet", "a sample"),
+        pytest.param("ImageNet", "everyday", marks=pytest.mark.slow),
+        pytest.param("ImageNet", "strange", marks=pytest.mark.slow),
         ("constructed", "some"),
-        ("seeded", "some"),
+        pytest.param("seeded", "some", marks=pytest.mark.slow),
     ],
 )
 def test_the_fast_path_keeps_classes_probabilities_and_maps(
@@ -293,6 +299,7 @@ def test_the_fast_path_keeps_classes_probabilities_and_maps(
     assert figures["min correlation"] >= CORRELATION, figures
 
 
+@pytest.mark.slow
 def test_the_photos_are_many_and_of_every_kind(
     photos: dict[str, list[bytes]], references: Callable[[str, str], PipelineOutput]
 ) -> None:
