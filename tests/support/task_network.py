@@ -66,7 +66,7 @@ ENDS: Final[Mapping[str, Callable[[Tensor], Any]]] = {
     "data": lambda logits: logits.data,
     "minus_mean": lambda logits: logits - 0.5 * logits.mean(0),
     "one_by_one": lambda logits: logits.view(1, -1),
-    "first_fifteen": lambda logits: logits.split(15),
+    "first_fifteen": lambda logits: torch.split(logits, 15),
     "up_to_fifteen": up_to_fifteen,
     "half": lambda logits: logits.half(),
     "double": lambda logits: logits.double(),

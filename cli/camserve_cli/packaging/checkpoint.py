@@ -30,9 +30,28 @@ _AVERAGED: Final = re.compile(
 )
 
 
+#: Second networks that need not be an average of the first one's weights.
+_COPIES: Final = (
+    (re.compile(r"(^|[._])teacher", re.I), "the weights of a teacher"),
+    (re.compile(r"(^|[._])target", re.I), "the weights of a target network"),
+    (
+        re.compile(r"(^|[._])(momentum|encoder_k)([._]|$)", re.I),
+        "the weights of a momentum encoder",
+    ),
+)
+
+
 def is_averaged(name: str) -> bool:
     """Whether a name is that of an average of the weights (EMA, SWA, a teacher's)."""
     return bool(_AVERAGED.search(name))
+
+
+def kind_of_copy(name: str) -> str:
+    """What a second network beside the trained one is, by the name of its state dict."""
+    for pattern, kind in _COPIES:
+        if pattern.search(name):
+            return kind
+    return "an average of the weights"
 
 
 @dataclass(frozen=True)

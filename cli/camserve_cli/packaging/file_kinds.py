@@ -72,6 +72,9 @@ def weights_kind(file: Path) -> WeightsKind:
     """
     if file.is_dir():
         _refuse_folder(file)
+    if file.exists() and not file.is_file():
+        # To read a pipe would wait for whoever writes to it.
+        refuse(file, "is no file but a pipe or a device")
     try:
         with file.open("rb") as stream:
             head = stream.read(_HEAD_BYTES)

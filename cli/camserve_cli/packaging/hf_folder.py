@@ -70,6 +70,13 @@ class HfFolder:
                 f"{folder / _CONFIG}: transformers has no image classifier of the type "
                 f"{model_type!r}; accepted: one of {', '.join(sorted(_classifier_types()))}"
             )
+        if quantised := config.get("quantization_config"):
+            method = quantised.get("quant_method") if isinstance(quantised, dict) else None
+            raise PackageError(
+                f"{folder / _CONFIG}: the network is quantised (quantization_config, "
+                f"{method or 'of some method'}); accepted: the folder of the float network that it "
+                "was quantised from"
+            )
         if config.get("problem_type") == "regression":
             raise PackageError(
                 f"{folder / _CONFIG}: problem_type is regression, which has no classes; accepted: "
@@ -268,7 +275,11 @@ def _read_json(folder: Path, name: str) -> dict[str, Any]:
             "and model.safetensors, as save_pretrained of the classifier and its processor write"
         ) from None
     except (ValueError, RecursionError) as failure:
-        raise PackageError(f"{file} is no JSON: {failure}") from None
+        raise PackageError(
+            f"{file} is no JSON: {failure}; accepted: the file that save_pretrained writes"
+        ) from None
     if not isinstance(content, dict):
-        raise PackageError(f"{file} holds no JSON object")
+        raise PackageError(
+            f"{file} holds no JSON object; accepted: the file that save_pretrained writes"
+        )
     return content

@@ -62,6 +62,8 @@ def read_labels(path: Path) -> tuple[Labels, list[str]]:
         PackageError: the file cannot be read, is of no format that is known, or has indices with
             gaps or a class without a name; the message says where.
     """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        _refuse(path, "it is no file but a pipe or a device")
     try:
         data = path.read_bytes()
     except OSError as failure:
@@ -264,6 +266,13 @@ def _check_names(path: Path, labels: Labels) -> None:
     for index, name in enumerate(labels.names):
         if not name.strip():
             _refuse(path, f"class {index} has an empty name", "accepted: a name for each class")
+        if found := re.search(r"[\ud800-\udfff]", name):
+            _refuse(
+                path,
+                f"class {index} has a name with {found[0]!a}, a half of a character that "
+                "stands for nothing alone",
+                "accepted: whole characters, as \\ud83d\\ude00 or the character itself",
+            )
         if len(name) > _MAX_NAME:
             _refuse(
                 path,

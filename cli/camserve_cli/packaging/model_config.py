@@ -14,6 +14,10 @@ from camserve_cli.packaging.errors import PackageError
 from camserve_cli.packaging.input_size import input_size_arguments
 from camserve_cli.paths import MODEL_CONFIG
 
+_ACCEPTED_VALUES = (
+    "accepted: a number, a text (in quotes where it has brackets, commas or colons), true or false,"
+    " or a list, as [0.5, 0.5, 0.5]"
+)
 _EXAMPLE_KEY = "batchSize=16 or handler.preprocess.resize=256"
 
 
@@ -85,8 +89,15 @@ def _set(config: dict[str, Any], key: str, text: str) -> None:
         raise PackageError(f"--set {short_repr(setting)}: accepted is KEY=VALUE, as {_EXAMPLE_KEY}")
     try:
         section[last] = yaml.safe_load(text)
-    except Exception as failure:
-        # Of its own classes, and whatever its making of a value of a named type raises.
+    except yaml.MarkedYAMLError as failure:
+        place = f" at character {mark.column + 1}" if (mark := failure.problem_mark) else ""
         raise PackageError(
-            f"--set {short_repr(setting)}: the value is no YAML: {describe_exception(failure)}"
+            f"--set {short_repr(setting)}: the value is no YAML: {failure.problem or 'it'}{place}; "
+            f"{_ACCEPTED_VALUES}"
+        ) from None
+    except Exception as failure:
+        # Whatever its making of a value of a named type raises.
+        raise PackageError(
+            f"--set {short_repr(setting)}: the value is no YAML: {describe_exception(failure)}; "
+            f"{_ACCEPTED_VALUES}"
         ) from None
