@@ -425,6 +425,13 @@ def package_here(
         ("nets:scripted", [], "the layer to explain cannot be looked for"),
         ("nets:Unspeakable", [], "fails on a batch .*: UnspeakableError"),
         ("nets:Net", ["--set", "handler.layer=5"], "handler.layer: 5 is not accepted"),
+        (
+            "nets:Net",
+            ["--set", "handler.preprocess.mean=[1,"],
+            "mean=.1,': the value is no YAML: .* at character 4; accepted: a number, .* as .0.5, ",
+        ),
+        ("os:system", [], "arch 'os:system' cannot be built: TypeError.*accepted: module:callable"),
+        ("builtins:dict", [], "gives dict, not a torch module; accepted: module:callable, which"),
         ("nets:Net", ["--set", "batchSize=[1"], "the value is no YAML"),
         ("nets:Net", ["--set", "batchSize=!!python/object:os.system {}"], "the value is no YAML"),
         ("nets:Net", ["--set", "batchSize=" + "[" * 2000], "the value is no YAML"),

@@ -36,7 +36,7 @@ _COPIES: Final = (
     (re.compile(r"(^|[._])target", re.I), "the weights of a target network"),
     (
         re.compile(r"(^|[._])(momentum|encoder_k)([._]|$)", re.I),
-        "the weights of a momentum encoder",
+        "the weights of a momentum copy",
     ),
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import warnings
 import zipfile
@@ -34,6 +35,8 @@ def read_content(file: Path) -> Any:
     """
     kind = weights_kind(file)
     try:
+        if kind == "index":
+            return _read_parts(file)
         if kind == "torch":
             _check_checksums(file)
         return load_file(file) if kind == "safetensors" else _restricted_load(file)
@@ -43,6 +46,35 @@ def read_content(file: Path) -> Any:
         # torch.load lets through whatever a pickle can raise. Its own words would have its
         # check turned off.
         _refuse_content(file, kind, str(failure))
+
+
+def _read_parts(index: Path) -> dict[str, torch.Tensor]:
+    """The tensors of weights in several files, by the index that Hugging Face's libraries write.
+
+    Raises:
+        WeightsError: the index is none, or a file or a tensor that it names is missing.
+    """
+    accepted = "accepted: the index of save_pretrained, beside all the files that it names"
+    try:
+        places = json.loads(index.read_text("utf-8"))["weight_map"].items()
+    except (ValueError, RecursionError, AttributeError, TypeError, KeyError) as failure:
+        refuse(index, f"is the index of several files, and damaged ({failure})", accepted)
+    parts: dict[str, Any] = {}
+    tensors: dict[str, torch.Tensor] = {}
+    for name, part in places:
+        if not isinstance(part, str) or Path(part).name != part:
+            refuse(index, f"names {short_repr(part)}, which is no file beside it", accepted)
+        if part not in parts:
+            if not (index.parent / part).is_file():
+                refuse(index, f"names {part}, which is not beside it", accepted)
+            if weights_kind(index.parent / part) == "index":
+                refuse(index, f"names {part}, which is an index itself", accepted)
+            parts[part] = read_content(index.parent / part)
+        found = parts[part].get(name) if isinstance(parts[part], dict) else None
+        if not isinstance(found, torch.Tensor):
+            refuse(index, f"names {name!r} of {part}, which does not hold it", accepted)
+        tensors[name] = found
+    return tensors
 
 
 def _check_checksums(file: Path) -> None:

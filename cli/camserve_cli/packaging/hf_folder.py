@@ -21,6 +21,7 @@ from camserve.errors import short_repr
 from camserve.networks import is_hf_model
 from camserve_cli.packaging.errors import PackageError, WeightsError, first_line
 from camserve_cli.packaging.hf_processor import PREPROCESSOR, HfProcessor, be_quiet
+from camserve_cli.packaging.label_files import differing_label, half_character
 
 _CONFIG = "config.json"
 #: Keys of config.json that say nothing of the network: the labels, which travel as the archive's
@@ -113,17 +114,8 @@ class HfFolder:
                 "the folder has code of its own (auto_map), which is never run: the network is "
                 f"transformers' own of the type {self.config['model_type']}"
             )
-        names, ids = self.config.get("id2label"), self.config.get("label2id")
-        if isinstance(names, dict) and isinstance(ids, dict):
-            wrong = [
-                name
-                for index, name in names.items()
-                if isinstance(name, str) and str(ids.get(name)) != str(index)
-            ]
-            if wrong and len({*map(str, names.values())}) == len(names):
-                notes.append(
-                    f"id2label, which is taken, and label2id differ, in {short_repr(wrong[0])}"
-                )
+        if (name := differing_label(self.config)) is not None:
+            notes.append(f"id2label, which is taken, and label2id differ, in {short_repr(name)}")
         if self.task != "multiclass":
             notes.append(f"handler.task is {self.task}, as problem_type says")
         return tuple(f"{self.folder / _CONFIG}: {note}" for note in notes)
@@ -149,6 +141,8 @@ class HfFolder:
             raise PackageError(
                 f"{self.folder / _CONFIG}: id2label holds what is no text; {accepted}"
             )
+        if half := next(filter(None, map(half_character, names)), ""):
+            raise PackageError(f"{self.folder / _CONFIG}: id2label has {half}; {accepted}")
         return tuple(names)
 
     @cached_property
