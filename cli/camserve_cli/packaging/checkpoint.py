@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,43 +14,12 @@ from torch import Tensor
 
 from camserve.errors import short_repr
 from camserve_cli.packaging.checkpoint_file import read_content
+from camserve_cli.packaging.checkpoint_keys import is_averaged, is_training_state
 from camserve_cli.packaging.errors import WeightsError
 from camserve_cli.packaging.file_kinds import ACCEPTED
 
 #: How deep state dicts may lie.
 _MAX_DEPTH: Final = 5
-#: Names under which training keeps its own state, which holds tensors too.
-_TRAINING: Final = re.compile(r"optim|sched|scaler|^amp$|^loops$|^callbacks$|^rng|^lr_", re.I)
-#: Names of a running average of the weights, or of a network that is one.
-_AVERAGED: Final = re.compile(
-    r"(^|[._])(ema|swa|averaged?|avg|teacher|target|momentum|shadow|shadow_params)([._]|$)"
-    r"|encoder_k([._]|$)|^ema|ema$",
-    re.I,
-)
-
-
-#: Second networks that need not be an average of the first one's weights.
-_COPIES: Final = (
-    (re.compile(r"(^|[._])teacher", re.I), "the weights of a teacher"),
-    (re.compile(r"(^|[._])target", re.I), "the weights of a target network"),
-    (
-        re.compile(r"(^|[._])(momentum|encoder_k)([._]|$)", re.I),
-        "the weights of a momentum copy",
-    ),
-)
-
-
-def is_averaged(name: str) -> bool:
-    """Whether a name is that of an average of the weights (EMA, SWA, a teacher's)."""
-    return bool(_AVERAGED.search(name))
-
-
-def kind_of_copy(name: str) -> str:
-    """What a second network beside the trained one is, by the name of its state dict."""
-    for pattern, kind in _COPIES:
-        if pattern.search(name):
-            return kind
-    return "an average of the weights"
 
 
 @dataclass(frozen=True)
@@ -130,7 +98,7 @@ class Checkpoint:
 
 def _find(content: Any, path: tuple[str, ...]) -> Iterator[StateDict]:
     """The state dicts in what a file holds, each before those inside it."""
-    if len(path) > _MAX_DEPTH or (path and _TRAINING.search(path[-1])):
+    if len(path) > _MAX_DEPTH or (path and is_training_state(path[-1])):
         return
     if isinstance(content, Mapping):
         if any(isinstance(v, Tensor) and v.dim() for v in content.values()):

@@ -14,13 +14,8 @@ from torch.nn.parameter import is_lazy
 from camserve.errors import describe_exception
 from camserve.networks import set_eval
 from camserve.settings import Task
-from camserve_cli.packaging.checkpoint import (
-    Checkpoint,
-    StateDict,
-    is_averaged,
-    kind_of_copy,
-    quantised,
-)
+from camserve_cli.packaging.checkpoint import Checkpoint, StateDict, quantised
+from camserve_cli.packaging.checkpoint_keys import is_averaged, kind_of_copy
 from camserve_cli.packaging.errors import WeightsError
 from camserve_cli.packaging.misfit import Misfit, Wanted
 from camserve_cli.packaging.tensor_names import NameMatch, matches
