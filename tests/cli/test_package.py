@@ -110,9 +110,14 @@ def test_the_same_inputs_give_the_same_bytes(tiny: Path, tmp_path: Path) -> None
     for folder in (tmp_path / "first", tmp_path / "second"):
         done = package(*tiny_options(folder), "--include", "tiny_parts.py", cwd=tiny)
         assert done.returncode == 0, done.stderr
+        assert "is replaced" not in done.stdout
         digests.add(hashlib.sha256((folder / "tiny.mar").read_bytes()).hexdigest())
     assert len(digests) == 1
     assert digests.pop() in done.stdout
+    again = package(*tiny_options(tmp_path / "first"), cwd=tiny)
+    assert f"package: {tmp_path / 'first' / 'tiny.mar'} was there before and is replaced" in (
+        again.stdout
+    )
 
 
 def test_ones_own_network_travels_with_what_it_imports(tiny: Path, tmp_path: Path) -> None:

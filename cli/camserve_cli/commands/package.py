@@ -229,6 +229,7 @@ def package(
     publisher = source.publisher(network) if source.publisher else None
     comparison = Comparison.of(publisher, known, has_own_preprocess(settings))
     archive = Archive(name, version, config, fitted.state, names, code)
+    replaced = archive.file(store).exists()
     try:
         file, found = archive.write(store, compress, comparison.photos, comparison.judge)
     except ArchiveError as error:
@@ -240,6 +241,8 @@ def package(
         )
     for note in [*preset_notes(source, known, settings), *comparison.notes]:
         typer.echo(f"package: {note}")
+    if replaced:
+        typer.echo(f"package: {file} was there before and is replaced")
     with file.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     typer.echo(

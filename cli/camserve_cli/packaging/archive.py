@@ -81,9 +81,13 @@ class Archive:
             found = check(folder, photos)
             judge(found)
             store.mkdir(parents=True, exist_ok=True)
-            target = store / f"{self.name}.mar"
+            target = self.file(store)
             _zip(folder, target, compress)
         return target, found
+
+    def file(self, store: Path) -> Path:
+        """Where it is written in a store."""
+        return store / f"{self.name}.mar"
 
     def _lay_out(self, stage: Path) -> Path:
         """Let torch-model-archiver make a folder of it."""
