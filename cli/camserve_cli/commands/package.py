@@ -202,7 +202,7 @@ def package(
     known = known_settings(config)
     own_code = local_source_files(known.arch, known.arch_kwargs)
     code = [*own_code, *include]
-    if is_import_path(known.arch, known.arch_kwargs):
+    if not fallback_model and is_import_path(known.arch, known.arch_kwargs):
         shape = (known.preprocess.channels, *known.preprocess.input_size)
         for imported in find_imports(known.arch, known.arch_kwargs, shape, code):
             typer.echo(f"package: {include_note(imported)}")

@@ -47,7 +47,9 @@ def module_of_file(arch: str) -> str:
         return arch
     file = Path(path).resolve()
     if not file.is_file():
-        raise PackageError(f"--arch {arch}: there is no file {path}")
+        raise PackageError(
+            f"--arch {arch}: there is no file {path}; accepted: a file, as my_net.py:build"
+        )
     names, root = [file.stem], file.parent
     while (root / "__init__.py").is_file():
         names.insert(0, root.name)

@@ -177,7 +177,10 @@ def _check_tensors(file: Path, found: StateDict) -> None:
             raise WeightsError(f"{place} {_QUANTISED.format(name=repr(name))}")
     for name, value in found.tensors.items():
         if not isinstance(name, str):
-            raise WeightsError(f"{place} holds a tensor named {name!r}, which is no text")
+            raise WeightsError(
+                f"{place} holds a tensor named {name!r}, which is no text; accepted: names as "
+                "state_dict() gives them"
+            )
         if value.is_quantized:
             raise WeightsError(f"{place} {_QUANTISED.format(name=repr(name))}")
         if value.is_meta:

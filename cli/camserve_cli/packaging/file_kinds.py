@@ -80,9 +80,11 @@ def weights_kind(file: Path) -> WeightsKind:
         with file.open("rb") as stream:
             head = stream.read(_HEAD_BYTES)
     except FileNotFoundError:
-        raise WeightsError(f"no file {file}") from None
+        raise WeightsError(f"no file {file}; {ACCEPTED}") from None
     except OSError as failure:
-        raise WeightsError(f"{file} cannot be read as weights: {failure.strerror}") from None
+        raise WeightsError(
+            f"{file} cannot be read as weights: {failure.strerror}; {ACCEPTED}"
+        ) from None
     if not head:
         refuse(file, "is empty")
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):

@@ -68,7 +68,7 @@ def read_labels(path: Path) -> tuple[Labels, list[str]]:
     try:
         data = path.read_bytes()
     except OSError as failure:
-        raise PackageError(f"labels {path}: {failure.strerror}") from None
+        raise PackageError(f"labels {path}: {failure.strerror}; {ACCEPTED}") from None
     text = _decode(path, data)
     start = text.lstrip()
     notes: list[str] = []

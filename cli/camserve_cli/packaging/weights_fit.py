@@ -158,7 +158,8 @@ def _load(
     except Exception as failure:
         # A module may override load_state_dict and raise any exception.
         raise WeightsError(
-            f"{checkpoint.name} cannot be loaded into {arch}: {describe_exception(failure)}"
+            f"{checkpoint.name} cannot be loaded into {arch}: {describe_exception(failure)}; "
+            "accepted: a network that loads what its own state_dict() gives"
         ) from None
 
 
