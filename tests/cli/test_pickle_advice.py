@@ -5,9 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from camserve_cli.packaging.checkpoint import Checkpoint
 from camserve_cli.packaging.errors import WeightsError
@@ -81,12 +85,6 @@ FILES = {
     "dictionary-in-a-dict": {"model": Bag(State)},
 }
 
-if __name__ == "__main__":
-    import cam_training
-
-    for name, content in cam_training.FILES.items():
-        torch.save(content, f"{name}.pth")
-        torch.save(content, f"{name}.legacy.pth", _use_new_zipfile_serialization=False)
 """
 NAMES = [
     line.split('"')[1]
@@ -96,12 +94,20 @@ NAMES = [
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with the module and what it writes."""
     folder = tmp_path_factory.mktemp("training")
     (folder / "cam_training.py").write_text(MODULE)
-    subprocess.run([sys.executable, "cam_training.py"], cwd=folder, check=True)
-    return folder
+    sys.path.append(str(folder))
+    contents: dict[str, Any] = import_module("cam_training").FILES
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name, content in contents.items():
+            torch.save(content, folder / f"{name}.pth")
+            torch.save(content, folder / f"{name}.legacy.pth", _use_new_zipfile_serialization=False)
+    yield folder
+    sys.path.remove(str(folder))
+    del sys.modules["cam_training"]
 
 
 def refusal(file: Path) -> str:
@@ -116,7 +122,6 @@ def test_the_lines_make_a_state_dict(
     name: str, suffix: str, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = refusal(files / f"{name}.{suffix}")
-    monkeypatch.syspath_prepend(files)
     monkeypatch.chdir(tmp_path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -154,6 +159,7 @@ def test_lines_that_run_any_code_say_so(file: str, files: Path) -> None:
     assert "for a file that you trust, as they run its code:" in refusal(files / file)
 
 
+@pytest.mark.slow
 def test_classes_of_a_script_are_found_in_it(tmp_path: Path) -> None:
     lines = "import torch\nclass Config: ...\ntorch.save({'a': torch.ones(2), 'b': Config()}, 'w')"
     subprocess.run([sys.executable, "-c", lines], cwd=tmp_path, check=True)
