@@ -43,6 +43,13 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _older_modules_out_of_collections() -> None:
+    """Keep what the files of tests before have imported out of garbage collections, too."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def colour_inputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The constructed ResNet50's weights and labels, as files."""

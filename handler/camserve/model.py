@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from camserve.errors import RequestError, SettingsError
+from camserve.errors import RequestError, SettingsError, describe_exception
 from camserve.explain import HookedNetwork, resolve_targets
 from camserve.images import enable_decoders
 from camserve.networks import (
@@ -170,8 +170,33 @@ def _check_classes(settings: Settings, labels: Labels, classes: int) -> Settings
 def _warm_up(
     path: HookedNetwork, example: torch.Tensor, batch_size: int, memory_format: torch.memory_format
 ) -> None:
-    """Run every batch size forward and backward: kernels are built for each input shape."""
+    """Run every batch size forward and backward: kernels are built for each input shape.
+
+    Raises:
+        SettingsError: the network fails on a batch of some size, or has not a row of scores for
+            each of its photos.
+    """
     for size in range(1, batch_size + 1):
         batch = example.expand(size, -1, -1, -1)
-        output = path.forward(batch.contiguous(memory_format=memory_format), [*path.layouts][:1])
-        torch.autograd.grad(output.logits.sum(), list(output.activations.values()))
+        smaller = f"--set batchSize={size - 1}, " if size > 1 else ""
+        accepted = (
+            f"accepted: a network that takes any number of photos, {smaller}or --set "
+            "handler.batching=alone"
+        )
+        try:
+            output = path.forward(
+                batch.contiguous(memory_format=memory_format), [*path.layouts][:1]
+            )
+            torch.autograd.grad(output.logits.sum(), list(output.activations.values()))
+        except SettingsError:
+            raise
+        except (Exception, SystemExit) as failure:
+            # Of somebody's forward, or for want of memory.
+            raise SettingsError(
+                f"the network fails on a batch of {size}: {describe_exception(failure)}; {accepted}"
+            ) from None
+        rows = len(output.logits)
+        if rows != size:
+            raise SettingsError(
+                f"the network gives scores of {rows} photos for a batch of {size}; {accepted}"
+            )

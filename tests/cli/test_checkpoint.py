@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import json
+import os
 import pickle
 import re
 import warnings
@@ -245,6 +245,7 @@ def quantised_tensor() -> Tensor:
         ("fc._packed_params._packed_params", (quantised_tensor(), None), "'fc._packed_params"),
         ("fc.weight", torch.full((3, 4), torch.nan), "has NaN in 'fc.weight'"),
         ("block.1.running_var", torch.full((4,), torch.inf), "infinity in 'block.1.running_var'"),
+        ("fc.weight", torch.full((3, 4), 1e300, dtype=torch.float64), "too large for float32"),
         ("fc.weight", torch.ones(3, 4, device="meta"), "'fc.weight' without its values"),
         ("fc.weight", torch.ones(3, 4, dtype=torch.complex64), "tensor of torch.complex64"),
     ],
@@ -254,6 +255,66 @@ def test_values_that_cannot_be_served_are_named(
 ) -> None:
     torch.save({**STATE, name: value}, tmp_path / "w")
     assert message in refusal(tmp_path / "w")
+
+
+@pytest.mark.parametrize(
+    ("key", "what"),
+    [
+        ("teacher", "the weights of a teacher"),
+        ("target_network", "the weights of a target network"),
+        ("encoder_k", "the weights of a momentum copy"),
+        ("model_ema", "an average of the weights"),
+        ("swa_model", "an average of the weights"),
+    ],
+)
+def test_a_copy_that_is_not_taken_is_called_what_it_is(tmp_path: Path, key: str, what: str) -> None:
+    torch.save({"model": STATE, key: AVERAGE}, tmp_path / "w")
+    found = fit(tmp_path / "w")
+    assert_taken(found, STATE)
+    assert f"under {key!r} ({what}); to take those: --weights-key {key}" in found.notes[1]
+
+
+@pytest.mark.parametrize("key", ["teacher", "model_ema"])
+def test_a_copy_that_does_not_fit_is_called_what_it_is(tmp_path: Path, key: str) -> None:
+    torch.save({"model": STATE, key: only("conv")}, tmp_path / "w")
+    what = {"teacher": "the weights of a teacher", "model_ema": "an average of the weights"}[key]
+    (*_, note) = fit(tmp_path / "w").notes
+    assert note == f"{what} under {key!r} is not taken, as it does not fit"
+
+
+def lazy() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.LazyLinear(3))
+
+
+class RaisesState(nn.Linear):
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        raise KeyError("no state")
+
+
+class NoState(nn.Linear):
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        return None
+
+
+@pytest.mark.filterwarnings("ignore:Lazy modules")
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lazy, "has '2.weight' without a shape, as of a LazyLinear .*; accepted: a callable that "),
+        (lambda: RaisesState(3, 3), "fails where its state dict is made: KeyError: .*; accepted: "),
+        (lambda: NoState(3, 3), "fails where its state dict is made: TypeError: .*; accepted: "),
+    ],
+)
+def test_a_network_without_tensors_to_load_is_refused(
+    make: Callable[[], nn.Module], message: str
+) -> None:
+    with pytest.raises(WeightsError, match=f"the network my:net {message}"):
+        fit_weights(make(), Checkpoint.of(STATE), "my:net", 3, True)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert "is no file but a pipe or a device; accepted: a state dict" in refusal(tmp_path / "pipe")
 
 
 def test_counts_that_only_training_uses_may_be_missing(tmp_path: Path) -> None:
@@ -361,7 +422,6 @@ OTHER_KINDS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "TorchScript": (lambda path: torch.jit.save(scripted(), path), "it is TorchScript"),
     "npz": (lambda path: save_npz(path), "NumPy arrays"),
     "pickle": (lambda path: path.write_bytes(pickle.dumps(arrays())), "torch.save did not write"),
-    "index": (lambda path: save_shards(path), "lie in several files"),
 }
 
 
@@ -372,14 +432,6 @@ def arrays() -> dict[str, Any]:
 def save_npz(path: Path) -> None:
     with path.open("wb") as stream:
         np.savez(stream, **arrays())
-
-
-def save_shards(path: Path) -> None:
-    parts = {"a.safetensors": only("conv", "block"), "b.safetensors": only("fc")}
-    for name, state in parts.items():
-        save_file(state, path.parent / name)
-    index = {key: name for name, state in parts.items() for key in state}
-    path.write_text(json.dumps({"metadata": {}, "weight_map": index}))
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit")

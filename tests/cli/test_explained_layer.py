@@ -42,6 +42,14 @@ def test_weights_that_are_nearly_all_zero_have_the_usual_layer() -> None:
     assert find_layer(colour_resnet50().eval(), Settings(preprocess=SMALL), 3) == "layer4.2"
 
 
+@pytest.mark.parametrize("end", [nn.Softmax(1), nn.Threshold(1e9, 0.0)])
+def test_scores_that_no_layer_changes_are_the_reason(end: nn.Module) -> None:
+    network = nn.Sequential(*small_network(1), end).eval()
+    settings = Settings.model_validate({"task": "binary", "preprocess": SMALL})
+    with pytest.raises(SettingsError, match=r"do not change with any layer .* as '2': .*acc"):
+        find_layer(network, settings, 2)
+
+
 def test_a_network_without_a_grid_is_refused() -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 3)).eval()
     with pytest.raises(SettingsError, match="no module of the network gives a grid"):

@@ -146,7 +146,19 @@ def harmful(folder: Path) -> None:
     [
         (lambda f: (f / CONFIG).unlink(), "config.json: No such file.*accepted: a local folder"),
         (lambda f: (f / CONFIG).write_text("{"), "config.json is no JSON"),
-        (lambda f: (f / CONFIG).write_text("[]"), "config.json holds no JSON object"),
+        (lambda f: (f / CONFIG).write_text("[]"), "config.json holds no JSON object; accepted: "),
+        (
+            lambda f: change(f / CONFIG, quantization_config={"quant_method": "bitsandbytes"}),
+            "the network is quantised .quantization_config, bitsandbytes.; accepted: the folder of",
+        ),
+        (
+            lambda f: (f / PROCESSOR).write_text('{"size": 64,}'),
+            "preprocessor_config.json is no JSON: .*double quotes.*; accepted: what the network",
+        ),
+        (
+            lambda f: change(f / CONFIG, id2label={"0": "cat", "1": "\ud800", "2": "bird"}),
+            r"id2label has '\\ud800', a half of a character .*; accepted: ",
+        ),
         (lambda f: change(f / CONFIG, model_type=None), "names no model_type"),
         (lambda f: change(f / CONFIG, model_type="bert"), "no image classifier of the type 'bert'"),
         (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,12 @@ def test_what_a_person_should_know_is_said(tmp_path: Path, content: Any, note: s
             {"id2label": {"0": "cat", "1": "dog"}, "label2id": {"dog": 0, "cat": 1}},
             "id2label and label2id differ, in 'cat'",
         ),
+        (
+            {"id2label": {"0": "cat", "1": "dog"}, "label2id": {"ant": 0, "bee": 1}},
+            "id2label and label2id differ, in 'cat'; accepted: both alike, or id2label alone",
+        ),
+        ('["cat", "\\ud800"]', r"class 1 has a name with '\\ud800', a half of a character"),
+        ('{"cat\\udfff": 0}', r"class 0 has a name with '\\udfff', a half of a character"),
         ("null", "JSON of another kind"),
         ("", "no label in it"),
         ([], "no label in it"),
@@ -175,6 +182,25 @@ def test_what_is_no_list_of_labels_is_said_with_its_place(
         read_labels(path)
     assert re.search(f"^labels {path}: .*{message}", str(error.value))
     assert "accepted" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"id2label": {"0": "crane", "1": "crane"}, "label2id": {"crane": 1}},
+        {"id2label": {"0": "cat", "1": "dog"}, "label2id": {}},
+        {"id2label": {"0": "cat", "1": "dog"}, "label2id": {"cat": "0", "dog": 1}},
+    ],
+)
+def test_labels_by_name_and_by_index_may_agree(tmp_path: Path, content: Any) -> None:
+    names = tuple(content["id2label"].values())
+    assert read_labels(write(tmp_path, content))[0].names == names
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(PackageError, match="it is no file but a pipe or a device; accepted: "):
+        read_labels(tmp_path / "pipe")
 
 
 def test_labels_that_are_missing_are_named(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def described(
             True,
             "torchvision's mobilenet_v2; accepted: --arch mobilenet_v2",
         ),
-        ({"a.weight": torch.ones(2)}, 3, True, "0 of the network's 122 tensors"),
+        ({"a.weight": torch.ones(2)}, 3, True, "0 of the network's 102 tensors"),
         (
             {**BODY, "fc.parametrizations.weight.original0": torch.ones(3)},
             3,
@@ -95,6 +95,12 @@ def test_the_cause_is_said_and_what_is_accepted(
     state: State, labels: int, given: bool, message: str
 ) -> None:
     assert re.search(message, described(state, labels=labels, given=given))
+
+
+def test_counts_of_training_are_no_tensors_that_fit() -> None:
+    counts = {name: value for name, value in resnet().items() if "num_batches" in name}
+    said = described({**counts, "other.weight": torch.ones(3)})
+    assert "(0 of the network's 102 tensors are there)" in said
 
 
 @pytest.mark.parametrize(

@@ -110,9 +110,14 @@ def test_the_same_inputs_give_the_same_bytes(tiny: Path, tmp_path: Path) -> None
     for folder in (tmp_path / "first", tmp_path / "second"):
         done = package(*tiny_options(folder), "--include", "tiny_parts.py", cwd=tiny)
         assert done.returncode == 0, done.stderr
+        assert "is replaced" not in done.stdout
         digests.add(hashlib.sha256((folder / "tiny.mar").read_bytes()).hexdigest())
     assert len(digests) == 1
     assert digests.pop() in done.stdout
+    again = package(*tiny_options(tmp_path / "first"), cwd=tiny)
+    assert f"package: {tmp_path / 'first' / 'tiny.mar'} was there before and is replaced" in (
+        again.stdout
+    )
 
 
 def test_ones_own_network_travels_with_what_it_imports(tiny: Path, tmp_path: Path) -> None:
@@ -127,12 +132,13 @@ def test_ones_own_network_travels_with_what_it_imports(tiny: Path, tmp_path: Pat
     assert set(load_file(tmp_path / "weights.safetensors")) >= {"0.weight", "5.bias"}
 
 
-def test_what_an_import_misses_shows_at_packaging(tiny: Path, tmp_path: Path) -> None:
+def test_what_the_network_imports_travels_unasked_and_that_is_said(
+    tiny: Path, tmp_path: Path
+) -> None:
     done = package(*tiny_options(tmp_path), cwd=tiny)
-    assert done.returncode == 1
-    assert "imports tiny_parts.py, which is not in the archive" in done.stderr
-    assert "add --include tiny_parts.py" in done.stderr
-    assert not list(tmp_path.glob("*.mar"))
+    assert done.returncode == 0, done.stderr
+    assert "package: the archive contains tiny_parts.py, too, as the architecture" in done.stdout
+    assert members(tmp_path / "tiny.mar")["tiny_parts.py"].decode() == TINY_PARTS
 
 
 def test_an_archive_can_be_checked_later(store: Path) -> None:
@@ -424,6 +430,13 @@ def package_here(
         ("nets:scripted", [], "the layer to explain cannot be looked for"),
         ("nets:Unspeakable", [], "fails on a batch .*: UnspeakableError"),
         ("nets:Net", ["--set", "handler.layer=5"], "handler.layer: 5 is not accepted"),
+        (
+            "nets:Net",
+            ["--set", "handler.preprocess.mean=[1,"],
+            "mean=.1,': the value is no YAML: .* at character 4; accepted: a number, .* as .0.5, ",
+        ),
+        ("os:system", [], "arch 'os:system' cannot be built: TypeError.*accepted: module:callable"),
+        ("builtins:dict", [], "gives dict, not a torch module; accepted: module:callable, which"),
         ("nets:Net", ["--set", "batchSize=[1"], "the value is no YAML"),
         ("nets:Net", ["--set", "batchSize=!!python/object:os.system {}"], "the value is no YAML"),
         ("nets:Net", ["--set", "batchSize=" + "[" * 2000], "the value is no YAML"),

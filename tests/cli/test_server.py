@@ -138,10 +138,14 @@ def test_so_many_workers_of_each_model_as_are_asked_for(
     light = {"compile": "off", "layers": []}
     changed(store / f"{COLOR_MODEL}.mar", tmp_path / "few.mar", light)
     changed(store / f"{COLOR_MODEL}.mar", tmp_path / "many.mar", light, minWorkers=3, maxWorkers=3)
-    said = camserve("serve", "start", "--store", tmp_path, "--workers", "2", **environment)
+    start = (CAMSERVE, "serve", "start", "--store", tmp_path, "--workers", "2")
+    done = run(*start, **environment)
     try:
         for name in ("few", "many"):
-            assert f"\n{name}: 2 workers of 1 thread\n" in said
+            assert f"\n{name}: 2 workers of 1 thread\n" in done.stdout
+            assert f"serve: {name} answers\n" in done.stderr
+        assert done.stderr.startswith("serve: TorchServe is starting as process ")
+        assert "serve: waiting until few, many answer (0 of at most 180 s)\n" in done.stderr
         status = camserve("serve", "status", **environment)
         for name in ("few", "many"):
             assert f"{name}: answers; workers: 2 READY" in status

@@ -48,6 +48,13 @@ class Plain:
         self.scores = scores
 
 
+def up_to_fifteen(logits: Tensor) -> Tensor:
+    """Logits of up to 15 photos; as of a loop over the samples, which is not traced."""
+    if len(list(logits)) > 15:
+        raise ValueError("too many photos")
+    return logits
+
+
 #: What the network makes of its logits.
 ENDS: Final[Mapping[str, Callable[[Tensor], Any]]] = {
     "logits": lambda logits: logits,
@@ -59,6 +66,8 @@ ENDS: Final[Mapping[str, Callable[[Tensor], Any]]] = {
     "data": lambda logits: logits.data,
     "minus_mean": lambda logits: logits - 0.5 * logits.mean(0),
     "one_by_one": lambda logits: logits.view(1, -1),
+    "first_fifteen": lambda logits: torch.split(logits, 15),
+    "up_to_fifteen": up_to_fifteen,
     "half": lambda logits: logits.half(),
     "double": lambda logits: logits.double(),
     "half_sigmoid": lambda logits: logits.half().sigmoid(),

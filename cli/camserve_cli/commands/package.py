@@ -35,7 +35,13 @@ import typer
 
 from camserve.errors import short_repr
 from camserve_cli.arguments import check_name
-from camserve_cli.packaging.architecture_code import local_source_files, module_of_file
+from camserve_cli.packaging.architecture_code import (
+    find_imports,
+    include_note,
+    is_import_path,
+    local_source_files,
+    module_of_file,
+)
 from camserve_cli.packaging.errors import ArchiveError, PackageError
 from camserve_cli.packaging.model_names import check_no_hub_name
 from camserve_cli.paths import STORE, STORE_SHOWN
@@ -192,8 +198,15 @@ def package(
     names = names if labels else Labels(source.categories)
     if not len(names):
         raise PackageError("the classes' names are not known; accepted: --labels FILE")
-    config = build_config(section, settings, include)
+    config = build_config(section, settings)
     known = known_settings(config)
+    own_code = local_source_files(known.arch, known.arch_kwargs)
+    code = [*own_code, *include]
+    if not fallback_model and is_import_path(known.arch, known.arch_kwargs):
+        shape = (known.preprocess.channels, *known.preprocess.input_size)
+        for imported in find_imports(known.arch, known.arch_kwargs, shape, code):
+            typer.echo(f"package: {include_note(imported)}")
+            code.append(imported.part)
     if known.task == "binary" and len(names) != 2:
         raise PackageError(
             f"handler.task binary is for two labels, of no and of yes, and there are {len(names)}; "
@@ -215,19 +228,21 @@ def package(
         config = with_layer(config, find_layer(network, known, len(names)))
     publisher = source.publisher(network) if source.publisher else None
     comparison = Comparison.of(publisher, known, has_own_preprocess(settings))
-    code = local_source_files(known.arch, known.arch_kwargs)
-    archive = Archive(name, version, config, fitted.state, names, [*code, *include])
+    archive = Archive(name, version, config, fitted.state, names, code)
+    replaced = archive.file(store).exists()
     try:
         file, found = archive.write(store, compress, comparison.photos, comparison.judge)
     except ArchiveError as error:
         raise PackageError(_with_given_files(str(error), config, weights, labels)) from None
-    if ":" in known.arch and not code and not known.requires:
+    if ":" in known.arch and not own_code and not known.requires:
         typer.echo(
             f"package: the code of {known.arch} is in an installed package and not in the archive; "
             "the machine that serves the archive needs that package too"
         )
     for note in [*preset_notes(source, known, settings), *comparison.notes]:
         typer.echo(f"package: {note}")
+    if replaced:
+        typer.echo(f"package: {file} was there before and is replaced")
     with file.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     typer.echo(

@@ -74,10 +74,15 @@ def start(
       camserve serve start --tls .tls
     """
     names = [name.strip() for name in models.split(",")] if models else []
-    server, lines = start_server(store, names, config, tls, workers, timeout)
+    server, lines = start_server(store, names, config, tls, workers, timeout, _report)
     ready = f"HTTP {server.inference}, gRPC {server.grpc}, log in {LOG}"
     how = server.how_to_call(server.models[0], "PHOTO.jpg")
     typer.echo("\n".join([f"{', '.join(server.models)} ready: {ready}", *lines, how]))
+
+
+def _report(line: str) -> None:
+    """Say how far a start is, on stderr: stdout has what a start results in."""
+    typer.echo(f"serve: {line}", err=True)
 
 
 @app.command()

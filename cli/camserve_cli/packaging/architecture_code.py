@@ -10,9 +10,11 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from shlex import quote
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import camserve
 from camserve_cli.packaging.check_archive import exit_text
@@ -23,6 +25,9 @@ _IMPORTS = Path(__file__).with_name("architecture_imports.py")
 _INSTALLED: Final = tuple(
     Path(sysconfig.get_path(kind)) for kind in ("purelib", "platlib", "stdlib", "platstdlib")
 )
+#: The sizes of the batches that packaging runs in this Python: of a photo, of two, and those of the
+#: search for the layer to explain (camserve.networks.patch_movement). An archive's check runs more.
+_BATCHES: Final = (1, 2, 13)
 #: This project's own packages, which a clone has outside of the installed ones.
 _OWN: Final = ("camserve", "camserve_cli", "camserve_client")
 
@@ -42,7 +47,9 @@ def module_of_file(arch: str) -> str:
         return arch
     file = Path(path).resolve()
     if not file.is_file():
-        raise PackageError(f"--arch {arch}: there is no file {path}")
+        raise PackageError(
+            f"--arch {arch}: there is no file {path}; accepted: a file, as my_net.py:build"
+        )
     names, root = [file.stem], file.parent
     while (root / "__init__.py").is_file():
         names.insert(0, root.name)
@@ -67,6 +74,17 @@ def module_of_file(arch: str) -> str:
     return f"{'.'.join(module)}:{attribute}"
 
 
+def is_import_path(arch: str, kwargs: Mapping[str, Any]) -> bool:
+    """Whether an architecture is ``module:callable``, and no model of timm's or transformers'.
+
+    Raises:
+        SettingsError: the name asks for one of these packages, which is not installed.
+    """
+    from camserve.networks import is_hf_model, is_timm_model
+
+    return ":" in arch and not is_timm_model(arch) and not is_hf_model(arch, kwargs)
+
+
 def local_source_files(arch: str, kwargs: Mapping[str, Any]) -> list[Path]:
     """The source that ``module:callable`` needs and no package installs: its file or package.
 
@@ -80,23 +98,32 @@ def local_source_files(arch: str, kwargs: Mapping[str, Any]) -> list[Path]:
     Raises:
         ArchiveError: there is no such module.
     """
-    from camserve.networks import is_hf_model
-
-    if ":" not in arch or is_hf_model(arch, kwargs):
+    if not is_import_path(arch, kwargs):
         return []
     top = arch.partition(":")[0].partition(".")[0]
+    if _find_spec(top) is None:
+        raise ArchiveError(
+            f"arch {arch!r}: there is no module {top!r} here; accepted: MODULE:CALLABLE of a "
+            "module that this folder or an installed package has, or FILE.py:CALLABLE"
+        )
     origin = _origin(top)
-    if origin is None:
-        raise ArchiveError(f"arch {arch!r}: there is no module {top!r} here")
-    return [] if _is_installed(origin) else [origin]
+    return [] if origin is None or _is_installed(origin) else [origin]
+
+
+def _find_spec(top: str) -> ModuleSpec | None:
+    """Where a module comes from; None where there is none."""
+    try:
+        return importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return None
 
 
 def _origin(top: str) -> Path | None:
-    """The file of a module, or the folder of a package, with or without ``__init__.py``."""
-    try:
-        spec = importlib.util.find_spec(top)
-    except (ImportError, ValueError):
-        return None
+    """The file of a module, or the folder of a package, with or without ``__init__.py``.
+
+    None where there is no such module, or where it is built into Python.
+    """
+    spec = _find_spec(top)
     if spec is None:
         return None
     folders = list(spec.submodule_search_locations or ())
@@ -109,23 +136,40 @@ def _is_installed(file: Path) -> bool:
     return any(file.is_relative_to(folder) for folder in _INSTALLED)
 
 
-def check_imports(
+@dataclass(frozen=True)
+class ImportedFile:
+    """Code that an architecture imports, and that no package installs.
+
+    Attributes:
+        file: that is imported.
+        part: what brings it into the archive: its own top-level module or package.
+    """
+
+    file: Path
+    part: Path
+
+
+def find_imports(
     arch: str, kwargs: Mapping[str, Any], input_shape: Sequence[int], packed: Sequence[Path]
-) -> None:
+) -> list[ImportedFile]:
     """Build and run an architecture of one's own in a Python of its own.
 
     Args:
         arch: ``module:callable``.
         kwargs: of the callable.
-        input_shape: (N, C, H, W) of the input that it is run on.
+        input_shape: (C, H, W) of the inputs that it is run on, in batches of several sizes.
         packed: the files and folders of code that the archive contains.
 
+    Returns:
+        A file of each module or package that it imports and that is not packed.
+
     Raises:
-        PackageError: its code ends the Python that runs it, or imports files that are not packed.
+        PackageError: its code ends the Python that runs it, or reads files that are not packed.
     """
     with tempfile.TemporaryDirectory() as scratch:
         result = Path(scratch) / "result.json"
-        call = {"arch": arch, "kwargs": dict(kwargs), "input_shape": list(input_shape)}
+        shapes = [[size, *input_shape] for size in _BATCHES]
+        call = {"arch": arch, "kwargs": dict(kwargs), "input_shapes": shapes}
         run = subprocess.run(
             [sys.executable, "-P", _IMPORTS, result, json.dumps(call)],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
@@ -136,26 +180,53 @@ def check_imports(
         found = json.loads(result.read_text("utf-8")) if result.exists() else None
     if found is None:
         said = (run.stderr.strip() or run.stdout.strip())[-2000:]
-        raise PackageError(
-            f"arch {arch!r} ends the Python that builds and runs it "
-            f"({exit_text(run.returncode)}); the last that it printed: {said or 'nothing'}; "
-            "accepted: a module that only defines the network, with what else it does under "
-            'if __name__ == "__main__":'
-        )
+        printed = f"; the last that it printed: {said or 'nothing'}"
+        _refuse_ending(arch, exit_text(run.returncode), printed)
+    if found["raised"]:
+        _refuse_ending(arch, f"it raises {found['raised']}")
     places = [path.resolve() for path in packed]
-    missing = {
-        str(part): file
-        for top, name in found["modules"]
-        if (part := _part_to_include(top, file := Path(name).resolve()))
-        and not any(file.is_relative_to(place) for place in places)
-    }
+    _check_read_files(arch, found["read"], places)
+    missing: dict[Path, ImportedFile] = {}
+    for top, name in found["modules"]:
+        file = Path(name).resolve()
+        part = _part_to_include(top, file)
+        if part and not _is_in(file, places):
+            missing[part] = ImportedFile(file, part)
+    return list(missing.values())
+
+
+def _refuse_ending(arch: str, how: str, printed: str = "") -> NoReturn:
+    raise PackageError(
+        f"arch {arch!r} ends the Python that builds and runs it ({how}){printed}; accepted: a "
+        "network that runs batches of any size, in a module that only defines it, with what else "
+        'it does under if __name__ == "__main__":'
+    )
+
+
+def _check_read_files(arch: str, files: Sequence[str], packed: Sequence[Path]) -> None:
+    """Refuse code that reads files beside itself which the archive will not contain.
+
+    Raises:
+        PackageError: with the ``--include`` that adds them.
+    """
+    origin = _origin(arch.partition(":")[0].partition(".")[0])
+    roots = [Path.cwd().resolve(), *([origin.parent] if origin else [])]
+    missing: dict[Path, Path] = {}
+    for file in (Path(name).resolve() for name in files):
+        root = next((root for root in roots if file.is_relative_to(root)), None)
+        if root and not _is_installed(file) and not _is_in(file, packed):
+            missing.setdefault(root / file.relative_to(root).parts[0], file)
     if missing:
-        files = ", ".join(_shown(file) for file in missing.values())
-        options = " ".join(f"--include {quote(_shown(Path(part)))}" for part in missing)
+        shown = ", ".join(_shown(file) for file in missing.values())
+        options = " ".join(f"--include {quote(_shown(part))}" for part in missing)
         raise PackageError(
-            f"arch {arch!r} imports {files}, which {'is' if len(missing) == 1 else 'are'} not in "
-            f"the archive; add {options}"
+            f"arch {arch!r} reads {shown}, which {'is' if len(missing) == 1 else 'are'} not in the "
+            f"archive; add {options}"
         )
+
+
+def _is_in(file: Path, places: Sequence[Path]) -> bool:
+    return any(file.is_relative_to(place) for place in places)
 
 
 def _part_to_include(top: str, file: Path) -> Path | None:
@@ -168,6 +239,14 @@ def _part_to_include(top: str, file: Path) -> Path | None:
         return None
     folder = next((one for one in file.parents if one.name == top), None)
     return file if file.stem == top or folder is None else folder
+
+
+def include_note(imported: ImportedFile) -> str:
+    """What a person should know of code that the archive contains without an ``--include``."""
+    return (
+        f"the archive contains {_shown(imported.part)}, too, as the architecture imports "
+        f"{_shown(imported.file)}"
+    )
 
 
 def _shown(file: Path) -> str:

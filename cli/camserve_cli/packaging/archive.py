@@ -81,9 +81,13 @@ class Archive:
             found = check(folder, photos)
             judge(found)
             store.mkdir(parents=True, exist_ok=True)
-            target = store / f"{self.name}.mar"
+            target = self.file(store)
             _zip(folder, target, compress)
         return target, found
+
+    def file(self, store: Path) -> Path:
+        """Where it is written in a store."""
+        return store / f"{self.name}.mar"
 
     def _lay_out(self, stage: Path) -> Path:
         """Let torch-model-archiver make a folder of it."""
@@ -135,9 +139,11 @@ class Archive:
 
 def _copy(path: Path, target: Path) -> None:
     if not path.exists():
-        raise ArchiveError(f"there is no {path} to include")
+        raise ArchiveError(f"there is no {path} to include; accepted: a file or folder")
     if target.exists() or target.name == "gradcam_handler.py":
-        raise ArchiveError(f"{path} would overwrite the archive's own {target.name}")
+        raise ArchiveError(
+            f"{path} would overwrite the archive's own {target.name}; accepted: another name"
+        )
     try:
         if path.is_dir():
             shutil.copytree(path, target, ignore=_NOT_COPIED)
@@ -146,7 +152,9 @@ def _copy(path: Path, target: Path) -> None:
     except shutil.Error as failure:
         # Of several files, each with its source, its target and its reason.
         source, _, reason = failure.args[0][0]
-        raise ArchiveError(f"{source} cannot be included: {reason}") from None
+        raise ArchiveError(
+            f"{source} cannot be included: {reason}; accepted: files that can be read"
+        ) from None
 
 
 def _zip(folder: Path, target: Path, compress: bool) -> None:

@@ -64,7 +64,8 @@ def check(directory: Path, photos: Sequence[Image.Image] = ()) -> dict[str, Any]
     if not outcome:
         raise ArchiveError(
             f"the archive ends the Python that loads it ({exit_text(run.returncode)}); the last "
-            f"that it printed: {run.stderr.strip()[-2000:] or 'nothing'}"
+            f"that it printed: {run.stderr.strip()[-2000:] or 'nothing'}; accepted: a network that "
+            "runs batches of up to batchSize photos"
         )
     return dict(outcome)
 

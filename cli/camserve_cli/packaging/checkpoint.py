@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,24 +14,12 @@ from torch import Tensor
 
 from camserve.errors import short_repr
 from camserve_cli.packaging.checkpoint_file import read_content
+from camserve_cli.packaging.checkpoint_keys import is_averaged, is_training_state
 from camserve_cli.packaging.errors import WeightsError
 from camserve_cli.packaging.file_kinds import ACCEPTED
 
 #: How deep state dicts may lie.
 _MAX_DEPTH: Final = 5
-#: Names under which training keeps its own state, which holds tensors too.
-_TRAINING: Final = re.compile(r"optim|sched|scaler|^amp$|^loops$|^callbacks$|^rng|^lr_", re.I)
-#: Names of a running average of the weights, or of a network that is one.
-_AVERAGED: Final = re.compile(
-    r"(^|[._])(ema|swa|averaged?|avg|teacher|target|momentum|shadow|shadow_params)([._]|$)"
-    r"|encoder_k([._]|$)|^ema|ema$",
-    re.I,
-)
-
-
-def is_averaged(name: str) -> bool:
-    """Whether a name is that of an average of the weights (EMA, SWA, a teacher's)."""
-    return bool(_AVERAGED.search(name))
 
 
 @dataclass(frozen=True)
@@ -111,7 +98,7 @@ class Checkpoint:
 
 def _find(content: Any, path: tuple[str, ...]) -> Iterator[StateDict]:
     """The state dicts in what a file holds, each before those inside it."""
-    if len(path) > _MAX_DEPTH or (path and _TRAINING.search(path[-1])):
+    if len(path) > _MAX_DEPTH or (path and is_training_state(path[-1])):
         return
     if isinstance(content, Mapping):
         if any(isinstance(v, Tensor) and v.dim() for v in content.values()):
@@ -190,7 +177,10 @@ def _check_tensors(file: Path, found: StateDict) -> None:
             raise WeightsError(f"{place} {_QUANTISED.format(name=repr(name))}")
     for name, value in found.tensors.items():
         if not isinstance(name, str):
-            raise WeightsError(f"{place} holds a tensor named {name!r}, which is no text")
+            raise WeightsError(
+                f"{place} holds a tensor named {name!r}, which is no text; accepted: names as "
+                "state_dict() gives them"
+            )
         if value.is_quantized:
             raise WeightsError(f"{place} {_QUANTISED.format(name=repr(name))}")
         if value.is_meta:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import warnings
 import zipfile
@@ -16,6 +17,7 @@ from camserve.errors import short_repr
 from camserve_cli.packaging.errors import WeightsError
 from camserve_cli.packaging.file_kinds import WeightsKind, refuse, weights_kind
 from camserve_cli.packaging.harmless_classes import Placeholder, harmless_classes
+from camserve_cli.packaging.pickle_advice import PickleAdvice
 
 #: torch's words for a class that is not allowed.
 _NOT_ALLOWED: Final = re.compile(r"GLOBAL ([\w.]+) was not an allowed|unsupported GLOBAL ([\w.]+)")
@@ -34,6 +36,8 @@ def read_content(file: Path) -> Any:
     """
     kind = weights_kind(file)
     try:
+        if kind == "index":
+            return _read_parts(file)
         if kind == "torch":
             _check_checksums(file)
         return load_file(file) if kind == "safetensors" else _restricted_load(file)
@@ -43,6 +47,35 @@ def read_content(file: Path) -> Any:
         # torch.load lets through whatever a pickle can raise. Its own words would have its
         # check turned off.
         _refuse_content(file, kind, str(failure))
+
+
+def _read_parts(index: Path) -> dict[str, torch.Tensor]:
+    """The tensors of weights in several files, by the index that Hugging Face's libraries write.
+
+    Raises:
+        WeightsError: the index is none, or a file or a tensor that it names is missing.
+    """
+    accepted = "accepted: the index of save_pretrained, beside all the files that it names"
+    try:
+        places = json.loads(index.read_text("utf-8"))["weight_map"].items()
+    except (ValueError, RecursionError, AttributeError, TypeError, KeyError) as failure:
+        refuse(index, f"is the index of several files, and damaged ({failure})", accepted)
+    parts: dict[str, Any] = {}
+    tensors: dict[str, torch.Tensor] = {}
+    for name, part in places:
+        if not isinstance(part, str) or Path(part).name != part:
+            refuse(index, f"names {short_repr(part)}, which is no file beside it", accepted)
+        if part not in parts:
+            if not (index.parent / part).is_file():
+                refuse(index, f"names {part}, which is not beside it", accepted)
+            if weights_kind(index.parent / part) == "index":
+                refuse(index, f"names {part}, which is an index itself", accepted)
+            parts[part] = read_content(index.parent / part)
+        found = parts[part].get(name) if isinstance(parts[part], dict) else None
+        if not isinstance(found, torch.Tensor):
+            refuse(index, f"names {name!r} of {part}, which does not hold it", accepted)
+        tensors[name] = found
+    return tensors
 
 
 def _check_checksums(file: Path) -> None:
@@ -90,9 +123,12 @@ def _looks_damaged(reason: str) -> bool:
     )
 
 
-def _restricted_load(file: Path, *more: tuple[Any, str]) -> Any:
+def _restricted_load(file: Path, *more: tuple[Any, str], harmless: bool = True) -> Any:
     """``torch.load`` of tensors and harmless classes, and of ``more``."""
-    with safe_globals([*harmless_classes(), *more]), warnings.catch_warnings():
+    with (
+        safe_globals([*(harmless_classes() if harmless else []), *more]),
+        warnings.catch_warnings(),
+    ):
         # Of its pickle protocol, of typed storages, of sparse tensors: none is for the caller.
         warnings.simplefilter("ignore")
         return torch.load(file, map_location="cpu", weights_only=True)
@@ -110,8 +146,8 @@ def _unknown_classes(file: Path, reason: str) -> list[str]:
     return sorted(set(found), key=lambda name: (name.startswith("torch."), name))
 
 
-def _names_refused(file: Path, reason: str) -> list[str]:
-    """The classes that torch.load refuses, one after the other."""
+def _names_refused(file: Path, reason: str, harmless: bool = True) -> list[str]:
+    """The classes that torch.load refuses, one after the other; harmless ones are let through."""
     names: list[str] = []
     while (refused := _NOT_ALLOWED.search(reason)) and len(names) < _MAX_CLASSES:
         name = refused[1] or refused[2]
@@ -119,7 +155,7 @@ def _names_refused(file: Path, reason: str) -> list[str]:
             break
         names.append(name)
         try:
-            _restricted_load(file, *((Placeholder, name) for name in names))
+            _restricted_load(file, *((Placeholder, name) for name in names), harmless=harmless)
         except Exception as failure:
             reason = str(failure)
     return names
@@ -127,61 +163,26 @@ def _names_refused(file: Path, reason: str) -> list[str]:
 
 def _refuse_classes(file: Path, unknown: list[str], legacy: bool) -> NoReturn:
     """Refuse a file with objects of unknown classes, with the lines that make a state dict."""
-    where = _state_dict_expression(file, unknown)
+    all_names = _names_refused(file, _reason(file), harmless=False) if legacy else None
+    advice = PickleAdvice(file, unknown, all_names, _restricted_load)
     shown = ", ".join(unknown[:_NAMED_CLASSES])
     if len(unknown) > _NAMED_CLASSES:
         shown += f" and {len(unknown) - _NAMED_CLASSES} more"
     what = f"holds objects of {shown} beside tensors, and reading those would run code"
-    if where.endswith("state_dict()"):
+    if advice.is_module:
         what = f"holds a whole pickled module ({shown}), not only a state dict of tensors"
-    quoted = repr(str(file))
-    load = f"torch.load({quoted}, map_location='cpu')"
-    save = f"torch.save({where}, 'weights.pth')"
     trust = "where its classes can be imported and for a file that you trust"
-    if legacy:
-        refuse(
-            file,
-            what,
-            f"these lines make a state dict of it, with a PyTorch before 2.6, as wrote it, {trust}",
-            f"import torch\ncontent = {load}\n{save}",
-        )
-    refuse(
-        file,
-        what,
-        f"these lines make a state dict of it, {trust}",
-        "import torch\nfrom pydoc import locate\n"
-        "from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals\n"
-        f"names = get_unsafe_globals_in_checkpoint({quoted})\n"
-        "with safe_globals([(locate(name), name) for name in names]):\n"
-        f"    content = {load}\n{save}",
-    )
+    if any(name.startswith("__main__.") for name in unknown):
+        trust = "in the script that defines its classes and for a file that you trust"
+    if advice.runs_code:
+        trust += ", as they run its code"
+    refuse(file, what, f"these lines make a state dict of it, {trust}", advice.lines)
 
 
-def _state_dict_expression(file: Path, unknown: list[str]) -> str:
-    """The Python expression of the state dict in a file's ``content``.
-
-    The file is read with a placeholder for each object of an unknown class.
-    """
+def _reason(file: Path) -> str:
+    """Why torch.load refuses a file, where nothing but tensors is let through."""
     try:
-        content = _restricted_load(file, *((Placeholder, name) for name in unknown))
+        _restricted_load(file, harmless=False)
     except Exception as failure:
-        # A module of the time before PyTorch 1.6 brings its source, which is never read.
-        modules = any(name.startswith(("torch.nn.", "torchvision.")) for name in unknown) or (
-            "persistent_load" in str(failure)
-        )
-        return "content.state_dict()" if modules else "content['state_dict']"
-    if isinstance(content, Placeholder):
-        return "content.state_dict()"
-    if isinstance(content, dict):
-        known = ("state_dict", "model_state_dict", "model", "net", "network", "ema", "weights")
-        for key in sorted(content, key=lambda key: key not in known):
-            if isinstance(content[key], dict) and any(
-                isinstance(value, torch.Tensor) for value in content[key].values()
-            ):
-                return f"content[{key!r}]"
-        for key in sorted(content, key=lambda key: key not in known):
-            if key in known and isinstance(content[key], Placeholder):
-                return f"content[{key!r}].state_dict()"
-        if any(isinstance(value, torch.Tensor) for value in content.values()):
-            return "{k: v for k, v in content.items() if isinstance(v, torch.Tensor)}"
-    return "content['state_dict']"
+        return str(failure)
+    return ""

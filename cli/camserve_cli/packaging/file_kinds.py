@@ -10,8 +10,9 @@ from typing import Final, Literal, NoReturn
 from camserve.errors import short_repr
 from camserve_cli.packaging.errors import WeightsError
 
-#: What can be read: what torch.save writes, now and before PyTorch 1.6, and safetensors.
-WeightsKind = Literal["torch", "torch_legacy", "safetensors"]
+#: What can be read: what torch.save writes, now and before PyTorch 1.6, safetensors, and the index
+#: of weights that transformers has put into several such files.
+WeightsKind = Literal["torch", "torch_legacy", "safetensors", "index"]
 
 #: What every refusal ends with, where no lines make a state dict of the file.
 ACCEPTED: Final = (
@@ -72,13 +73,18 @@ def weights_kind(file: Path) -> WeightsKind:
     """
     if file.is_dir():
         _refuse_folder(file)
+    if file.exists() and not file.is_file():
+        # To read a pipe would wait for whoever writes to it.
+        refuse(file, "is no file but a pipe or a device")
     try:
         with file.open("rb") as stream:
             head = stream.read(_HEAD_BYTES)
     except FileNotFoundError:
-        raise WeightsError(f"no file {file}") from None
+        raise WeightsError(f"no file {file}; {ACCEPTED}") from None
     except OSError as failure:
-        raise WeightsError(f"{file} cannot be read as weights: {failure.strerror}") from None
+        raise WeightsError(
+            f"{file} cannot be read as weights: {failure.strerror}; {ACCEPTED}"
+        ) from None
     if not head:
         refuse(file, "is empty")
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
@@ -99,6 +105,8 @@ def weights_kind(file: Path) -> WeightsKind:
             "is a tar archive",
             "unpack it first, with tar -xf; of PyTorch before 0.1.10, save its state dict again",
         )
+    if _text_of(head) is not None and b'"weight_map"' in head and head.lstrip()[:1] == b"{":
+        return "index"
     _refuse_text(file, head)
     what = _SUFFIXES.get(file.suffix.lower(), "")
     if head[4:8] == b"TFL3":
@@ -187,6 +195,7 @@ def _refuse_folder(folder: Path) -> NoReturn:
         for path in folder.iterdir()
         if path.suffix in {".pth", ".pt", ".bin", ".ckpt", ".safetensors"}
     )
+    found = [path.name for path in sorted(folder.glob("*.index.json"))] + found
     quoted = repr(str(folder))
     if (folder / ".metadata").is_file():
         refuse(
@@ -249,20 +258,7 @@ def _markup(file: Path, start: str) -> tuple[str, str] | None:
     return None
 
 
-def _json(file: Path, start: str) -> tuple[str, str, str] | None:
+def _json(file: Path, start: str) -> tuple[str, str] | None:
     if not start.startswith(("{", "[")):
         return None
-    if '"weight_map"' in start:
-        return (
-            "is the index of weights that lie in several files",
-            "these lines make one file of them",
-            "import json, torch\nfrom pathlib import Path\n"
-            "from safetensors.torch import load_file\n"
-            f"index = Path({str(file)!r})\nstate = {{}}\n"
-            "for name in set(json.loads(index.read_text())['weight_map'].values()):\n"
-            "    part = index.parent / name\n"
-            "    safe = name.endswith('.safetensors')\n"
-            "    state |= load_file(part) if safe else torch.load(part, map_location='cpu')\n"
-            "torch.save(state, 'weights.pth')",
-        )
-    return f"is JSON, not weights; it begins with {short_repr(start)}", ACCEPTED, ""
+    return f"is JSON, not weights; it begins with {short_repr(start)}", ACCEPTED

@@ -21,6 +21,7 @@ from camserve.errors import short_repr
 from camserve.networks import is_hf_model
 from camserve_cli.packaging.errors import PackageError, WeightsError, first_line
 from camserve_cli.packaging.hf_processor import PREPROCESSOR, HfProcessor, be_quiet
+from camserve_cli.packaging.label_files import differing_label, half_character
 
 _CONFIG = "config.json"
 #: Keys of config.json that say nothing of the network: the labels, which travel as the archive's
@@ -70,6 +71,13 @@ class HfFolder:
                 f"{folder / _CONFIG}: transformers has no image classifier of the type "
                 f"{model_type!r}; accepted: one of {', '.join(sorted(_classifier_types()))}"
             )
+        if quantised := config.get("quantization_config"):
+            method = quantised.get("quant_method") if isinstance(quantised, dict) else None
+            raise PackageError(
+                f"{folder / _CONFIG}: the network is quantised (quantization_config, "
+                f"{method or 'of some method'}); accepted: the folder of the float network that it "
+                "was quantised from"
+            )
         if config.get("problem_type") == "regression":
             raise PackageError(
                 f"{folder / _CONFIG}: problem_type is regression, which has no classes; accepted: "
@@ -106,17 +114,8 @@ class HfFolder:
                 "the folder has code of its own (auto_map), which is never run: the network is "
                 f"transformers' own of the type {self.config['model_type']}"
             )
-        names, ids = self.config.get("id2label"), self.config.get("label2id")
-        if isinstance(names, dict) and isinstance(ids, dict):
-            wrong = [
-                name
-                for index, name in names.items()
-                if isinstance(name, str) and str(ids.get(name)) != str(index)
-            ]
-            if wrong and len({*map(str, names.values())}) == len(names):
-                notes.append(
-                    f"id2label, which is taken, and label2id differ, in {short_repr(wrong[0])}"
-                )
+        if (name := differing_label(self.config)) is not None:
+            notes.append(f"id2label, which is taken, and label2id differ, in {short_repr(name)}")
         if self.task != "multiclass":
             notes.append(f"handler.task is {self.task}, as problem_type says")
         return tuple(f"{self.folder / _CONFIG}: {note}" for note in notes)
@@ -142,6 +141,8 @@ class HfFolder:
             raise PackageError(
                 f"{self.folder / _CONFIG}: id2label holds what is no text; {accepted}"
             )
+        if half := next(filter(None, map(half_character, names)), ""):
+            raise PackageError(f"{self.folder / _CONFIG}: id2label has {half}; {accepted}")
         return tuple(names)
 
     @cached_property
@@ -268,7 +269,11 @@ def _read_json(folder: Path, name: str) -> dict[str, Any]:
             "and model.safetensors, as save_pretrained of the classifier and its processor write"
         ) from None
     except (ValueError, RecursionError) as failure:
-        raise PackageError(f"{file} is no JSON: {failure}") from None
+        raise PackageError(
+            f"{file} is no JSON: {failure}; accepted: the file that save_pretrained writes"
+        ) from None
     if not isinstance(content, dict):
-        raise PackageError(f"{file} holds no JSON object")
+        raise PackageError(
+            f"{file} holds no JSON object; accepted: the file that save_pretrained writes"
+        )
     return content

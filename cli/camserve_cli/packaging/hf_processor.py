@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -50,6 +51,10 @@ class HfProcessor:
         file = folder / PREPROCESSOR
         if not file.is_file():
             raise PresetError(f"{folder} has no {PREPROCESSOR}, which says how photos are prepared")
+        try:
+            json.loads(file.read_text("utf-8"))
+        except (OSError, ValueError, RecursionError) as failure:
+            raise PresetError(f"{file} is no JSON: {failure}") from None
         try:
             processor = transformers.AutoImageProcessor.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False

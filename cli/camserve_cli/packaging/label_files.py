@@ -11,6 +11,7 @@ import io
 import json
 import re
 import tokenize
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -62,10 +63,12 @@ def read_labels(path: Path) -> tuple[Labels, list[str]]:
         PackageError: the file cannot be read, is of no format that is known, or has indices with
             gaps or a class without a name; the message says where.
     """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        _refuse(path, "it is no file but a pipe or a device")
     try:
         data = path.read_bytes()
     except OSError as failure:
-        raise PackageError(f"labels {path}: {failure.strerror}") from None
+        raise PackageError(f"labels {path}: {failure.strerror}; {ACCEPTED}") from None
     text = _decode(path, data)
     start = text.lstrip()
     notes: list[str] = []
@@ -89,6 +92,33 @@ def read_labels(path: Path) -> tuple[Labels, list[str]]:
         notes.append("the names are LABEL_0 and so on, which stand in for names that are missing")
     notes += _duplicates(labels)
     return labels, [f"labels {path}: {note}" for note in notes]
+
+
+def differing_label(config: Mapping[Any, Any]) -> str | None:
+    """The first name of which ``id2label`` and ``label2id`` of a config.json say different indices.
+
+    Names that several classes have stand in label2id once, and are not compared. None where both
+    agree, or where one of them is missing or empty.
+    """
+    names, ids = config.get("id2label"), config.get("label2id")
+    if not isinstance(names, dict) or not isinstance(ids, dict) or not ids:
+        return None
+    counts = Counter(name for name in names.values() if isinstance(name, str))
+    for index, name in names.items():
+        if isinstance(name, str) and counts[name] == 1 and str(ids.get(name)) != str(index):
+            return name
+    return None
+
+
+def half_character(name: str) -> str:
+    """What is wrong with a name that has a half of a character, which no file can hold; or empty.
+
+    JSON has characters beyond U+FFFF in two halves (surrogates), of which one may be lost.
+    """
+    found = re.search(r"[\ud800-\udfff]", name)
+    if not found:
+        return ""
+    return f"{found[0]!a}, a half of a character that stands for nothing alone"
 
 
 def _duplicates(labels: Labels) -> list[str]:
@@ -213,17 +243,12 @@ def _from_json(path: Path, content: Any) -> Labels:
 
 def _unwrapped(path: Path, content: Mapping[Any, Any]) -> Any:
     """The labels in an object that has them under a key, as Hugging Face's config.json."""
-    names, ids = content.get("id2label"), content.get("label2id")
-    if isinstance(names, dict) and isinstance(ids, dict):
-        wrong = [name for index, name in names.items() if str(ids.get(name, index)) != str(index)]
-        # Names that several classes have stand in label2id once.
-        wrong = [name for name in wrong if list(names.values()).count(name) == 1]
-        if wrong:
-            _refuse(
-                path,
-                f"id2label and label2id differ, in {short_repr(wrong[0])}",
-                "accepted: both alike, or id2label alone",
-            )
+    if (name := differing_label(content)) is not None:
+        _refuse(
+            path,
+            f"id2label and label2id differ, in {short_repr(name)}",
+            "accepted: both alike, or id2label alone",
+        )
     for key in _NESTED:
         value = content.get(key)
         if isinstance(value, dict | list) and (
@@ -264,6 +289,12 @@ def _check_names(path: Path, labels: Labels) -> None:
     for index, name in enumerate(labels.names):
         if not name.strip():
             _refuse(path, f"class {index} has an empty name", "accepted: a name for each class")
+        if half := half_character(name):
+            _refuse(
+                path,
+                f"class {index} has a name with {half}",
+                "accepted: whole characters, as \\ud83d\\ude00 or the character itself",
+            )
         if len(name) > _MAX_NAME:
             _refuse(
                 path,

@@ -223,10 +223,13 @@ class Misfit:
             "Unexpected key": [f'"{self.prefix}{name}"' for name in self.unexpected],
         }
         told = "; ".join(f"{kind} {_some(names)}" for kind, names in differences.items() if names)
-        fitting = len(self.expected) - len(self.missing) - len(self.resized)
+        # Counts that only training uses are in every network with batch norms.
+        needed = sum(not name.endswith(OPTIONAL) for name in self.expected)
+        resized = sum(not name.endswith(OPTIONAL) for name in self.resized)
+        fitting = needed - len(self.missing) - resized
         return (
             f"weights {self.name} do not fit {self.arch} with {self.wanted.labels} classes "
-            f"({fitting} of the network's {len(self.expected)} tensors are there): {told}; "
+            f"({fitting} of the network's {needed} tensors are there): {told}; "
             "accepted: the weights of this architecture, or the architecture of these weights "
             "(--arch)"
         )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
@@ -11,17 +10,18 @@ import yaml
 from camserve.errors import describe_exception, short_repr, unknown_name_message
 from camserve.settings import Settings
 from camserve_cli.arguments import key_values
-from camserve_cli.packaging.architecture_code import check_imports, local_source_files
 from camserve_cli.packaging.errors import PackageError
 from camserve_cli.packaging.input_size import input_size_arguments
 from camserve_cli.paths import MODEL_CONFIG
 
+_ACCEPTED_VALUES = (
+    "accepted: a number, a text (in quotes where it has brackets, commas or colons), true or false,"
+    " or a list, as [0.5, 0.5, 0.5]"
+)
 _EXAMPLE_KEY = "batchSize=16 or handler.preprocess.resize=256"
 
 
-def build_config(
-    section: Mapping[str, Any], settings: list[str], code: Sequence[Path] = ()
-) -> dict[str, Any]:
+def build_config(section: Mapping[str, Any], settings: list[str]) -> dict[str, Any]:
     """The archive's model-config.yaml: the handler's own, what the options say, ``--set`` last.
 
     Its layer is None where none is given.
@@ -29,12 +29,9 @@ def build_config(
     Args:
         section: keys of its section ``handler``.
         settings: KEY=VALUE, with dotted keys.
-        code: files and folders of code that the archive will contain beside the architecture's
-            own.
 
     Raises:
-        PackageError: a setting cannot be read, or its section is unknown; or the architecture's
-            code ends the Python that runs it, or imports what the archive will not contain.
+        PackageError: a setting cannot be read, or its section is unknown.
         SettingsError: a value is not accepted.
     """
     config: dict[str, Any] = yaml.safe_load(MODEL_CONFIG.read_text("utf-8"))
@@ -46,10 +43,6 @@ def build_config(
     needed = input_size_arguments(known.arch, known.arch_kwargs, known.preprocess)
     if needed:
         handler["arch_kwargs"] = {**known.arch_kwargs, **needed}
-        known = known.model_copy(update={"arch_kwargs": handler["arch_kwargs"]})
-    if own_code := local_source_files(known.arch, known.arch_kwargs):
-        shape = (1, known.preprocess.channels, *known.preprocess.input_size)
-        check_imports(known.arch, known.arch_kwargs, shape, [*own_code, *code])
     return config
 
 
@@ -96,8 +89,15 @@ def _set(config: dict[str, Any], key: str, text: str) -> None:
         raise PackageError(f"--set {short_repr(setting)}: accepted is KEY=VALUE, as {_EXAMPLE_KEY}")
     try:
         section[last] = yaml.safe_load(text)
-    except Exception as failure:
-        # Of its own classes, and whatever its making of a value of a named type raises.
+    except yaml.MarkedYAMLError as failure:
+        place = f" at character {mark.column + 1}" if (mark := failure.problem_mark) else ""
         raise PackageError(
-            f"--set {short_repr(setting)}: the value is no YAML: {describe_exception(failure)}"
+            f"--set {short_repr(setting)}: the value is no YAML: {failure.problem or 'it'}{place}; "
+            f"{_ACCEPTED_VALUES}"
+        ) from None
+    except Exception as failure:
+        # Whatever its making of a value of a named type raises.
+        raise PackageError(
+            f"--set {short_repr(setting)}: the value is no YAML: {describe_exception(failure)}; "
+            f"{_ACCEPTED_VALUES}"
         ) from None

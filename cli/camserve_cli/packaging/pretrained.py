@@ -53,7 +53,9 @@ def named(arch: str, name: str | None) -> WeightsEnum:
     try:
         choices = models.get_model_weights(arch)
     except ValueError:
-        raise WeightsError(f"torchvision has no classifier {arch!r}") from None
+        raise WeightsError(
+            f"torchvision has no classifier {arch!r}; accepted: one of its names, as resnet50"
+        ) from None
     if name is None:
         return choices.DEFAULT
     short = name.removeprefix(f"{choices.__name__}.")

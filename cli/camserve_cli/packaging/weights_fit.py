@@ -9,11 +9,13 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from camserve.errors import describe_exception
 from camserve.networks import set_eval
 from camserve.settings import Task
-from camserve_cli.packaging.checkpoint import Checkpoint, StateDict, is_averaged, quantised
+from camserve_cli.packaging.checkpoint import Checkpoint, StateDict, quantised
+from camserve_cli.packaging.checkpoint_keys import is_averaged, kind_of_copy
 from camserve_cli.packaging.errors import WeightsError
 from camserve_cli.packaging.misfit import Misfit, Wanted
 from camserve_cli.packaging.tensor_names import NameMatch, matches
@@ -68,14 +70,7 @@ def fit_weights(
             why and what is accepted.
     """
     set_eval(network)
-    with torch.no_grad():
-        expected = dict(network.state_dict())
-    unsaved = next((n for n, value in expected.items() if not isinstance(value, Tensor)), None)
-    if unsaved is not None:
-        raise WeightsError(
-            f"the network {arch} keeps {unsaved!r} in its state dict, which is no tensor; accepted:"
-            " a network whose state dict has tensors alone"
-        )
+    expected = _state_dict(network, arch)
     if not expected:
         return FittedWeights(
             {}, (f"{arch} has no weights; those of {checkpoint.name} are not used",)
@@ -102,6 +97,36 @@ def fit_weights(
     )
     _load(network, state, _metadata(chosen, network), checkpoint, arch)
     return FittedWeights(dict(network.state_dict()), tuple(_notes(checkpoint, chosen, others)))
+
+
+def _state_dict(network: nn.Module, arch: str) -> dict[str, Tensor]:
+    """A network's tensors by name.
+
+    Raises:
+        WeightsError: it has others than tensors with a shape, or its own code fails.
+    """
+    try:
+        with torch.no_grad():
+            found = dict(network.state_dict())
+    except Exception as failure:
+        # A module may override state_dict and raise any exception.
+        raise WeightsError(
+            f"the network {arch} fails where its state dict is made: {describe_exception(failure)};"
+            " accepted: a network whose state_dict() gives its tensors by name"
+        ) from None
+    for name, value in found.items():
+        if not isinstance(value, Tensor):
+            raise WeightsError(
+                f"the network {arch} keeps {name!r} in its state dict, which is no tensor; "
+                "accepted: a network whose state dict has tensors alone"
+            )
+        if is_lazy(value):
+            raise WeightsError(
+                f"the network {arch} has {name!r} without a shape, as of a LazyLinear or LazyConv2d"
+                " that has not run; accepted: a callable that runs the network on a photo before "
+                "it returns it, or layers with their sizes, as nn.Linear"
+            )
+    return found
 
 
 def _load_as_network_does(
@@ -133,7 +158,8 @@ def _load(
     except Exception as failure:
         # A module may override load_state_dict and raise any exception.
         raise WeightsError(
-            f"{checkpoint.name} cannot be loaded into {arch}: {describe_exception(failure)}"
+            f"{checkpoint.name} cannot be loaded into {arch}: {describe_exception(failure)}; "
+            "accepted: a network that loads what its own state_dict() gives"
         ) from None
 
 
@@ -164,11 +190,20 @@ def _check_values(
         value, own = chosen.state_dict.tensors[old], expected[name]
         if own.is_floating_point() and (not value.is_floating_point() or value.dtype.itemsize == 1):
             raise WeightsError(f"{checkpoint.name} {quantised(old)} ({value.dtype})")
-        if own.is_floating_point() and not value.isfinite().all() and own.isfinite().all():
+        if not own.is_floating_point() or not own.isfinite().all():
+            continue
+        if not value.isfinite().all():
             kind = "NaN" if value.isnan().any() else "infinity"
             raise WeightsError(
                 f"{checkpoint.name} has {kind} in {old!r}: its training diverged, or the file is "
                 "damaged; accepted: weights that are finite numbers"
+            )
+        if not value.to(own.dtype).isfinite().all():
+            kind = str(own.dtype).removeprefix("torch.")
+            raise WeightsError(
+                f"{checkpoint.name} has values in {old!r} that are too large for {kind}, in which "
+                f"the network computes ({float(value.abs().max()):.3g}); accepted: weights up to "
+                f"{torch.finfo(own.dtype).max:.3g}"
             )
 
 
@@ -209,7 +244,7 @@ def _notes(checkpoint: Checkpoint, chosen: _Choice, others: list[_Choice]) -> It
         names = " and ".join(sorted(str(kind).removeprefix("torch.") for kind in kinds))
         yield f"the weights are {names}; they are served as float32"
     for other in others:
-        average = " (an average of the weights)" if is_averaged(other.key) else ""
+        average = f" ({kind_of_copy(other.key)})" if is_averaged(other.key) else ""
         yield (
             f"{checkpoint.name} has others that fit, under {other.key!r}{average}; to take those: "
             f"--weights-key {other.key}"
@@ -217,7 +252,7 @@ def _notes(checkpoint: Checkpoint, chosen: _Choice, others: list[_Choice]) -> It
     fitting = {other.state_dict.key for other in (chosen, *others)}
     for rest in checkpoint.state_dicts:
         if rest.key not in fitting and is_averaged(rest.key):
-            yield f"an average of the weights under {rest.key!r} is not taken, as it does not fit"
+            yield f"{kind_of_copy(rest.key)} under {rest.key!r} is not taken, as it does not fit"
 
 
 def _some(names: tuple[str, ...]) -> str:

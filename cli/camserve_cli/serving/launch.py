@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,6 +34,12 @@ CONSOLE = RUN_DIR / "console.log"
 SPINS = "20000"
 
 
+#: Seconds between two lines that say what is waited for.
+_REPORT_EVERY = 15
+#: Is told how far a start is, in lines.
+Report = Callable[[str], None]
+
+
 def start_server(
     store: Path,
     names: list[str],
@@ -41,6 +47,7 @@ def start_server(
     tls: Path | None = None,
     workers: str = sizing.AUTO,
     timeout: float = 180,
+    report: Report = lambda line: None,
 ) -> tuple[LocalServer, list[str]]:
     """Start TorchServe and wait until its models answer; one that cannot answer is stopped.
 
@@ -51,6 +58,7 @@ def start_server(
         tls: the folder of a certificate, with which every address speaks TLS.
         workers: a number for each model, or ``auto``.
         timeout: to wait for the models, in seconds.
+        report: is told in a line what is waited for, when it changes and every 15 seconds.
 
     Returns:
         The server, and for each model a line that says how many workers it has, and why so many.
@@ -67,7 +75,7 @@ def start_server(
     archives = _find_archives(store, names)
     RUN_DIR.mkdir(parents=True, exist_ok=True)
     with _only_start():
-        return _start(archives, store, config, certificate, wanted, timeout)
+        return _start(archives, store, config, certificate, wanted, timeout, report)
 
 
 @contextmanager
@@ -92,6 +100,7 @@ def _start(
     certificate: Certificate | None,
     wanted: int | None,
     timeout: float,
+    report: Report,
 ) -> tuple[LocalServer, list[str]]:
     if left := LocalServer.last_started():
         if left.process():
@@ -108,7 +117,8 @@ def _start(
     sized = sizing.choose(wanted, archives, values)
     server = _launch(store, archives, values, certificate, sized.environment())
     try:
-        _wait_until_ready(server, sized.scale, timeout)
+        report(f"TorchServe is starting as process {server.pid}; its log is {LOG}")
+        _wait_until_ready(server, sized.scale, timeout, report)
         lines = [
             sizing.describe_workers(server, name, sized.reasons.get(name, "")) for name in archives
         ]
@@ -245,18 +255,29 @@ def _failures() -> Iterator[str]:
                 yield match[1]
 
 
-def _wait_until_ready(server: LocalServer, scale: dict[str, int], seconds: float) -> None:
+def _wait_until_ready(
+    server: LocalServer, scale: dict[str, int], seconds: float, report: Report
+) -> None:
     """Have models scaled as soon as TorchServe listens, and wait until all their workers answer.
 
     Args:
         scale: by model, how many workers it is to have, where its archive says otherwise.
+        seconds: to wait at most.
+        report: is told what is waited for.
 
     Raises:
         ServerError: it did not start, a model cannot be loaded, or the time is up.
     """
-    deadline = time.monotonic() + seconds
+    begun = time.monotonic()
+    deadline, next_report = begun + seconds, begun
     waiting, unscaled = list(server.models), dict(scale)
     while waiting:
+        if time.monotonic() >= next_report:
+            report(
+                f"waiting until {', '.join(waiting)} {'answers' if len(waiting) == 1 else 'answer'}"
+                f" ({time.monotonic() - begun:.0f} of at most {seconds:g} s)"
+            )
+            next_report = time.monotonic() + _REPORT_EVERY
         if not server.process():
             raise ServerError(f"TorchServe ended; see {CONSOLE} and {LOG}")
         if failure := next(_failures(), None):
@@ -268,7 +289,7 @@ def _wait_until_ready(server: LocalServer, scale: dict[str, int], seconds: float
                 server.scale(name, unscaled[name])
                 del unscaled[name]
             if server.is_loaded(waiting[0]) and server.is_ready(waiting[0]):
-                waiting.pop(0)
+                report(f"{waiting.pop(0)} answers")
                 continue
         except ServerError:
             pass  # Java is still starting.

@@ -6,13 +6,18 @@ import difflib
 import importlib
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from torch import nn
 from torchvision import models
 
 from camserve.errors import SettingsError, describe_exception
 from camserve.networks.model_libraries import build_hf, build_timm, is_hf_model, is_timm_model
+
+_CALLABLE: Final = (
+    "accepted: module:callable, which gives a torch module when it is called with "
+    "handler.arch_kwargs (--arch-kwargs)"
+)
 
 
 def build(arch: str, kwargs: Mapping[str, Any], classes: int) -> nn.Module:
@@ -47,11 +52,17 @@ def build(arch: str, kwargs: Mapping[str, Any], classes: int) -> nn.Module:
         raise
     except (Exception, SystemExit) as failure:
         # A module or constructor written by others may raise any exception; a script may exit.
+        accepted = (
+            _CALLABLE if colon else "accepted: handler.arch_kwargs that its constructor takes"
+        )
         raise SettingsError(
-            f"arch {arch!r} cannot be built: {describe_exception(failure)}{_origin(module_name)}"
+            f"arch {arch!r} cannot be built: {describe_exception(failure)}{_origin(module_name)}; "
+            f"{accepted}"
         ) from None
     if not isinstance(network, nn.Module):
-        raise SettingsError(f"arch {arch!r} gives {type(network).__name__}, not a torch module")
+        raise SettingsError(
+            f"arch {arch!r} gives {type(network).__name__}, not a torch module; {_CALLABLE}"
+        )
     return network
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from camserve.errors import SettingsError
 from camserve.networks.forward import class_scores, recorded_outputs, run_network
+from camserve.networks.input_coverage import check_sees_whole_input
 from camserve.networks.layers import convolution_grids, get_layer, output_shapes
 from camserve.networks.layouts import GridLayout, find_layout
 from camserve.networks.logits import check_no_batch_softmax, check_scores, noise_scores
@@ -67,7 +68,8 @@ def check_network(
     """Check that a network's scores and layers can be explained.
 
     It must return scores of the kind that the reader takes them for; the same scores for the same
-    photo, in every call and in every batch; and each layer's output must be a grid over the photo.
+    photo, in every call and in every batch; and each layer's output must be a grid over all of the
+    photo.
 
     Args:
         network: in eval mode.
@@ -109,6 +111,7 @@ def check_network(
     layouts = {}
     for name, output in outputs.items():
         layouts[name] = find_layout(name, output[:-1], input_size, layers[name], grids)
+    check_sees_whole_input(network, modules, layouts, photo, other)
     return CheckedNetwork(results[0].scores.shape[1], layouts)
 
 

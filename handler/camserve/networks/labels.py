@@ -65,7 +65,7 @@ class Labels:
         if not all(isinstance(name, str) for name in names):
             raise SettingsError(f"labels {path.name}: {_ACCEPTED}")
         if not names:
-            raise SettingsError(f"labels {path.name}: no label in it")
+            raise SettingsError(f"labels {path.name}: no label in it; {_ACCEPTED}")
         return cls(names, [_wnid(entry) for entry in entries])
 
     def to_json(self) -> list[str] | dict[str, str | list[str]]:

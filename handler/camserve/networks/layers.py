@@ -69,7 +69,9 @@ def default_layer(network: nn.Module, photo: Tensor, other: Tensor) -> str:
     _fill_zero_weights(network)
     shapes = output_shapes(network, photo)
     candidates = _candidates(network, photo, other, shapes)
+    grid = ""
     for candidate in candidates:
+        grid = grid or candidate.name
         if candidate.has_tokens:
             # They may come in several sizes, as of a Swin.
             lengths = {
@@ -83,6 +85,12 @@ def default_layer(network: nn.Module, photo: Tensor, other: Tensor) -> str:
             break
         if _cell_gradients(network, candidate, photo) is not None:
             return candidate.name
+    if grid:
+        raise SettingsError(
+            f"the network's scores do not change with any layer that could be explained, as "
+            f"{grid!r}: their gradient there is zero or is cut off; accepted: scores that depend on"
+            " the photo, without detach() (a softmax of a single score is always 1)"
+        )
     raise SettingsError(
         "no module of the network gives a grid of activations over the photo to explain; accepted: "
         "a layer that gives (N, K, h, w), (N, h, w, K) or tokens (N, prefix + h * w, K), named by "

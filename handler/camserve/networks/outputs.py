@@ -186,6 +186,8 @@ def _example_choice(output: Any, count: int) -> str:
     for choice, reshaped in (
         ([keys for keys, value in tensors if _score_count(value) == count], ""),
         ([keys for keys, value in tensors if _score_count(value)], ""),
+        # Its photos stand along the second axis.
+        ([keys for keys, value in tensors if tuple(value.shape) == (count, 1)], ".T"),
         (
             [
                 keys

@@ -27,6 +27,8 @@ from tests.support.small_networks import pictures
 from tests.support.transformers import CLASSES, NETWORKS, SIDE, TokenNetwork
 
 TARGETS = [3, 0, 7]
+#: A plain one, by windows, channels last, one prefix token and several; the others are alike.
+QUICK = ("ViT", "Swin", "ConvNeXt", "timm ViT", "timm DINOv2 with registers")
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,12 @@ class Hooked:
     inputs: Tensor
 
 
-@pytest.fixture(scope="module", params=NETWORKS)
+@pytest.fixture(
+    scope="module",
+    params=[
+        name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS
+    ],
+)
 def hooked(request: pytest.FixtureRequest) -> Hooked:
     case = NETWORKS[request.param]
     network, (photo, other) = case.build(), pictures(SIDE)

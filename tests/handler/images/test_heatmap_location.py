@@ -6,7 +6,7 @@ import base64
 import io
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import cv2
@@ -213,10 +213,16 @@ OFFSET_SIGNS = {
 
 
 @pytest.fixture(scope="module")
-def pipelines(load: Callable[..., Pipeline], color_pipeline: Pipeline) -> dict[str, Pipeline]:
+def pipelines(color_pipeline: Pipeline) -> dict[str, Pipeline]:
     """The network with known answers, by the fit of its preprocessing."""
-    loaded = {fit: load(preprocess={"fit": fit}) for fit in FITS if fit != "crop"}
-    return {"crop": color_pipeline, **loaded}
+
+    def fitted(fit: str) -> Pipeline:
+        # Of the network nothing depends on the fit.
+        settings = color_pipeline.settings.model_copy(update={"preprocess": Preprocess(fit=fit)})
+        loaded = replace(color_pipeline.loaded, settings=settings)
+        return Pipeline(color_pipeline.model, loaded)
+
+    return {fit: fitted(fit) for fit in FITS}
 
 
 def replies_to(pipeline: Pipeline, *files: bytes, **options: str) -> Iterator[dict[str, Any]]:

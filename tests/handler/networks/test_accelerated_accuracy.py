@@ -80,11 +80,23 @@ def crops(names: Sequence[str], count: int) -> Iterator[bytes]:
         yield cv2.imencode(".jpg", crop, quality)[1].tobytes()
 
 
-@pytest.fixture(scope="module")
-def photos() -> dict[str, list[bytes]]:
-    """JPEGs by subject; for a ResNet, ``some`` of both are enough."""
-    everyday, strange = list(crops(EVERYDAY, 204)), list(crops(STRANGE, 60))
-    return {"everyday": everyday, "strange": strange, "some": everyday[11::24] + strange[::30]}
+@cache
+def photos_of(subject: str) -> list[bytes]:
+    """JPEGs of a subject. ``a sample`` is quick; for a ResNet ``some`` are enough.
+
+    Both have large ones, which are decoded at a part of their size.
+    """
+    match subject:
+        case "everyday":
+            return list(crops(EVERYDAY, 204))
+        case "strange":
+            return list(crops(STRANGE, 60))
+        case "a sample":
+            drawn = list(crops(EVERYDAY, 4 * LARGE))
+            return [*drawn[::4], *drawn[LARGE - 1 :: LARGE]]
+        case _:
+            sample = photos_of("a sample")
+            return [*sample[:4], *sample[-4:], *crops(STRANGE, 2)]
 
 
 @dataclass(frozen=True)
@@ -210,13 +222,12 @@ def pipelines(networks_under_test: dict[str, NetworkUnderTest]) -> Callable[[str
 def references(
     networks_under_test: dict[str, NetworkUnderTest],
     pipelines: Callable[[str, str], Pipeline],
-    photos: dict[str, list[bytes]],
 ) -> Callable[[str, str], PipelineOutput]:
     """The output of an original network for photos decoded at full size."""
 
     @cache
     def reference(name: str, subject: str) -> PipelineOutput:
-        pipeline, some = pipelines(name, "reference"), photos[subject]
+        pipeline, some = pipelines(name, "reference"), photos_of(subject)
         assert pipeline.loaded.acceleration.network is None
         return networks_under_test[name].ask(pipeline, some, ["predicted"] * len(some), exact=True)
 
@@ -226,7 +237,6 @@ def references(
 @pytest.fixture(scope="module")
 def answers(
     networks_under_test: dict[str, NetworkUnderTest],
-    photos: dict[str, list[bytes]],
     references: Callable[[str, str], PipelineOutput],
 ) -> Callable[[str, str, Pipeline], PipelineOutput]:
     """The output for the reference's classes; computed once for settings with one result."""
@@ -242,7 +252,7 @@ def answers(
         if key not in outputs:
             classes = references(name, subject).classes
             outputs[key] = networks_under_test[name].ask(
-                pipeline, photos[subject], classes, exact=False
+                pipeline, photos_of(subject), classes, exact=False
             )
         return outputs[key]
 
@@ -253,10 +263,11 @@ def answers(
 @pytest.mark.parametrize(
     ("name", "subject"),
     [
-        ("ImageNet", "everyday"),
-        ("ImageNet", "strange"),
+        ("ImageNet", "a sample"),
+        pytest.param("ImageNet", "everyday", marks=pytest.mark.slow),
+        pytest.param("ImageNet", "strange", marks=pytest.mark.slow),
         ("constructed", "some"),
-        ("seeded", "some"),
+        pytest.param("seeded", "some", marks=pytest.mark.slow),
     ],
 )
 def test_the_fast_path_keeps_classes_probabilities_and_maps(
@@ -293,11 +304,12 @@ def test_the_fast_path_keeps_classes_probabilities_and_maps(
     assert figures["min correlation"] >= CORRELATION, figures
 
 
+@pytest.mark.slow
 def test_the_photos_are_many_and_of_every_kind(
-    photos: dict[str, list[bytes]], references: Callable[[str, str], PipelineOutput]
+    references: Callable[[str, str], PipelineOutput],
 ) -> None:
-    assert len(photos["everyday"]) >= 200
-    sizes = [header.read_header(photo, Limits(), 10**8) for photo in photos["everyday"]]
+    assert len(photos_of("everyday")) >= 200
+    sizes = [header.read_header(photo, Limits(), 10**8) for photo in photos_of("everyday")]
     megapixels = np.array([header.width * header.height / 1e6 for header in sizes])
     assert (megapixels > 2).sum() >= 10
     assert megapixels.max() > 5

@@ -46,7 +46,8 @@ NETWORKS: dict[str, tuple[dict[str, Any], int]] = {
     "googlenet": ({"init_weights": False, "aux_logits": False}, 64),
     "inception_v3": ({"init_weights": False, "aux_logits": False}, 128),
 }
-LARGE = ("vgg11", "densenet121", "inception_v3")
+#: Others are compiled in seconds each.
+QUICK = ("resnet18", "mobilenet_v3_small", "shufflenet_v2_x0_5", "squeezenet1_1", "convnext_tiny")
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +86,7 @@ def accelerated_in_float32(
 
 @pytest.mark.parametrize(
     "arch",
-    [pytest.param(arch, marks=pytest.mark.slow) if arch in LARGE else arch for arch in NETWORKS],
+    [arch if arch in QUICK else pytest.param(arch, marks=pytest.mark.slow) for arch in NETWORKS],
 )
 def test_accelerated_outputs_are_the_original_networks(
     arch: str, network_under_test: Callable[..., Any], accelerated_in_float32: Callable[..., Any]
@@ -101,7 +102,9 @@ def test_accelerated_outputs_are_the_original_networks(
 
 # These are safe in bfloat16; Inception, too, but it is so deep that it amplifies noise.
 @needs_compiled_bf16
-@pytest.mark.parametrize("arch", ["resnet18", "googlenet", "vgg11"])
+@pytest.mark.parametrize(
+    "arch", ["resnet18", "googlenet", pytest.param("vgg11", marks=pytest.mark.slow)]
+)
 def test_bfloat16_outputs_are_close_to_the_original_networks(
     arch: str, network_under_test: Callable[..., Any]
 ) -> None:
@@ -124,8 +127,8 @@ def test_bfloat16_outputs_are_close_to_the_original_networks(
         ("convnext_tiny", "auto"),
         pytest.param("convnext_tiny", "bfloat16", marks=pytest.mark.slow),
         pytest.param("densenet121", "auto", marks=pytest.mark.slow),
-        ("densenet121", "bfloat16"),
-        ("mobilenet_v2", "auto"),
+        pytest.param("densenet121", "bfloat16", marks=pytest.mark.slow),
+        pytest.param("mobilenet_v2", "auto", marks=pytest.mark.slow),
         ("mobilenet_v2", "bfloat16"),
     ],
 )
@@ -158,7 +161,15 @@ def test_a_photo_has_the_same_scores_in_a_batch_of_any_size(
         ), size
 
 
-@pytest.mark.parametrize("arch", ["resnet18", "mobilenet_v2", "densenet121", "squeezenet1_1"])
+@pytest.mark.parametrize(
+    "arch",
+    [
+        "resnet18",
+        pytest.param("mobilenet_v2", marks=pytest.mark.slow),
+        pytest.param("densenet121", marks=pytest.mark.slow),
+        "squeezenet1_1",
+    ],
+)
 def test_gradients_at_the_layer_are_those_of_the_network(
     arch: str, network_under_test: Callable[..., Any], accelerated_in_float32: Callable[..., Any]
 ) -> None:

@@ -186,6 +186,7 @@ def python(tmp_path: Path) -> Callable[[str], str]:
     return run
 
 
+@pytest.mark.slow
 def test_telemetry_is_not_imported(python: Callable[[str], str], tmp_path: Path) -> None:
     (tmp_path / "openvino_telemetry.py").write_text("print('telemetry')")
     assert python("import openvino_telemetry") == "telemetry"
@@ -196,6 +197,7 @@ def test_telemetry_is_not_imported(python: Callable[[str], str], tmp_path: Path)
     assert python(code) == ""
 
 
+@pytest.mark.slow
 def test_a_missing_package_is_the_unavailable_reason(python: Callable[[str], str]) -> None:
     code = (
         "import sys; sys.modules['openvino'] = None\n"

@@ -103,6 +103,8 @@ def test_a_binary_score_is_that_of_the_second_class(returned: Any) -> None:
         (torch.zeros(1, dtype=torch.int64), r"int64 tensor \(1,\)", "...  # (N, 3), made of"),
         (LOGITS[0], r"float32 tensor \(3,\)", "output.reshape(-1, 3)"),
         (LOGITS[:1, None], r"float32 tensor \(1, 1, 3\)", "output.reshape(-1, 3)"),
+        (LOGITS[:1].T, r"float32 tensor \(3, 1\)", "output.T"),
+        ({"x": LOGITS[:1].T, "y": FEATURES}, "x: float32 tensor", "output['x'].T"),
         ((LOGITS[:1], LOGITS[:1]), "tuple of 2", "output[0]"),
         ([FEATURES[:1], LOGITS[:1], LOGITS[:1]], "list of 3", "output[1]"),
         (
@@ -163,6 +165,14 @@ def test_the_lines_of_the_message_make_a_network_of_the_same_weights(returned: A
     network = names["build_scores"]()
     assert network.state_dict().keys() == {"fc.weight", "fc.bias"}
     assert torch.equal(network(LOGITS), LOGITS[:1])
+
+
+def test_the_lines_turn_scores_whose_photos_are_columns() -> None:
+    with pytest.raises(SettingsError) as error:
+        ScoreReader.find("multiclass", "logits", 3, LOGITS[:1].T)
+    names: dict[str, Any] = {"build": lambda: Returns(LOGITS.T)}
+    exec(textwrap.dedent(str(error.value).partition("\n")[2]), names)  # noqa: S102
+    assert torch.equal(names["build_scores"]()(LOGITS), LOGITS)
 
 
 def test_an_object_that_holds_itself_is_refused() -> None:

@@ -28,7 +28,17 @@ def assert_split_computes_the_same(network: nn.Module, layer: str, example: Tens
             assert_close(partitioned(noise), network(noise), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("model_type", HF_MODELS)
+#: Types that each ask for shapes in a way of their own; the others take seconds each.
+QUICK = ("vit", "swin", "dinov2_with_registers", "resnet", "convnext", "efficientnet")
+
+
+@pytest.mark.parametrize(
+    "model_type",
+    [
+        model_type if model_type in QUICK else pytest.param(model_type, marks=pytest.mark.slow)
+        for model_type in HF_MODELS
+    ],
+)
 def test_transformers_classifiers(model_type: str) -> None:
     side = 56 if model_type.startswith("dinov2") else 64
     network, (photo, other) = Logits(hf_network(model_type)), pictures(side)
