@@ -91,3 +91,11 @@ def server(store: Path, server_environment: dict[str, str]) -> Iterator[Client]:
             yield client
     finally:
         run_script("serve.sh", "stop", **server_environment)
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> list[str | Path]:
+    """A command that opens a page in a real Chromium, headless."""
+    from tests.support.browser import install_chromium
+
+    return install_chromium(tmp_path_factory.mktemp("chromium"))
