@@ -8,10 +8,11 @@ from camserve.images.geometry import Pixels
 
 #: A code in a reply's ``image.warnings``.
 FileWarning = Literal["damaged", "no_end_marker", "profile_not_applied"]
-#: The decoder reported errors in the data: parts of the photo may be missing or wrong.
+#: The file is damaged: parts of the photo may be missing or wrong.
 DAMAGED: Final[FileWarning] = "damaged"
-#: The file lacks the marker that ends it; every pixel is there.
+#: Of the damage: all that is missing is what ends the file; every pixel is there.
 NO_END_MARKER: Final[FileWarning] = "no_end_marker"
+END_MISSING: Final[tuple[FileWarning, ...]] = (DAMAGED, NO_END_MARKER)
 #: The colour profile could not be used, and ``handler.preprocess.icc`` is srgb.
 PROFILE_NOT_APPLIED: Final[FileWarning] = "profile_not_applied"
 

@@ -20,7 +20,13 @@ from camserve.errors import RequestError
 from camserve.images import bmp, gif, jpeg, png, tiff, tiff_pixels
 from camserve.images.bmp import BitFields
 from camserve.images.color_profile import ColorProfile, convert_to_srgb
-from camserve.images.damage import NO_END_MARKER, PROFILE_NOT_APPLIED, Decoded, FileWarning
+from camserve.images.damage import (
+    END_MISSING,
+    NO_END_MARKER,
+    PROFILE_NOT_APPLIED,
+    Decoded,
+    FileWarning,
+)
 from camserve.images.formats import FORMAT_NAMES
 from camserve.images.geometry import Box, Pixels, apply_orientation, to_upright_box, upright_size
 from camserve.images.header import PILLOW_FORMATS, ImageHeader, invalid_image
@@ -149,7 +155,7 @@ def _decode(data: bytes | bytearray, header: ImageHeader, scale_denominator: int
         case "gif", _:
             frame = gif.first_frame(data)
             pixels = _draw_on_canvas(frame, header)
-            return Decoded(pixels, () if frame.has_end else (NO_END_MARKER,))
+            return Decoded(pixels, () if frame.has_end else END_MISSING)
         case "tiff", TiffDirectory() as directory:
             return tiff_pixels.decode(data, directory)
         case "bmp", BitFields() as fields:
@@ -163,7 +169,7 @@ def _decode(data: bytes | bytearray, header: ImageHeader, scale_denominator: int
 
 def _decode_png(data: bytes | bytearray, file: PngFile) -> Decoded:
     essential = png.essential(data, file)
-    warnings: tuple[FileWarning, ...] = () if file.has_end else (NO_END_MARKER,)
+    warnings = () if file.has_end else END_MISSING
     level = png.transparent_level(file)
     if level is None:
         return Decoded(_decode_with_opencv(essential, transparent=file.is_transparent), warnings)

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import simplejpeg
 
-from camserve.images.damage import DAMAGED, NO_END_MARKER, Decoded
+from camserve.images.damage import DAMAGED, END_MISSING, Decoded
 from camserve.images.geometry import Pixels
 
 #: A JPEG can be decoded at 1/8, 1/4 or 1/2 of its size, which skips most of the work.
@@ -73,7 +73,7 @@ def decode(data: bytes | bytearray, width: int, height: int, scale_denominator: 
         if _NO_END in str(failure):
             # With the marker, a file that lacks nothing else decodes without a report.
             pixels = _decode(b"".join((data, _END_OF_IMAGE)), size)
-            return Decoded(pixels, (DAMAGED, NO_END_MARKER))
+            return Decoded(pixels, END_MISSING)
     try:
         return Decoded(_decode(data, size, strict=False), (DAMAGED,))
     except ValueError:

@@ -205,7 +205,7 @@ def test_exif_turns_the_photo_wherever_it_is(behind: bool) -> None:
 def test_only_the_end_is_missing(cut: int) -> None:
     photo = decode_default(png.encode(PICTURE)[:-cut])
     assert np.array_equal(photo.upright, PICTURE)
-    assert photo.warnings == ("no_end_marker",)
+    assert photo.warnings == ("damaged", "no_end_marker")
 
 
 @pytest.mark.parametrize("cut", [13, 20, 60])
