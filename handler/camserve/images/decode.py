@@ -21,6 +21,7 @@ from camserve.images import bmp, gif, jpeg, png, tiff, tiff_pixels
 from camserve.images.bmp import BitFields
 from camserve.images.color_profile import ColorProfile, convert_to_srgb
 from camserve.images.damage import (
+    DAMAGED,
     END_MISSING,
     NO_END_MARKER,
     PROFILE_NOT_APPLIED,
@@ -43,8 +44,6 @@ _ALPHA_FLAGS: Final = (
     cv2.IMREAD_COLOR | cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
 )
 _GREY_FLAGS: Final = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
-#: What a file that does not decode raises here.
-_FAILURES: Final = (ValueError, SyntaxError, OSError, EOFError, MemoryError, cv2.error)
 
 
 @dataclass(frozen=True)
@@ -118,16 +117,21 @@ def decode_photo(
     """
     try:
         decoded = _decode(data, header, scale_denominator)
-        if damaged == "refuse" and decoded.warnings and NO_END_MARKER not in decoded.warnings:
-            raise RequestError(
-                "invalid_image",
-                f"the {FORMAT_NAMES[header.format]} file is damaged: its decoder reports that "
-                "parts of the photo may be missing; accepted: an undamaged file",
-            )
         if icc == "srgb" and header.has_profile:
             decoded = _in_srgb(decoded, data, header)
-    except _FAILURES:
+    except Exception:
+        # Decoders raise nearly anything on hostile input.
         raise invalid_image(header.format) from None
+    if (
+        damaged == "refuse"
+        and DAMAGED in decoded.warnings
+        and NO_END_MARKER not in decoded.warnings
+    ):
+        raise RequestError(
+            "invalid_image",
+            f"the {FORMAT_NAMES[header.format]} file is damaged: its decoder reports that parts of "
+            "the photo may be missing; accepted: an undamaged file",
+        )
     converted = icc == "srgb" and PROFILE_NOT_APPLIED not in decoded.warnings
     upright = apply_orientation(decoded.pixels, header.orientation)
     original_size = (
@@ -146,7 +150,7 @@ def decode_photo(
 
 
 def _decode(data: bytes | bytearray, header: ImageHeader, scale_denominator: int) -> Decoded:
-    """A file's pixels. Raises one of ``_FAILURES``."""
+    """A file's pixels. Raises any exception on invalid input."""
     match header.format, header.layout:
         case "jpeg", _:
             return jpeg.decode(data, header.width, header.height, scale_denominator)

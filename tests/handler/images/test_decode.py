@@ -9,7 +9,7 @@ import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from camserve.errors import RequestError
-from camserve.images import Pixels, decode
+from camserve.images import Pixels, decode, decode_photo, enable_decoders, read_header
 from camserve.images.background import output_background
 from camserve.images.geometry import ORIENTATIONS, apply_orientation, undo_orientation
 from camserve.images.preprocess import resize_and_crop
-from camserve.settings import Limits, Preprocess
+from camserve.settings import Limits, PhotoFormat, Preprocess
+from tests.support.icc_profiles import cmyk_profile, grey_profile, rgb_profile
 from tests.support.image_files import (
     LIMITS,
     SAMPLE_RGB,
@@ -352,6 +353,8 @@ def test_text_bomb_after_the_pixels_is_not_unpacked() -> None:
 
 # Hostile files
 
+EVERY_FORMAT = get_args(PhotoFormat)
+enable_decoders(EVERY_FORMAT)
 FILES = {
     "jpeg": save_image(sample_image(), "JPEG", exif=orientation_exif(6)),
     "mpo": save_image(sample_image(), "MPO", save_all=True, append_images=[sample_image()]),
@@ -367,6 +370,17 @@ FILES = {
     "bmp": save_image(sample_image(), "BMP"),
     "tiff": save_image(sample_image("RGBA"), "TIFF", exif=orientation_exif(6)),
     "tiff-lzw": save_image(sample_image(), "TIFF", compression="tiff_lzw"),
+    "tiff-deflate-16": save_image(
+        Image.fromarray(noise(32, 48).astype(np.uint16) * 257), "TIFF", compression="tiff_deflate"
+    ),
+    "tiff-cmyk": save_image(sample_image("CMYK"), "TIFF", compression="lzma"),
+    "avif": save_image(sample_image(), "AVIF"),
+    "avif-alpha": save_image(sample_image("RGBA"), "AVIF", exif=orientation_exif(6)),
+    "heic": save_image(sample_image(), "HEIF"),
+    "heic-alpha": save_image(sample_image("RGBA"), "HEIF", icc_profile=rgb_profile()),
+    "jpeg-profile": save_image(sample_image(), "JPEG", icc_profile=rgb_profile()),
+    "jpeg-cmyk-profile": save_image(sample_image("CMYK"), "JPEG", icc_profile=cmyk_profile()),
+    "png-profile": save_image(sample_image("L"), "PNG", icc_profile=grey_profile(), transparency=7),
 }
 
 
@@ -389,7 +403,8 @@ def test_mutated_file_gives_pixels_or_a_request_error(name: str) -> None:
     limits = Limits(pixels=1_000_000)
     for data in mutations(FILES[name], 60):
         try:
-            photo = decode_full_size(data, limits, limits.pixels)
+            header = read_header(data, limits, limits.pixels, EVERY_FORMAT)
+            photo = decode_photo(data, header, icc="srgb")
         except RequestError:
             continue
         assert type(photo.orientation) is int
