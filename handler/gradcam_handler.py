@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import logging
+from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import Path
 from time import perf_counter
@@ -17,6 +18,7 @@ import torch
 # isort: off
 # First: it keeps TorchServe's base handler from importing OpenVINO's telemetry.
 from camserve.batch import Batch, ScoredBatch
+from camserve.metrics import MetricTotals, PeriodicEmission
 from camserve.pipeline import Pipeline
 from camserve.protocols import IncomingRequest, Reply
 from camserve.request_log import (
@@ -57,6 +59,8 @@ class GradCamHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untype
             self.device,
         )
         self.model = self.pipeline.network.module
+        self.totals = MetricTotals()
+        self.emission = PeriodicEmission(lambda: self._emit_totals(context.metrics))
         # What is loaded stays: the garbage collector need not visit it between requests.
         gc.freeze()
         # The handler's own lines replace TorchServe's for each request.
@@ -113,10 +117,24 @@ class GradCamHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untype
             logger.log(record.level, "%s", log_line(record, model, len(batch.requests), seconds))
         metrics.add_time("HandlerTime", seconds * 1000, None, "ms")
         for sample in metric_samples(batch.records, batch.timer.seconds):
-            labels = {"ModelName": model["name"], **sample.labels, "Level": "Model"}
-            dimensions = [Dimension(name, value) for name, value in labels.items()]
+            dimensions = self._dimensions(sample.labels)
             kind = MetricTypes.COUNTER if sample.is_counter else MetricTypes.HISTOGRAM
             metrics.add_metric(sample.name, sample.value, sample.unit, None, dimensions, kind)
+        self.totals.add_batch(batch.records, batch.timer.seconds)
+        self.emission.request()
+
+    def _emit_totals(self, metrics: Any) -> None:
+        """Write the metrics that are added up over batches."""
+        for increase in self.totals.take():
+            dimensions = self._dimensions(increase.labels)
+            metrics.add_metric(
+                increase.name, increase.value, "", None, dimensions, MetricTypes.COUNTER
+            )
+
+    def _dimensions(self, labels: Mapping[str, str]) -> list[Dimension]:
+        """A metric's labels, between the two that TorchServe requires."""
+        every = {"ModelName": self.pipeline.model["name"], **labels, "Level": "Model"}
+        return [Dimension(name, value) for name, value in every.items()]
 
     @staticmethod
     def _http(headers: dict[str, Any]) -> dict[str, str]:

@@ -48,6 +48,11 @@ from tests.support.stub_server import (
     torchserve_error,
 )
 
+#: As the edge answers.
+TOO_LARGE = {
+    "error": {"code": "request_too_large", "status": 413, "message": "the request is larger"}
+}
+UNAUTHORIZED = {"error": {"code": "unauthorized", "status": 401, "message": "the token is wrong"}}
 each_client = pytest.mark.parametrize("client_kind", CLIENT_KINDS)
 
 
@@ -324,6 +329,18 @@ def test_a_status_error_is_final_and_the_same_over_both_transports(
             413,
             "the server closed the call, as it does when the photo is too large: Stream removed",
         ),
+        # The edge's, and what gRPC says where a message is larger than a channel's own limit.
+        ("http", Answer(413, TOO_LARGE), "request_too_large", 413, "the request is larger"),
+        *(
+            (
+                "grpc",
+                Answer(failure=(grpc.StatusCode.RESOURCE_EXHAUSTED, text)),
+                "request_too_large",
+                413,
+                text,
+            )
+            for text in ("message larger than max: 28 MB", "Sent message larger than max (2 vs. 1)")
+        ),
         (
             "grpc",
             Answer(failure=(grpc.StatusCode.UNIMPLEMENTED, "no such method")),
@@ -431,9 +448,10 @@ def test_a_token_that_cannot_be_renewed(client_kind: str, token: str | None) -> 
     assert tokens(stub.received) == [token]
 
 
-def test_a_proxy_rejects_a_token_with_401() -> None:
+@pytest.mark.parametrize("body", [b"expired", UNAUTHORIZED])
+def test_a_proxy_rejects_a_token_with_401(body: Any) -> None:
     issuer = Issuer(good=1)
-    stub = StubServer([Answer(401, b"expired"), OK])
+    stub = StubServer([Answer(401, body), OK])
     stub.explain("http", settings={"token": issuer.issue})
     assert tokens(stub.received) == ["token-1", "token-2"]
 

@@ -77,6 +77,8 @@ def serve(
             "colours", str(directory), "gradcam_handler.py", None, 8, None, True, metrics
         )
         service.set_cl_socket(None)
+        # Nothing is written while other tests read what is.
+        service._entry_point.__self__.emission.stop()
         return service
 
     return serve

@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable
 from typing import Any, get_args
 
+import httpx
 import pytest
 import yaml
 
 from camserve.errors import HTTP_STATUS
 from camserve.explain.targets import TargetKind
+from camserve.metrics import BUCKETS, _bound_text
 from camserve.options import Method
 from camserve.request_log import NO_ERROR, Outcome
 from camserve.runtime.stage_timer import STAGES
@@ -101,6 +103,55 @@ def test_explanations_and_photos_are_counted(server: Client) -> None:
     assert grown["PhotoMegabytes_sum"] == pytest.approx(len(PHOTO) / 1e6, rel=1e-3)
 
 
+def camserve_series(server: Client) -> dict[str, float]:
+    fixed = r'(ModelName|Level|Hostname)="[^"]*",?'
+    return {
+        re.sub(fixed, "", name).replace(",}", "}").replace("{}", ""): value
+        for name, value in server.metrics().items()
+        if name.startswith("camserve_") and f'ModelName="{COLOR_MODEL}"' in name
+    }
+
+
+def test_what_is_added_up_is_told_within_seconds(server: Client) -> None:
+    form = {"target": '["cyan", "magenta"]', "method": "hirescam", "outputs": "map"}
+    # What came before is told by then.
+    time.sleep(2.5)
+    before = camserve_series(server)
+    assert server.http.post(PATH, files={"data": PHOTO}, data=form).status_code == 200
+    assert server.http.post(PATH, content=b"no photo").status_code == 415
+    wanted = 'camserve_requests_total{outcome="refused",code="unsupported_format"}'
+    deadline = time.monotonic() + 10
+    while camserve_series(server).get(wanted, 0) <= before.get(wanted, 0):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    time.sleep(0.5)
+    after = camserve_series(server)
+    grown = {name: value - before.get(name, 0) for name, value in after.items()}
+    assert grown[wanted] == 1
+    assert grown['camserve_requests_total{outcome="answered",code="none"}'] == 1
+    assert grown['camserve_explanations_total{method="hirescam",target_kind="class"}'] == 2
+    # Of magenta there is nothing in the photo.
+    assert grown['camserve_maps_without_evidence_total{method="hirescam"}'] >= 1
+    pixels = SIZE[0] * SIZE[1]
+    assert grown["camserve_photo_pixels_sum"] == pixels
+    assert grown["camserve_photo_bytes_sum"] == len(PHOTO)
+    assert grown["camserve_batch_photos_sum"] == 1
+    for bound in ("100000.0", "12500000.0", "+Inf"):
+        assert grown[f'camserve_photo_pixels_bucket{{le="{bound}"}}'] == 1
+    batches = grown["camserve_batch_photos_count"]
+    for stage in STAGES:
+        assert grown[f'camserve_stage_seconds_count{{stage="{stage}"}}'] == batches
+        assert grown[f'camserve_stage_seconds_bucket{{stage="{stage}",le="+Inf"}}'] == batches
+        assert 0 < grown[f'camserve_stage_seconds_sum{{stage="{stage}"}}'] < 60
+
+
+def test_help_texts_say_what_is_counted(server: Client) -> None:
+    text = httpx.get(f"http://127.0.0.1:{server.ports['METRICS_PORT']}/metrics").text
+    declared = yaml.safe_load((ROOT / "metrics.yaml").read_text())["model_metrics"]["counter"]
+    for metric in (one for one in declared if one["name"].startswith("camserve_")):
+        assert re.search(rf"(?m)^# HELP {metric['name']} .*: {metric['unit']}$", text)
+
+
 def test_labels_are_of_bounded_sets(server: Client) -> None:
     server.http.post(f"{PATH}/1.0/target=nobody,nothing=7", content=PHOTO)
     values = {
@@ -110,6 +161,14 @@ def test_labels_are_of_bounded_sets(server: Client) -> None:
         "TargetKind": set(get_args(TargetKind)),
         "Stage": set(STAGES),
     }
+    values |= {
+        "outcome": values["Outcome"],
+        "code": values["Code"],
+        "method": values["Method"],
+        "target_kind": values["TargetKind"],
+        "stage": values["Stage"],
+        "le": {_bound_text(bound) for bounds in BUCKETS.values() for bound in bounds} | {"+Inf"},
+    }
     declared = yaml.safe_load((ROOT / "metrics.yaml").read_text())["model_metrics"]
     ours = {one["name"]: one["dimensions"] for kind in declared.values() for one in kind}
     assert {label for labels in ours.values() for label in labels} <= {
@@ -118,10 +177,12 @@ def test_labels_are_of_bounded_sets(server: Client) -> None:
     told: dict[str, set[str]] = {label: set() for label in values}
     for name in server.metrics():
         metric, _, labels = name.partition("{")
-        if re.sub("_(count|sum|bucket|total|created)$", "", metric) not in ours:
-            continue
+        histogram = re.sub("_(count|sum|bucket|total|created)$", "", metric)
+        # TorchServe's own histograms have a label "le" that is not declared.
+        known = ours.get(metric, ours.get(histogram, ()))
         for label, value in re.findall(r'(\w+)="([^"]*)"', labels):
-            told.get(label, set()).add(value)
+            if label in known:
+                told.get(label, set()).add(value)
     for label, bounded in values.items():
         assert told[label]
         assert told[label] <= bounded

@@ -152,9 +152,12 @@ def torchserve_service(make_archive: Callable[..., tuple[dict[str, Any], Path]])
     (directory / "MAR-INF" / "MANIFEST.json").write_text(json.dumps({"model": model}))
     metrics = MetricsCacheYamlImpl(str(METRICS))
     metrics.initialize_cache()
-    return ts.model_loader.TsModelLoader().load(
+    service = ts.model_loader.TsModelLoader().load(
         "colours", str(directory), "gradcam_handler.py", None, 8, None, True, metrics
     )
+    # The tests themselves have written what is added up.
+    service._entry_point.__self__.emission.stop()
+    return service
 
 
 # TorchServe does not close its version file and the metrics' configuration.
@@ -216,6 +219,15 @@ def test_every_metric_is_declared_in_metrics_yaml(
     assert declared["HandlerTime", "gauge"] == ["ModelName", "Level"]
     lines = metric_lines(torchserve_service, caplog, {"data": PHOTO})
     assert {line.split("]")[1].split(".")[0] for line in lines} <= {name for name, _ in declared}
+    service = torchserve_service
+    with caplog.at_level(logging.INFO):
+        service._entry_point.__self__._emit_totals(service.context.metrics)
+    added_up = [line for line in caplog.messages if line.startswith("[METRICS]camserve_")]
+    found = {line.split("]")[1].split(".")[0] for line in added_up}
+    ours = {name for name, _ in declared if name.startswith("camserve_")}
+    assert found == ours - {"camserve_maps_without_evidence_total"}
+    # The unit, which the server writes as the help text, is that of metrics.yaml.
+    assert any(".Answered photos in a batch counted:" in line for line in added_up)
 
 
 @ignore_unclosed_files
