@@ -52,6 +52,8 @@ FILES = {
     f".close()\nopen('written.txt', 'w').close(){NETWORK}",
     "cam_pack/reads.py": "import os\nopen(os.path.dirname(__file__) + '/names.txt').close()"
     f"{NETWORK}",
+    "cam_hidden.py": f"open('.cam/settings').close(){NETWORK}",
+    ".cam/settings": "",
     "cam_pack/names.txt": "",
     "cam_data/names.txt": "",
     "cam_reads_sides.txt": "",
@@ -158,6 +160,7 @@ def test_a_module_that_is_not_here_is_said() -> None:
         ("cam_imports:build", ["cam_single.py", "cam_pack"]),
         ("cam_reads:build", ["cam_data"]),
         ("cam_pack.reads:build", []),
+        ("cam_hidden:build", []),
         # What fails is reported where the archive is built.
         ("cam_fails:build", []),
         ("cam_sysexit:build", []),

@@ -247,6 +247,13 @@ class Softmax(Net):
         return scores.softmax(1)
 
 
+class Picky(Net):
+    def forward(self, photos):
+        if float((photos[:, 0, 1:] - photos[:, 0, :-1]).abs().mean()) > 0.5:
+            raise ValueError("noise")
+        return super().forward(photos)
+
+
 class Dropout(Net):
     def end(self, scores):
         return F.dropout(scores)
@@ -455,6 +462,11 @@ def package_here(
         # Found by loading the archive.
         ("nets:OneLogit", ["--weights", "one.pth", "--labels", "one.json"], "of a single class"),
         ("nets:Softmax", [], "ends in a softmax"),
+        (
+            "nets:Picky",
+            ["--layer", "body.1", "--set", "handler.compile=off"],
+            r"fails on a picture of noise: ValueError \(nets.py, line \d+\); accepted: a network",
+        ),
         ("nets:Dropout", [], "otherwise when it is asked again"),
         ("nets:InWords", [], r"gives: dict of 2 \(cats: float32 tensor \(1, 2\), "),
         (

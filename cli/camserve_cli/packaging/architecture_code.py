@@ -206,6 +206,8 @@ def _refuse_ending(arch: str, how: str, printed: str = "") -> NoReturn:
 def _check_read_files(arch: str, files: Sequence[str], packed: Sequence[Path]) -> None:
     """Refuse code that reads files beside itself which the archive will not contain.
 
+    Hidden files and folders are left out: of editors, of Git, of the settings of other tools.
+
     Raises:
         PackageError: with the ``--include`` that adds them.
     """
@@ -214,8 +216,9 @@ def _check_read_files(arch: str, files: Sequence[str], packed: Sequence[Path]) -
     missing: dict[Path, Path] = {}
     for file in (Path(name).resolve() for name in files):
         root = next((root for root in roots if file.is_relative_to(root)), None)
-        if root and not _is_installed(file) and not _is_in(file, packed):
-            missing.setdefault(root / file.relative_to(root).parts[0], file)
+        parts = file.relative_to(root).parts if root else ()
+        if root and not (_is_installed(file) or _is_in(file, packed) or _is_hidden(parts)):
+            missing.setdefault(root / parts[0], file)
     if missing:
         shown = ", ".join(_shown(file) for file in missing.values())
         options = " ".join(f"--include {quote(_shown(part))}" for part in missing)
@@ -223,6 +226,10 @@ def _check_read_files(arch: str, files: Sequence[str], packed: Sequence[Path]) -
             f"arch {arch!r} reads {shown}, which {'is' if len(missing) == 1 else 'are'} not in the "
             f"archive; add {options}"
         )
+
+
+def _is_hidden(parts: Sequence[str]) -> bool:
+    return any(part.startswith(".") for part in parts)
 
 
 def _is_in(file: Path, places: Sequence[Path]) -> bool:

@@ -9,6 +9,7 @@ nothing else of this project.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from io import BytesIO
@@ -42,20 +43,23 @@ def smoke_test(photos: Sequence[Path]) -> dict[str, Any]:
     photo = BytesIO()
     noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
     Image.fromarray(noise).save(photo, "PNG")
+
+    def answer(row: IncomingRequest) -> dict[str, Any]:
+        batch = pipeline.preprocess([row])
+        (reply,) = pipeline.postprocess(pipeline.inference(batch))
+        content: dict[str, Any] = json.loads(reply.body)
+        if "error" in content:
+            # The message of a server's own failure says no more than that there is one.
+            locations = [one.location for record in batch.records for one in record.errors]
+            raise SmokeTestError(_failure(content["error"]["message"], locations[0]))
+        return content
+
     row = IncomingRequest({"body": photo.getvalue()}, {}, force_explain=True)
-    (answer,) = pipeline.postprocess(pipeline.inference(pipeline.preprocess([row])))
-    reply = json.loads(answer.body)
-    if "error" in reply:
-        raise SmokeTestError(reply["error"]["message"])
-    explanation = reply["explanations"][0]
+    explanation = answer(row)["explanations"][0]
 
     def scores(photo: Path) -> list[float]:
         options = json.dumps({"explain": False, "top_k": len(pipeline.network.labels)})
-        row = IncomingRequest({"body": photo.read_bytes()}, {"x-explain": options})
-        (answer,) = pipeline.postprocess(pipeline.inference(pipeline.preprocess([row])))
-        reply = json.loads(answer.body)
-        if "error" in reply:
-            raise SmokeTestError(reply["error"]["message"])
+        reply = answer(IncomingRequest({"body": photo.read_bytes()}, {"x-explain": options}))
         by_class = {one["class_id"]: one["score"] for one in reply["predictions"]}
         return [by_class[index] for index in sorted(by_class)]
 
@@ -67,6 +71,25 @@ def smoke_test(photos: Sequence[Path]) -> dict[str, Any]:
         "precision": json.loads(pipeline.describe().body)["model"]["precision"],
         "scores": [scores(photo) for photo in photos],
     }
+
+
+def _failure(message: str, location: str) -> str:
+    """What keeps a picture from being explained.
+
+    Args:
+        message: of the error.
+        location: the last frames of a traceback and the exception's class; empty where the error is
+            not a failure of code.
+    """
+    if not location:
+        return message
+    frames = re.findall(r'File "(.+)", line (\d+)', location)
+    file, line = frames[-1] if frames else ("", "")
+    place = f" ({Path(file).name}, line {line})" if frames else ""
+    return (
+        f"the network fails on a picture of noise: {location.splitlines()[-1]}{place}; accepted: a "
+        "network that takes any picture"
+    )
 
 
 def _write_outcome(result: Path, photos: Sequence[Path]) -> None:

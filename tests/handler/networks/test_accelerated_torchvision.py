@@ -103,7 +103,8 @@ def test_accelerated_outputs_are_the_original_networks(
 # These are safe in bfloat16; Inception, too, but it is so deep that it amplifies noise.
 @needs_compiled_bf16
 @pytest.mark.parametrize(
-    "arch", ["resnet18", "googlenet", pytest.param("vgg11", marks=pytest.mark.slow)]
+    "arch",
+    ["resnet18", *(pytest.param(arch, marks=pytest.mark.slow) for arch in ("googlenet", "vgg11"))],
 )
 def test_bfloat16_outputs_are_close_to_the_original_networks(
     arch: str, network_under_test: Callable[..., Any]
@@ -124,7 +125,7 @@ def test_bfloat16_outputs_are_close_to_the_original_networks(
 @pytest.mark.parametrize(
     ("arch", "precision"),
     [
-        ("convnext_tiny", "auto"),
+        pytest.param("convnext_tiny", "auto", marks=pytest.mark.slow),
         pytest.param("convnext_tiny", "bfloat16", marks=pytest.mark.slow),
         pytest.param("densenet121", "auto", marks=pytest.mark.slow),
         pytest.param("densenet121", "bfloat16", marks=pytest.mark.slow),
