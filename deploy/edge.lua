@@ -16,6 +16,12 @@ local ROUTING = {model_name = true, model_version = true}
 -- it keeps the last. The handler parses all others itself.
 local JSON = "Application/JSON"
 
+-- The first bytes of the photos' files that the handler knows, as patterns.
+local PHOTO_SIGNATURES = {
+  "^\255\216\255", "^\137PNG\r\n", "^RIFF....WEBP", "^GIF8[79]a", "^BM....%z%z%z%z", "^II[*+]%z", "^MM%z[*+]",
+  "^%z%z%z.ftyp",
+}
+
 local function json_text(text)
   return '"' .. text:gsub('[%c"\\\127]', function(character)
     return ("\\u%04x"):format(character:byte())
@@ -239,6 +245,14 @@ local function check_body(handle, headers)
     -- The headers from before the body was awaited are not valid any more.
     handle:headers():replace("content-type", JSON)
     return
+  end
+  -- As curl --data-binary sends a photo without a content type: no field begins like a photo's file.
+  local first = body:getBytes(0, math.min(12, body:length()))
+  for _, signature in ipairs(PHOTO_SIGNATURES) do
+    if first:find(signature) then
+      handle:headers():replace("content-type", "application/octet-stream")
+      return
+    end
   end
   check_urlencoded(handle, body)
 end

@@ -193,12 +193,14 @@ class Results:
         out: the folder for it all.
         lines: the file for the JSON lines.
         done, failed: the number of photos.
+        warned: the number of photos whose reply has warnings of the file.
     """
 
     out: Path
     lines: TextIO
     done: int = 0
     failed: int = 0
+    warned: int = 0
     _pending_lines: dict[int, str] = field(default_factory=dict)
     _written: int = 0
     _used_names: set[Path] = field(default_factory=set)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from camserve_client.errors import (
     AuthenticationError,
     CamserveError,
+    CertificateError,
     InvalidReplyError,
     RequestRejectedError,
     RequestTimeoutError,
@@ -38,6 +39,7 @@ __all__ = [
     "AsyncGrpcClient",
     "AuthenticationError",
     "CamserveError",
+    "CertificateError",
     "Client",
     "ExplainOptions",
     "Explanation",

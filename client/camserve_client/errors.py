@@ -96,6 +96,12 @@ class UnavailableError(CamserveError):
         self.retry_after = retry_after
 
 
+class CertificateError(CamserveError):
+    """The server's certificate is not one that the client trusts; no request was sent."""
+
+    code = "untrusted_certificate"
+
+
 class RequestTimeoutError(UnavailableError):
     """The server did not answer within the timeout.
 

@@ -27,6 +27,7 @@ _ACCEPTED_PIXELS = (
     "accepted: uint8, uint16, bool, or floats from 0 to 1, of shape (h, w), (h, w, 3) or (h, w, 4)"
 )
 _WHITE_OF_UINT16 = 65535
+_ROUNDING = 1e-3
 # Tags of a TIFF: how many bits a level has, and whether 0 is black or white.
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _MIN_IS_WHITE = 258, 262, 0
 # The space of a colour profile stands in these bytes of it.
@@ -54,7 +55,8 @@ def encode_photo(photo: Photo) -> bytes:
     if isinstance(photo, Image.Image):
         return _encode_png(photo)
     raise TypeError(
-        f"a photo is bytes, a path, a numpy array or a PIL image, not {type(photo).__name__}"
+        f"a photo is bytes, a path, a numpy array or a PIL image, not {type(photo).__name__}; of a "
+        "tensor, an array of shape (h, w, 3)"
     )
 
 
@@ -78,10 +80,13 @@ def _to_8_bits(pixels: NDArray[Any]) -> NDArray[np.uint8]:
         return np.rint(pixels * np.float32(255 / _WHITE_OF_UINT16)).astype(np.uint8)
     if pixels.dtype.kind == "f":
         low, high = pixels.min(), pixels.max()
-        # Not a number is not in the range either.
-        if low >= 0 and high <= 1:
-            return np.rint(pixels * 255.0).astype(np.uint8)
-        raise ValueError(f"pixels are floats from {low:g} to {high:g}; {_ACCEPTED_PIXELS}")
+        # What arithmetic rounds to beyond the range is white or black. Not a number is neither.
+        if low >= -_ROUNDING and high <= 1 + _ROUNDING:
+            return np.rint(pixels.clip(0, 1) * 255.0).astype(np.uint8)
+        raise ValueError(
+            f"pixels are floats from {low:g} to {high:g}; {_ACCEPTED_PIXELS} (divide by what is "
+            "white, or use uint8)"
+        )
     raise ValueError(f"pixels of type {pixels.dtype} do not say what is white; {_ACCEPTED_PIXELS}")
 
 

@@ -67,6 +67,7 @@ def describe(model: ModelBody, loaded: LoadedModel) -> dict[str, Any]:
         },
         "limits": settings.limits.model_dump(mode="json"),
         "formats": [format.upper() for format in settings.formats],
+        "damaged": settings.damaged,
         "versions": {
             "camserve": __version__,
             "python": platform.python_version(),

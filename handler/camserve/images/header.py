@@ -93,6 +93,8 @@ def read_header(
         # Pillow's parsers raise nearly anything on hostile input.
         raise invalid_image(format) from None
     width, height = header.width, header.height
+    if min(width, height) < 1:
+        raise invalid_image(format)
     if max(width, height) > limits.side:
         raise RequestError(
             "image_too_large",
