@@ -126,6 +126,11 @@ def _to_png_mode(image: Image.Image) -> Image.Image:
             f"{low:g} to {high:g}; accepted: modes of 8 or 16 bits a channel; scale it first, by "
             "Image.fromarray((pixels * (255 / white)).clip(0, 255).astype(numpy.uint8))"
         )
+    transparency = image.info.get("transparency")
+    if image.mode == "RGB" and isinstance(transparency, tuple) and max(transparency) > 0xFF:
+        # Of a PNG of 16 bits, of whose pixels Pillow keeps the upper 8.
+        image = image.copy()
+        image.info["transparency"] = tuple(value >> 8 for value in transparency)
     mode = _PNG_MODES.get(image.mode, "RGB")
     if mode in ("1", "L") and image.has_transparency_data:
         # Not every decoder supports the transparent grey level of a PNG without an alpha channel.

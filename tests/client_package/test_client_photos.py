@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import tifffile
@@ -296,3 +298,17 @@ def test_a_profile_of_other_colours_is_left_out() -> None:
     image = Image.open(io.BytesIO(saved(raw("CMYK", RGBA), "JPEG", icc_profile=cmyk_profile())))
     assert "icc_profile" in image.info
     assert "icc_profile" not in Image.open(io.BytesIO(encode_photo(image))).info
+
+
+def test_a_transparent_colour_of_16_bits_stays_transparent() -> None:
+    colors = np.zeros((20, 30, 3), np.uint16)
+    colors[:, 10:] = 40_000
+    chunk = b"tRNS" + struct.pack(">3H", 40_000, 40_000, 40_000)
+    # OpenCV writes PNGs of 16 bits and three channels, which Pillow does not.
+    plain = cv2.imencode(".png", colors)[1].tobytes()
+    at = plain.index(b"IDAT") - 4
+    crc = struct.pack(">I", zlib.crc32(chunk))
+    file = plain[:at] + struct.pack(">I", 6) + chunk + crc + plain[at:]
+    as_file = decoded(file)
+    assert as_file[0, 20].tolist() == [255, 255, 255]
+    assert np.array_equal(decoded(encode_photo(Image.open(io.BytesIO(file)))), as_file)

@@ -21,6 +21,10 @@ _INFO_HEADER_BYTES: Final = 40
 _BITFIELDS: Final = (3, 6)
 _UNCOMPRESSED: Final = 0
 _RED_GREEN_BLUE_555: Final = (0x7C00, 0x3E0, 0x1F, 0)
+_RUN_LENGTH: Final = (1, 2)
+# Pillow reads runs in Python: such a file takes half a second.
+_MAX_RUN_LENGTH_BYTES: Final = 4_000_000
+_MAX_RUN_LENGTH_PIXELS: Final = 10_000_000
 #: What cannot be read, by the header's compression.
 _OTHER_COMPRESSIONS: Final = {4: "a BMP that contains a JPEG", 5: "a BMP that contains a PNG"}
 _MASKS: Final = 4
@@ -48,16 +52,31 @@ class BitFields(NamedTuple):
 def unsupported_kind(data: bytes | bytearray) -> str | None:
     """What a BMP is that no decoder here reads, as a message says it; None for others."""
     try:
-        header_bytes, _, _, _, bits, compression = struct.unpack_from(
+        header_bytes, width, height, _, bits, compression = struct.unpack_from(
             _INFO_HEADER, data, _FILE_HEADER_BYTES
         )
     except struct.error:
         return None
     if header_bytes < _INFO_HEADER_BYTES:
         return None
+    if compression in _RUN_LENGTH and (
+        len(data) > _MAX_RUN_LENGTH_BYTES or abs(width * height) > _MAX_RUN_LENGTH_PIXELS
+    ):
+        return "a BMP of run lengths with more than 4 MB or 10 million pixels"
     if bits == 2:
         return "a BMP of 2 bits a pixel"
     return _OTHER_COMPRESSIONS.get(compression)
+
+
+def has_run_lengths(data: bytes | bytearray) -> bool:
+    """Whether pixels are run lengths. OpenCV reads them wrong where a run ends behind a row."""
+    try:
+        header_bytes, _, _, _, _, compression = struct.unpack_from(
+            _INFO_HEADER, data, _FILE_HEADER_BYTES
+        )
+    except struct.error:
+        return False
+    return header_bytes >= _INFO_HEADER_BYTES and compression in _RUN_LENGTH
 
 
 def read_bit_fields(data: bytes | bytearray) -> BitFields | None:

@@ -165,8 +165,9 @@ def _decode(data: bytes | bytearray, header: ImageHeader, scale_denominator: int
         case "bmp", BitFields() as fields:
             return Decoded(_on_white(bmp.decode_bit_fields(data, fields)))
         case "heic" | "avif", _:
-            image = Image.open(io.BytesIO(data), formats=PILLOW_FORMATS[header.format])
-            return Decoded(_on_white(np.asarray(image.convert("RGBA"))))
+            return Decoded(_decode_with_pillow(data, header))
+        case "bmp", _ if bmp.has_run_lengths(data):
+            return Decoded(_decode_with_pillow(data, header))
         case _:
             return Decoded(_decode_with_opencv(data, transparent=header.transparent))
 
@@ -198,6 +199,11 @@ def _decode_with_opencv(data: bytes | bytearray, *, transparent: bool) -> Pixels
     if rgb is None:
         raise ValueError("OpenCV cannot decode the file")
     return cast(Pixels, rgb)
+
+
+def _decode_with_pillow(data: bytes | bytearray, header: ImageHeader) -> Pixels:
+    image = Image.open(io.BytesIO(data), formats=PILLOW_FORMATS[header.format])
+    return _on_white(np.asarray(image.convert("RGBA")))
 
 
 def _draw_on_canvas(frame: gif.FirstFrame, header: ImageHeader) -> Pixels:

@@ -36,6 +36,7 @@ _SEQUENTIAL: Final = (0xC0, 0xC1)
 # Not among them: Huffman tables (C4), an extension (C8) and arithmetic coding's conditioning (CC).
 _FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _HIERARCHICAL_FRAMES: Final = frozenset({0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF})
+_PROGRESSIVE: Final = (0xC2, 0xCA)
 _BITS: Final = 8
 # A segment with its length, or the end of the image; any number of fill bytes before it.
 _SEGMENT: Final = re.compile(rb"\xff++(?:([\xc0-\xcf\xda-\xfe])(..)|\xd9)", re.DOTALL)
@@ -70,8 +71,13 @@ def decode(data: bytes | bytearray, width: int, height: int, scale_denominator: 
     try:
         return Decoded(_decode(data, size))
     except ValueError as failure:
-        if _NO_END in str(failure):
-            # With the marker, a file that lacks nothing else decodes without a report.
+        # A progressive file that is cut off may have another report first.
+        is_cut_off = data.rfind(_END_OF_IMAGE) < data.rfind(bytes((0xFF, _SOS)))
+        if _NO_END in str(failure) or is_cut_off:
+            # With the marker, a file that lacks nothing else decodes without a report. So does a
+            # progressive one that ends between two scans.
+            if not _has_every_scan(data):
+                raise ValueError("the last scans are missing") from None
             pixels = _decode(b"".join((data, _END_OF_IMAGE)), size)
             return Decoded(pixels, END_MISSING)
     try:
@@ -134,6 +140,37 @@ def count_scans(data: bytes | bytearray) -> int:
                 return count
         offset = end
     return count + data.count(bytes((0xFF, _SOS)), offset)
+
+
+def _has_every_scan(data: bytes | bytearray) -> bool:
+    """Every coefficient of a progressive JPEG is coded to its last bit; True for other JPEGs."""
+    byte_classes = data.translate(_BYTE_CLASSES)
+    # By component, what of its 64 coefficients is not coded yet: the number of bits, or anything.
+    missing: dict[int, list[int]] = {}
+    offset = 2
+    try:
+        for _ in range(_MAX_SEGMENTS):
+            segment = _SEGMENT.match(data, offset)
+            if segment is None or segment[1] is None:
+                break
+            marker, content = segment[1][0], segment.end()
+            offset = content + int.from_bytes(segment[2], "big") - 2
+            if marker in _FRAMES:
+                if marker not in _PROGRESSIVE:
+                    return True
+                ids = data[content + 6 : content + 6 + 3 * data[content + 5] : 3]
+                missing = {component: [1] * 64 for component in ids}
+            elif marker == _SOS:
+                count = data[content]
+                first, last, bits = data[content + 1 + 2 * count : content + 4 + 2 * count]
+                for component in data[content + 1 : content + 1 + 2 * count : 2]:
+                    missing[component][first : last + 1] = [bits & 15] * (last + 1 - first)
+                offset = byte_classes.find(b"FM", offset)
+                if offset < 0:
+                    break
+    except (IndexError, KeyError, ValueError):
+        return False
+    return not any(map(any, missing.values()))
 
 
 def _decode(data: bytes | bytearray, size: tuple[int, int], *, strict: bool = True) -> Pixels:

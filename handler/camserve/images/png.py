@@ -156,11 +156,11 @@ def transparent_level(file: PngFile) -> int | None:
     """The grey level that is transparent, as OpenCV decodes it to 8 or 16 bits; None for none."""
     if file.color_type != _GREY or file.transparency is None or len(file.transparency) < 2:
         return None
-    level = int.from_bytes(file.transparency[:2], "big")
-    if file.bits > 8:
-        return level
-    most = (1 << file.bits) - 1
-    return (level & most) * (255 // most)
+    level, most = int.from_bytes(file.transparency[:2], "big"), (1 << file.bits) - 1
+    if level > most:
+        # As Pillow and ImageMagick have it: no pixel has it.
+        return None
+    return level if file.bits > 8 else level * (255 // most)
 
 
 def _unpack_profile(content: bytes) -> bytes:

@@ -44,6 +44,9 @@ _COMPRESSION_NAMES: Final = {
     34677: "SGI Log", 34712: "JPEG 2000", 34887: "LERC", 50001: "WebP", 50002: "JPEG XL",
     52546: "JPEG XL",
 }  # fmt: skip
+#: What OpenCV does not decompress, which reads 12 bits.
+_PILLOWS_COMPRESSIONS: Final = {34925: "LZMA", 50000: "Zstandard"}
+_PACKED_BITS: Final = 12
 # What a sensor sees through its colour filters, and the same before it becomes a picture.
 _RAW_COLORS: Final = (32803, 34892)
 _SAMPLE_NAMES: Final = {2: "signed {}-bit integers", 3: "{}-bit floats"}
@@ -110,9 +113,12 @@ def read_directory(data: bytes | bytearray) -> TiffDirectory | str:
         ValueError: the directory is invalid, or its tags together claim more data than the file
             has: a decoder would allocate that for each of them.
     """
+    if data[:4] == b"MM\0+":
+        # Pillow takes it for a usual TIFF.
+        return "a big-endian BigTIFF"
     # Also checks what the tags claim, before Pillow reads them.
     checked = clear_orientation(data)
-    is_big = data[2:4] in (b"+\0", b"\0+")
+    is_big = data[2:4] == b"+\0"
     directory = ImageFileDirectory_v2(bytes(data[: 16 if is_big else 8]))
     stream = io.BytesIO(data)
     try:
@@ -210,12 +216,14 @@ def _unsupported(tags: Mapping[int, Any]) -> str | None:
     further = samples - channels
     if not 0 <= further <= 1 or (further and photometric in (_CMYK, _YCBCR)):
         return f"{samples} bands"
+    if bits == _PACKED_BITS and compression in _PILLOWS_COMPRESSIONS:
+        return f"12-bit grey with {_PILLOWS_COMPRESSIONS[compression]} compression"
     extras = _numbers(tags, _EXTRA_SAMPLES)
-    is_plain = bits == 8 or (photometric == _RGB and bits == 16)
-    if further and not is_plain:
-        # Grey with alpha is read by a way of its own, which reads no planes.
+    if further and channels == 1:
+        if _number(tags, _PLANAR, _CONTIGUOUS) != _CONTIGUOUS:
+            return f"{samples} bands in planes"
         has_alpha = bool(extras) and extras[0] in _ALPHAS
-        if not has_alpha or bits != 16 or _number(tags, _PLANAR, _CONTIGUOUS) != _CONTIGUOUS:
+        if bits not in (8, 16) or (bits == 16 and not has_alpha):
             return f"{samples} bands of {bits} bits"
     return None
 

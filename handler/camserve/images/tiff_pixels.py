@@ -28,14 +28,23 @@ _PACKED_BITS: Final = 12
 TiffImagePlugin.READ_LIBTIFF = True
 # Pillow has no mode for 16 bits of grey with alpha. It reads their four bytes as they are, into the
 # mode that also has four.
-TiffImagePlugin.OPEN_INFO.update(
+_OPEN_INFO: Final = TiffImagePlugin.OPEN_INFO
+_OPEN_INFO.update(
     {
         (byte_order, photometric, (1,), 1, (16, 16), (alpha,)): ("RGBA", "RGBA")
         for byte_order, photometric, alpha in product((b"II", b"MM"), (0, 1), (1, 2))
     }
 )
-# Pillow has it for little-endian files.
-TiffImagePlugin.OPEN_INFO[(b"MM", 0, (1,), 1, (16,), ())] = ("I;16B", "I;16B")
+for _order in (b"II", b"MM"):
+    # Pillow has this for little-endian files, and those below for files in which 0 is black. Their
+    # levels are turned after decoding.
+    _OPEN_INFO[(_order, 0, (1,), 1, (16,), ())] = ("I;16", "I;16")
+    _OPEN_INFO[(_order, 0, (1,), 1, (8, 8), (0,))] = ("L", "LX")
+    _OPEN_INFO[(_order, 0, (1,), 1, (8, 8), (1,))] = ("La", "La")
+    _OPEN_INFO[(_order, 0, (1,), 1, (8, 8), (2,))] = ("LA", "LA")
+# libtiff itself turns bytes whose bits are in the other order.
+for _key, _modes in list(_OPEN_INFO.items()):
+    _OPEN_INFO.setdefault((*_key[:3], 2, *_key[4:]), _modes)
 
 
 def decode(data: bytes | bytearray, directory: TiffDirectory) -> Decoded:
@@ -78,7 +87,11 @@ def _to_rgb(image: Image.Image, directory: TiffDirectory) -> Pixels:
             return _repeated(255 - grey if directory.min_is_white else grey)
         case "LA" | "La":
             levels, alpha = np.moveaxis(np.asarray(image), -1, 0)
-            return grey_on_white(levels, alpha, premultiplied=image.mode == "La")
+            if directory.min_is_white:
+                levels = (alpha if premultiplied else np.uint8(255)) - levels
+            return grey_on_white(levels, alpha, premultiplied=premultiplied)
+        case "L" if directory.min_is_white and directory.samples > 1:
+            return _repeated(255 - np.asarray(image))
         case "RGBA" | "PA":
             return composite_on_white(np.asarray(image.convert("RGBA")))
         case _:

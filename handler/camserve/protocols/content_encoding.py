@@ -12,6 +12,8 @@ from camserve.settings import Limits
 _ACCEPTED: Final = "accepted: gzip, deflate, or none"
 #: By the name of the encoding, what ``zlib`` calls its formats. Some clients take "deflate" for raw
 #: deflate, without zlib's header.
+# Files that were put together; each costs a copy of what is left of the body.
+_MAX_MEMBERS: Final = 100
 _FORMATS: Final = {"gzip": (31,), "deflate": (15, -15)}
 
 
@@ -51,18 +53,24 @@ def _decompress(body: bytes | bytearray, encoding: str, limits: Limits) -> bytes
     # Base64 has 4 bytes for 3.
     limit = limits.photo_bytes * 4 // 3 + limits.json_bytes
     for window_bits in _FORMATS[encoding]:
-        decompressor = zlib.decompressobj(window_bits)
-        try:
-            content = decompressor.decompress(body, limit + 1)
-        except zlib.error:
-            continue
-        if len(content) > limit:
-            raise RequestError(
-                "image_too_large",
-                f"the body has more than {limit} bytes once decompressed; accepted: up to that",
-            )
-        if decompressor.eof and not decompressor.unused_data:
-            return content
+        content, rest = bytearray(), bytes(body)
+        # A gzip file may have several members (RFC 1952, 2.2).
+        for _ in range(_MAX_MEMBERS if encoding == "gzip" else 1):
+            decompressor = zlib.decompressobj(window_bits)
+            try:
+                content += decompressor.decompress(rest, limit + 1 - len(content))
+            except zlib.error:
+                break
+            if len(content) > limit:
+                raise RequestError(
+                    "image_too_large",
+                    f"the body has more than {limit} bytes once decompressed; accepted: up to that",
+                )
+            if not decompressor.eof:
+                break
+            rest = decompressor.unused_data
+            if not rest:
+                return bytes(content)
     raise RequestError(
         "invalid_request",
         f"the body is declared as {encoding} but is none, or is cut short; {_ACCEPTED}",

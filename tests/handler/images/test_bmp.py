@@ -144,3 +144,33 @@ def test_missing_rows_are_refused() -> None:
     rows, _ = fields(RGB565, 16)
     with pytest.raises(RequestError, match="BMP file is damaged"):
         decode_default(bmp(rows, 16, 40, 3, RGB565)[:-1])
+
+
+def run_lengths(levels: NDArray[Any], *, padding: int = 0) -> bytes:
+    """Grey levels as a BMP of run lengths, its last run of each row longer than the row."""
+    height, width = levels.shape
+    runs = b"".join(
+        b"".join(bytes((1 + (padding if x == width - 1 else 0), row[x])) for x in range(width))
+        + b"\0\0"
+        for row in levels[::-1]
+    )
+    runs += b"\0\1"
+    palette = b"".join(bytes((level, level, level, 0)) for level in range(256))
+    header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(runs), 0, 0, 256, 0)
+    offset = 14 + len(header) + len(palette)
+    start = struct.pack("<2sIHHI", b"BM", offset + len(runs), 0, 0, offset)
+    return start + header + palette + runs
+
+
+@pytest.mark.parametrize("padding", [0, 1, 3])
+@pytest.mark.parametrize("width", [8, 9, 11])
+def test_run_lengths_may_end_behind_a_row(width: int, padding: int) -> None:
+    levels = SAMPLE_RGB[:10, :width, 0]
+    decoded = decode_default(run_lengths(levels, padding=padding)).upright
+    assert np.array_equal(decoded, np.stack([levels] * 3, axis=-1))
+
+
+def test_many_run_lengths_are_refused_by_name() -> None:
+    data = run_lengths(np.zeros((10, 10), np.uint8)) + bytes(4_000_001)
+    with pytest.raises(RequestError, match="a BMP of run lengths with more than 4 MB"):
+        decode_default(data)

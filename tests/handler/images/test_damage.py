@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,15 @@ def test_a_jpeg_without_its_end_marker_is_read(cut: int, options: dict[str, Any]
 def test_a_jpeg_that_lacks_pixels_is_refused(cut: int) -> None:
     with pytest.raises(RequestError, match="JPEG file is damaged, incomplete"):
         decode_default(jpeg()[:-cut])
+
+
+def test_a_progressive_jpeg_is_refused_wherever_it_is_cut() -> None:
+    data = save_image(PICTURE.resize((200, 150)), "JPEG", quality=92, progressive=True)
+    answered = []
+    for cut in range(3, len(data) - 700, 11):
+        with suppress(RequestError):
+            answered.append((cut, decode_default(data[:-cut]).warnings))
+    assert answered == []
 
 
 def test_damaged_jpegs_print_nothing() -> None:

@@ -234,6 +234,12 @@ def test_the_transparent_level_of_a_grey_file_is_white(bits: int, levels: int) -
     assert max_difference(decode_default(data).upright, expected) <= (1 if bits == 16 else 0)
 
 
+def test_a_transparent_level_beyond_the_bits_is_none() -> None:
+    grey = np.random.default_rng(0).integers(0, 2, (16, 24))
+    decoded = decode_default(grey_png(grey, 1, 128)).upright
+    assert np.array_equal(decoded, (grey * 255)[..., None].repeat(3, axis=2))
+
+
 def grey_png(grey: NDArray[np.int64], bits: int, transparent: int) -> bytes:
     """(h, w) levels as a PNG of so many bits, with one transparent level."""
     height, width = grey.shape

@@ -291,3 +291,78 @@ def test_other_compressions_are_refused_by_name(compression: int, name: str) -> 
 def test_bigtiff() -> None:
     data = tiff(SAMPLE_RGB, photometric="rgb", bigtiff=True)
     assert np.array_equal(decode_default(data).upright, SAMPLE_RGB)
+
+
+@pytest.mark.parametrize("tile", [None, (16, 16)])
+@pytest.mark.parametrize("kind", ["unassalpha", "unspecified"])
+def test_grey_of_8_bits_with_another_band_where_0_is_white(
+    kind: str, tile: tuple[int, int] | None
+) -> None:
+    data = tiff(
+        bands(255 - GREY, ALPHA),
+        photometric="miniswhite",
+        planarconfig="contig",
+        extrasamples=[kind],
+        tile=tile,
+    )
+    plain = grey_rgb(GREY)
+    expected = on_white(plain, ALPHA / 255) if kind == "unassalpha" else plain
+    assert max_difference(decode_default(data).upright, expected) <= 1
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        GREY,
+        DEEP,
+        SAMPLE_RGB,
+        SAMPLE_RGB.astype(np.uint16) * 257,
+        SAMPLE_RGBA,
+        SAMPLE_RGBA.astype(np.uint16) * 257,
+    ],
+    ids=["grey", "grey16", "rgb", "rgb16", "rgba", "rgba16"],
+)
+def test_bits_in_the_other_order(pixels: NDArray[Any]) -> None:
+    alpha = [(338, SHORT, 1, struct.pack("<H", 2))] if pixels.shape[2:] == (4,) else []
+    bits = np.unpackbits(pixels.view(np.uint8))
+    turned = np.packbits(bits, bitorder="little").view(pixels.dtype).reshape(pixels.shape)
+    data = write_tiff(turned, (266, SHORT, 1, struct.pack("<H", 2)), *alpha)
+    plain = decode_default(write_tiff(pixels, *alpha)).upright
+    assert np.array_equal(decode_default(data).upright, plain)
+
+
+@pytest.mark.parametrize(
+    ("data", "named"),
+    [
+        pytest.param(
+            tiff(np.stack([GREY, ALPHA]), planarconfig="separate", extrasamples=["unassalpha"]),
+            "2 bands in planes",
+            id="grey-alpha-planes",
+        ),
+        pytest.param(
+            tiff(SAMPLE_RGB, photometric="rgb", bigtiff=True, byteorder=">"),
+            "a big-endian BigTIFF",
+            id="big-endian-bigtiff",
+        ),
+    ],
+)
+def test_what_the_decoders_read_wrong_is_refused_by_name(data: bytes, named: str) -> None:
+    with pytest.raises(RequestError, match=named):
+        decode_default(data)
+
+
+def test_12_bits_in_another_compression_are_refused_by_name() -> None:
+    data = bytearray(packed_grey(12, min_is_white=False))
+    at = data.index(struct.pack("<HHI", 259, SHORT, 1)) + 8
+    struct.pack_into("<H", data, at, 50000)
+    with pytest.raises(RequestError, match="12-bit grey with Zstandard compression"):
+        decode_default(data)
+
+
+@pytest.mark.parametrize("size", [(0, 32), (48, 0)])
+def test_a_photo_of_no_size_is_refused(size: tuple[int, int]) -> None:
+    data = bytearray(write_tiff(SAMPLE_RGB))
+    for tag, side in zip((256, 257), size, strict=True):
+        struct.pack_into("<H", data, data.index(struct.pack("<HHI", tag, SHORT, 1)) + 8, side)
+    with pytest.raises(RequestError, match="TIFF file is damaged"):
+        decode_default(data)

@@ -28,6 +28,10 @@ COMPRESSED: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
     "gzip": ("gzip", gzip.compress),
     "gzip in capitals": ("GZip", gzip.compress),
     "x-gzip": ("x-gzip", gzip.compress),
+    "gzip of two members": (
+        "gzip",
+        lambda content: gzip.compress(content[:99]) + gzip.compress(content[99:]),
+    ),
     "deflate": ("deflate", zlib.compress),
     "deflate without its header": ("deflate", raw_deflate),
     "identity": ("identity", bytes),
@@ -50,6 +54,9 @@ def test_a_bomb_is_refused_at_the_limit(kind: str) -> None:
         with pytest.raises(RequestError, match=f"more than {LIMIT} bytes once decomp") as error:
             with_body_decompressed({"body": compress(bytes(size))}, encoding, LIMITS)
         assert error.value.status == 413
+    members = [bytes(LIMIT // 2), bytes(LIMIT)]
+    with pytest.raises(RequestError, match=f"more than {LIMIT} bytes once decomp"):
+        with_body_decompressed({"body": b"".join(map(gzip.compress, members))}, "gzip", LIMITS)
     fields = with_body_decompressed({"body": compress(bytes(LIMIT))}, encoding, LIMITS)
     assert fields["body"] == bytes(LIMIT)
 
