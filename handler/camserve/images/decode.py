@@ -30,6 +30,7 @@ from camserve.images.damage import (
 )
 from camserve.images.formats import FORMAT_NAMES
 from camserve.images.geometry import Box, Pixels, apply_orientation, to_upright_box, upright_size
+from camserve.images.gif import FirstFrame
 from camserve.images.header import PILLOW_FORMATS, ImageHeader, invalid_image
 from camserve.images.png import PngFile
 from camserve.images.tiff import TiffDirectory
@@ -156,9 +157,8 @@ def _decode(data: bytes | bytearray, header: ImageHeader, scale_denominator: int
             return jpeg.decode(data, header.width, header.height, scale_denominator)
         case "png", PngFile() as file:
             return _decode_png(data, file)
-        case "gif", _:
-            frame = gif.first_frame(data)
-            pixels = _draw_on_canvas(frame, header)
+        case "gif", FirstFrame() as frame:
+            pixels = _draw_on_canvas(data, frame)
             return Decoded(pixels, () if frame.has_end else END_MISSING)
         case "tiff", TiffDirectory() as directory:
             return tiff_pixels.decode(data, directory)
@@ -206,19 +206,18 @@ def _decode_with_pillow(data: bytes | bytearray, header: ImageHeader) -> Pixels:
     return _on_white(np.asarray(image.convert("RGBA")))
 
 
-def _draw_on_canvas(frame: gif.FirstFrame, header: ImageHeader) -> Pixels:
+def _draw_on_canvas(data: bytes | bytearray, frame: FirstFrame) -> Pixels:
     """A GIF's first frame on its canvas, (height, width, 3) RGB.
 
     Outside the frame the canvas is white, as on a web page.
     """
     # Not by OpenCV, which allocates its code table anew at each clear code: 35 s for a 1 MB file.
-    pixels = np.asarray(Image.open(io.BytesIO(frame.file), formats=("GIF",)).convert("RGB"))
+    file = io.BytesIO(gif.as_file(data, frame))
+    pixels = np.asarray(Image.open(file, formats=("GIF",)).convert("RGB"))
     height, width = pixels.shape[:2]
-    if (height, width) == (header.height, header.width):
+    if (width, height) == (frame.width, frame.height):
         return pixels
-    canvas = np.full((header.height, header.width, 3), 255, np.uint8)
-    # Pillow's header has a canvas that its first frame fits in. Where Pillow takes another block
-    # for the first frame than gif.first_frame does, this raises ValueError.
+    canvas = np.full((frame.height, frame.width, 3), 255, np.uint8)
     canvas[frame.top : frame.top + height, frame.left : frame.left + width] = pixels
     return canvas
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 # An extension, an image or the trailer; other bytes are skipped.
 _BLOCK: Final = re.compile(rb"[!,;]")
@@ -30,20 +29,27 @@ _GREY_RAMP: Final = bytes(level for level in range(256) for _ in "rgb")
 _WHITE: Final = b"\xff\xff\xff"
 
 
-@dataclass(frozen=True)
-class FirstFrame:
-    """An animation's first frame.
+class FirstFrame(NamedTuple):
+    """Where an animation's first frame is in its file, and on its canvas.
 
     Attributes:
-        file: a GIF of this frame alone, of its size, without transparency: what was transparent is
-            white.
-        left, top: the frame's upper left corner on the animation's canvas, in pixels.
+        width, height: of the canvas, in pixels. It is as large as the first frame needs.
+        left, top: the frame's upper left corner on the canvas, in pixels.
+        size: the frame's width and height.
+        interlaced: its rows are in the order of an interlaced frame.
+        colors: 256 colours of three bytes; what is transparent is white.
+        pixels: the offsets of its compressed pixels in the file.
         has_end: something follows the frame in the file: the end, or another frame.
     """
 
-    file: bytes
+    width: int
+    height: int
     left: int
     top: int
+    size: tuple[int, int]
+    interlaced: bool
+    colors: bytes
+    pixels: slice
     has_end: bool
 
 
@@ -63,7 +69,23 @@ def first_frame(data: bytes | bytearray) -> FirstFrame:
         raise ValueError("the file ends before its first image does") from None
 
 
+def as_file(data: bytes | bytearray, frame: FirstFrame) -> bytes:
+    """A GIF of the first frame alone, of its size, without transparency."""
+    flags = _INTERLACED if frame.interlaced else 0
+    return b"".join(
+        (
+            struct.pack(_SCREEN_DESCRIPTOR, b"GIF89a", *frame.size, _HAS_COLOR_TABLE | 7, 0, 0),
+            frame.colors,
+            b"," + struct.pack(_IMAGE_DESCRIPTOR, 0, 0, *frame.size, flags),
+            data[frame.pixels],
+            # The zero ends a chain that the file's end cut off.
+            b"\0;",
+        )
+    )
+
+
 def _first_frame(data: bytes | bytearray) -> FirstFrame:
+    canvas_width, canvas_height = struct.unpack_from("<HH", data, 6)
     global_colors, offset = _color_table(data, data[10], struct.calcsize(_SCREEN_DESCRIPTOR))
     transparent = None
     for _ in range(_MAX_EXTENSIONS):
@@ -88,14 +110,16 @@ def _first_frame(data: bytes | bytearray) -> FirstFrame:
             colors[3 * transparent : 3 * transparent + 3] = _WHITE
         # The LZW minimum code size, one byte, then the sub-blocks.
         end = _end_of_sub_blocks(data, offset + 1)
-        pixels = data[offset:end]
-        screen = struct.pack(
-            _SCREEN_DESCRIPTOR, b"GIF89a", width, height, _HAS_COLOR_TABLE | 7, 0, 0
-        )
-        image = b"," + struct.pack(_IMAGE_DESCRIPTOR, 0, 0, width, height, flags & _INTERLACED)
-        # The zero ends a chain that the file's end cut off.
         return FirstFrame(
-            b"".join((screen, colors, image, pixels, b"\0;")), left, top, end < len(data)
+            max(canvas_width, left + width),
+            max(canvas_height, top + height),
+            left,
+            top,
+            (width, height),
+            bool(flags & _INTERLACED),
+            bytes(colors),
+            slice(offset, end),
+            end < len(data),
         )
     raise ValueError("the file has no image, or too many extensions before it")
 

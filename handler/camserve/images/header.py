@@ -14,11 +14,12 @@ from typing import Any, Final
 from PIL import Image
 
 from camserve.errors import RequestError
-from camserve.images import bmp, jpeg, png, tiff
+from camserve.images import bmp, gif, jpeg, png, tiff
 from camserve.images.bmp import BitFields
 from camserve.images.color_profile import ColorProfile, read_profile
 from camserve.images.formats import FORMAT_NAMES, identify, unsupported
 from camserve.images.geometry import ORIENTATIONS
+from camserve.images.gif import FirstFrame
 from camserve.images.png import PngFile
 from camserve.images.tiff import TiffDirectory
 from camserve.settings import DEFAULT_FORMATS, Limits, PhotoFormat
@@ -28,7 +29,6 @@ PILLOW_FORMATS: Final[dict[PhotoFormat, tuple[str, ...]]] = {
     # MPO, a JPEG followed by further ones, as some cameras write, is read by the same.
     "jpeg": ("JPEG",),
     "webp": ("WEBP",),
-    "gif": ("GIF",),
     "bmp": ("BMP",),
     "heic": ("HEIF",),
     "avif": ("AVIF",),
@@ -59,7 +59,7 @@ class ImageHeader:
     transparent: bool
     has_profile: bool = False
     profile: ColorProfile | None = None
-    layout: PngFile | TiffDirectory | BitFields | None = None
+    layout: PngFile | TiffDirectory | BitFields | FirstFrame | None = None
 
 
 def read_header(
@@ -139,6 +139,10 @@ def _parse_header(data: bytes | bytearray, format: PhotoFormat) -> ImageHeader:
         return _png_header(data)
     if format == "tiff":
         return _tiff_header(data)
+    if format == "gif":
+        # Pillow would allocate what the first frame claims, to dispose of it.
+        frame = gif.first_frame(data)
+        return ImageHeader("gif", frame.width, frame.height, 1, True, layout=frame)
     if format == "bmp":
         if kind := bmp.unsupported_kind(data):
             raise _UnsupportedKindError(kind)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import io
 import itertools
+import struct
+import subprocess
+import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -184,3 +188,41 @@ def test_the_first_frame_is_cut_out_quickly_whatever_the_file(blocks: bytes) -> 
             gif.first_frame(data)
         seconds.append(time.thread_time() - start)
     assert min(seconds) < 0.15
+
+
+PEAK = """
+import sys
+from pathlib import Path
+
+from camserve.errors import RequestError
+from camserve.images import read_header
+from camserve.settings import Limits
+
+
+def peak() -> int:
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0])
+
+
+before = peak()
+try:
+    read_header(sys.stdin.buffer.read(), Limits(), Limits().pixels)
+except RequestError as error:
+    print(error.code, peak() - before)
+"""
+
+
+@pytest.mark.parametrize("disposal", range(4))
+def test_a_first_frame_of_any_claimed_size_takes_no_memory(disposal: int) -> None:
+    giant = bytearray(image(INDICES))
+    giant[5:9] = struct.pack("<HH", 60_000, 60_000)
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK],
+        input=animation(control(1, disposal), bytes(giant), control(2), image(INDICES)),
+        env={"PYTHONPATH": str(Path(gif.__file__).parents[2])},
+        capture_output=True,
+        check=True,
+    )
+    code, kilobytes = done.stdout.split()
+    assert code == b"image_too_large"
+    assert int(kilobytes) < 50_000
