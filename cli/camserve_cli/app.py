@@ -7,16 +7,15 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Annotated, Any, Final, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from camserve_cli.arguments import check_not_empty
 from camserve_cli.errors import CommandError
+from camserve_cli.terminal import printable
 
-#: Characters of an error message.
-_MAX_MESSAGE: Final = 3000
 #: Panel -> command -> (what it does, in one line; the module whose ``app`` it is).
 COMMANDS = {
     "Start here": {
@@ -121,13 +120,5 @@ def run(arguments: Sequence[str]) -> NoReturn:
         message = (
             str(failure) if isinstance(failure, SettingsError) else describe_exception(failure)
         )
-    typer.echo(f"{arguments[0]}: {_for_a_terminal(message)}", err=True)
+    typer.echo(f"{arguments[0]}: {printable(message, keep_lines=True)}", err=True)
     sys.exit(status)
-
-
-def _for_a_terminal(message: str) -> str:
-    """A message that may quote a file: without control characters, and no longer than a screen."""
-    shown = "".join(
-        char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in message
-    )
-    return shown if len(shown) <= _MAX_MESSAGE else f"{shown[:_MAX_MESSAGE]} .. (cut off here)"

@@ -1,20 +1,17 @@
-"""The files of ``camserve explain``: the photos that it finds, the pictures and lines it writes."""
+"""The photos that ``camserve explain`` finds, and what the names of their pictures begin with."""
 
 from __future__ import annotations
 
-import asyncio
-import json
 import os
-import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from glob import glob
-from itertools import islice
+from itertools import chain, islice
+from itertools import count as count_from
 from pathlib import Path
-from typing import Any, TextIO
 
-from camserve_client import Explanation, Picture, Reply
+from camserve_cli.terminal import printable
 
 #: What is taken for a photo in a folder, in any case.
 SUFFIXES = frozenset(
@@ -23,6 +20,8 @@ SUFFIXES = frozenset(
         ".tif", ".tiff", ".heic", ".heif", ".hif", ".avif",
     }
 )  # fmt: skip
+#: The file for the JSON lines, in --out.
+LINES = "explanations.jsonl"
 # How many files that were passed over are named, of each kind.
 _NAMED = 3
 
@@ -33,7 +32,8 @@ class Photo:
 
     Attributes:
         path: as it was named or found.
-        prefix: what the names of its pictures begin with, a path under --out.
+        prefix: what the names of its pictures begin with, a path under --out; no other photo's is
+            the same.
     """
 
     path: Path
@@ -59,7 +59,7 @@ class FoundPhotos:
         self.passed_over.setdefault(kind, {})[path] = None
 
     def describe_passed_over(self) -> str:
-        """What was passed over, in one line; empty if nothing was."""
+        """What was passed over, in one line for a terminal; empty if nothing was."""
         kinds = sorted(self.passed_over.items(), key=lambda kind: (-len(kind[1]), kind[0]))
         listed = [
             f"{len(paths)} {kind} ({', '.join(map(str, islice(paths, _NAMED)))}"
@@ -67,7 +67,7 @@ class FoundPhotos:
             for kind, paths in kinds
         ]
         count = sum(len(paths) for _, paths in kinds)
-        return f"passed over {count}: {'; '.join(listed)}" if count else ""
+        return printable(f"passed over {count}: {'; '.join(listed)}") if count else ""
 
 
 def find_photos(named: Sequence[str], out: Path) -> FoundPhotos:
@@ -92,13 +92,43 @@ def find_photos(named: Sequence[str], out: Path) -> FoundPhotos:
         return result
     base = os.path.commonpath(bases)
     stems = [Path(os.path.relpath(_whole(path), base)).with_suffix("") for path in found.values()]
-    count = Counter(stems)
+    prefixes = _prefixes(list(found.values()), stems)
     result.photos = [
-        # cat.jpg and cat.png beside each other become cat-jpg and cat-png.
-        Photo(path, stem if count[stem] == 1 else Path(f"{stem}-{path.suffix[1:]}"))
-        for path, stem in zip(found.values(), stems, strict=True)
+        Photo(path, prefix) for path, prefix in zip(found.values(), prefixes, strict=True)
     ]
     return result
+
+
+def _prefixes(paths: Sequence[Path], stems: Sequence[Path]) -> list[Path]:
+    """What the pictures' names of each photo begin with: unique, by the photos' order alone."""
+    count = Counter(stems)
+    used = {stem for stem in stems if count[stem] == 1}
+    prefixes = []
+    for path, stem in zip(paths, stems, strict=True):
+        prefix = stem
+        if count[stem] > 1:
+            # cat.jpg and cat.png beside each other become cat-jpg and cat-png.
+            prefix = Path("-".join([str(stem), *filter(None, [path.suffix[1:]])]))
+            prefix = _next_free(prefix, used)
+            used.add(prefix)
+        prefixes.append(prefix)
+    folders = {Path(prefix.parts[0]) for prefix in prefixes if len(prefix.parts) > 1}
+    if Path(LINES) not in folders:
+        return prefixes
+    # The JSON lines have that name.
+    instead = _next_free(Path(LINES), folders)
+    return [
+        Path(instead, *prefix.parts[1:])
+        if len(prefix.parts) > 1 and prefix.parts[0] == LINES
+        else prefix
+        for prefix in prefixes
+    ]
+
+
+def _next_free(path: Path, used: Set[Path]) -> Path:
+    """The path, with a number from 2 on at its end if it is used."""
+    numbered = (Path(f"{path}-{n}") for n in count_from(2))
+    return next(one for one in chain([path], numbered) if one not in used)
 
 
 def _found(named: str, out: Path, result: FoundPhotos) -> Iterator[tuple[Path, Path]]:
@@ -112,8 +142,12 @@ def _found(named: str, out: Path, result: FoundPhotos) -> Iterator[tuple[Path, P
         yield path, path.parent
     elif not path.exists():
         for match in _matches(named):
-            if (match.is_file() or match.is_dir()) and not _in(match, out):
+            if _in(match, out):
+                continue
+            if _is(match.is_file) or _is(match.is_dir):
                 yield from _found(str(match), out, result)
+            else:
+                result.skip(_kind_of_no_file(match), match)
 
 
 def _matches(pattern: str) -> list[Path]:
@@ -159,16 +193,34 @@ def _photos_in(folder: Path, out: Path, result: FoundPhotos) -> list[Path]:
             path = here / entry.name
             if entry.name.startswith("."):
                 result.skip("hidden", path)
-            elif entry.is_dir():
+            elif _is(entry.is_dir):
                 (links if entry.is_symlink() else folders).append(path)
-            elif not entry.is_file():
-                kind = "broken links" if entry.is_symlink() else "that are no files"
-                result.skip(kind, path)
+            elif not _is(entry.is_file):
+                result.skip(_kind_of_no_file(path), path)
             elif path.suffix.lower() in SUFFIXES:
                 found.append(path)
             else:
                 result.skip(path.suffix.lower() or "without a suffix", path)
     return sorted(found)
+
+
+def _is(kind: Callable[[], bool]) -> bool:
+    """Whether a path is of a kind; a link to itself, or past a locked folder, is of none."""
+    try:
+        return kind()
+    except OSError:
+        return False
+
+
+def _kind_of_no_file(path: Path) -> str:
+    """How what is neither a file nor a folder is counted among what is passed over."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return "broken links"
+    except OSError as failure:
+        return f"that cannot be read: {failure.strerror}"
+    return "that are no files"
 
 
 def _real(path: Path) -> Path:
@@ -182,96 +234,5 @@ def _whole(path: Path) -> Path:
 
 
 def _in(path: Path, folder: Path) -> bool:
-    return path.resolve().is_relative_to(folder)
-
-
-@dataclass
-class Results:
-    """What a run leaves: pictures, JSON lines in the order of the photos, and its count.
-
-    Attributes:
-        out: the folder for it all.
-        lines: the file for the JSON lines.
-        done, failed: the number of photos.
-        warned: the number of photos whose reply has warnings of the file.
-    """
-
-    out: Path
-    lines: TextIO
-    done: int = 0
-    failed: int = 0
-    warned: int = 0
-    _pending_lines: dict[int, str] = field(default_factory=dict)
-    _written: int = 0
-    _used_names: set[Path] = field(default_factory=set)
-
-    async def save_pictures(self, photo: Photo, reply: Reply, as_stored: bool) -> dict[str, Any]:
-        """Write a reply's pictures; the reply with their names in their places.
-
-        Args:
-            photo: that it answers.
-            reply: to it.
-            as_stored: whether the pictures lie as the pixels of the photo's file do.
-
-        Raises:
-            OSError: a picture cannot be written.
-        """
-        explanations = []
-        orientation = reply.image.orientation if as_stored else 1
-        for explanation, raw in zip(reply.explanations, reply.raw["explanations"], strict=True):
-            kept = dict(raw)
-            for output in ("heatmap", "overlay", "mask"):
-                picture: Picture | None = getattr(explanation, output)
-                if picture is None:
-                    continue
-                name = self._name(photo, explanation, output, picture)
-                await asyncio.to_thread(_save, picture, self.out / name, orientation)
-                about = {key: value for key, value in raw[output].items() if key != "b64"}
-                kept[output] = {"file": str(name), **about}
-            explanations.append(kept)
-        return {**reply.raw, "explanations": explanations}
-
-    def write(self, number: int, line: dict[str, Any]) -> None:
-        """Write a photo's line once those of the photos before it are written."""
-        self.done += 1
-        self._pending_lines[number] = json.dumps(line)
-        while self._written in self._pending_lines:
-            self.lines.write(self._pending_lines.pop(self._written) + "\n")
-            self._written += 1
-
-    def close(self) -> None:
-        """Write what waits for photos that an interrupted run did not come to."""
-        try:
-            for number in sorted(self._pending_lines):
-                self.lines.write(self._pending_lines[number] + "\n")
-        finally:
-            self.lines.close()
-
-    def _name(self, photo: Photo, explanation: Explanation, output: str, picture: Picture) -> Path:
-        parts = [photo.prefix.name, _slug(explanation.label) or str(explanation.class_id)]
-        if explanation.against:
-            parts += ["not", _slug(explanation.against.label) or str(explanation.against.class_id)]
-        if output != "overlay":
-            parts.append(output)
-        stem, suffix = "-".join(parts), picture.media_type.rpartition("/")[2]
-        name, n = photo.prefix.with_name(f"{stem}.{suffix}"), 1
-        while name in self._used_names:
-            n += 1
-            name = photo.prefix.with_name(f"{stem}-{n}.{suffix}")
-        self._used_names.add(name)
-        return name
-
-
-def _save(picture: Picture, path: Path, orientation: int) -> None:
-    """Write a picture; where that fails, no half of one stays."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        picture.save(path, orientation)
-    except OSError:
-        if path.is_file():
-            path.unlink()
-        raise
-
-
-def _slug(label: str) -> str:
-    return re.sub(r"\W+", "-", label.lower()).strip("-")[:40]
+    # Unlike Path.resolve, without an error for a link to itself.
+    return Path(os.path.realpath(path)).is_relative_to(folder)

@@ -12,6 +12,8 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO, StringIO
+from itertools import count
 from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import Any
@@ -23,9 +25,11 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 
-from camserve_cli.commands.explain import explain_all
-from camserve_cli.explain_files import Photo, Results, find_photos
+from camserve_cli.explain_files import Photo, find_photos
+from camserve_cli.explain_results import Results
+from camserve_cli.explain_run import explain_all
 from camserve_client import RequestTimeoutError
+from camserve_client.responses import parse_reply
 from devtools.ports import free_server_ports
 from tests.support import color_resnet
 from tests.support.scripts import CAMSERVE, COLOR_MODEL, camserve, interruptible, run
@@ -380,13 +384,13 @@ def test_as_many_requests_at_once_as_asked_for(
 
 
 def test_ctrl_c_keeps_what_is_done(photos: Path, tmp_path: Path) -> None:
-    first, over = Lock(), Event()
+    first, over, numbers = Lock(), Event(), count(1)
 
     def answer(request: BaseHTTPRequestHandler) -> None:
         if first.acquire(blocking=False):
             over.wait()
         else:
-            request.send_error(415)
+            request.send_error(415, f"Not photo {next(numbers)}")
 
     with (
         # One photo gets no answer until all is over, the others fail at once.
@@ -409,7 +413,7 @@ def test_ctrl_c_keeps_what_is_done(photos: Path, tmp_path: Path) -> None:
             over.set()
     assert process.returncode == 130
     assert "stopped: 0 of 5 photos explained, 4 failed" in said
-    assert all("Unsupported Media Type (http_415, 415)" in line for line in complaints)
+    assert all(" (http_415, 415)" in line for line in complaints)
     assert rest == ""
     assert len(lines(tmp_path / "out" / "explained")) == 4
 
@@ -450,20 +454,9 @@ def test_a_full_disk_ends_in_a_sentence(tmp_path: Path, full: str) -> None:
     out = tmp_path / "out" / "explained"
     out.mkdir(parents=True)
     (out / full).symlink_to("/dev/full")
-    body = json.dumps(reply(1, "tabby", (tmp_path / "a.png").read_bytes())).encode()
-
-    def answer(request: BaseHTTPRequestHandler) -> None:
-        request.send_response(200)
-        request.send_header("Content-Length", str(len(body)))
-        request.end_headers()
-        request.wfile.write(body)
-
-    with serving(answer) as url:
-        done = run(
-            *EXPLAIN, "a.png", "--url", url, "--model", "pets", cwd=tmp_path, RUN_DIR=str(tmp_path)
-        )
+    done = explain_with_stub(tmp_path, "a.png")
     assert done.returncode == 1
-    assert "No space left on device; " in done.stderr
+    assert f"--out out/explained/{full}: No space left on device; " in done.stderr
     assert "of 1 photos explained" in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -506,6 +499,195 @@ def reply(orientation: int, label: str, overlay: bytes) -> dict[str, Any]:
         "image": {"width": 3, "height": 4, "orientation": orientation, "seen": [0, 0, 3, 4]},
         "predictions": [seen],
         "explanations": [{**seen, **made, "overlay": picture}] * 2,
+    }
+
+
+def one_pixel() -> bytes:
+    file = BytesIO()
+    Image.new("RGB", (1, 1)).save(file, "PNG")
+    return file.getvalue()
+
+
+def explain_with_stub(
+    folder: Path, *arguments: str, label: str = "tabby"
+) -> subprocess.CompletedProcess[str]:
+    """Run it in a folder, against a server that sees the label in every photo."""
+    body = json.dumps(reply(1, label, one_pixel())).encode()
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.send_header("Content-Length", str(len(body)))
+        request.end_headers()
+        request.wfile.write(body)
+
+    with serving(answer) as url:
+        named = (*arguments, "--url", url, "--model", "pets")
+        return run(*EXPLAIN, *named, cwd=folder, RUN_DIR=str(folder))
+
+
+def overlays(line: dict[str, Any]) -> list[str]:
+    """The names of a photo's overlays, in its line."""
+    return [explanation["overlay"]["file"] for explanation in line["reply"]["explanations"]]
+
+
+@pytest.mark.parametrize("letter", ["a", "ä"])
+def test_a_name_too_long_for_a_picture_is_cut(tmp_path: Path, letter: str) -> None:
+    length = 248 // len(letter.encode())
+    for last in "xy":
+        photo(tmp_path / "photos" / f"{letter * length}{last}.png", "red")
+    photo(tmp_path / "photos" / "b.png", "red")
+    done = explain_with_stub(tmp_path, "photos", "--option", "size=original")
+    assert (done.returncode, done.stderr) == (0, "")
+    names = [name for line in lines(tmp_path / "out/explained") for name in overlays(line)]
+    assert len(set(names)) == 6
+    assert {len(name.encode()) for name in names if not name.startswith("b-")} <= {254, 255}
+    assert all(name.endswith(("-tabby.png", "-tabby-2.png")) for name in names)
+    assert all((tmp_path / "out/explained" / name).is_file() for name in names)
+
+
+def test_a_picture_that_cannot_be_written_is_one_failure(tmp_path: Path) -> None:
+    for name in ("a", "q/b", "r"):
+        photo(tmp_path / "photos" / f"{name}.png", "red")
+    out = tmp_path / "out/explained"
+    out.mkdir(parents=True)
+    # A file is where the folder for q's pictures must be.
+    (out / "q").touch()
+    # The second overlay's name leads into no folder.
+    (out / "r-tabby-2.png").symlink_to("nowhere/x.png")
+    done = explain_with_stub(tmp_path, "photos")
+    assert done.returncode == 1
+    assert done.stderr == (
+        "photos/q/b.png: out/explained/q cannot be written: File exists\n"
+        "photos/r.png: out/explained/r-tabby-2.png cannot be written: No such file or directory\n"
+    )
+    assert "1 of 3 photos explained, 2 failed" in done.stdout
+    first, second, _ = lines(out)
+    assert overlays(first) == ["a-tabby.png", "a-tabby-2.png"]
+    assert second["error"] == {
+        "code": "local_error",
+        "message": "out/explained/q cannot be written: File exists",
+    }
+    # Nothing is left of the one whose other picture failed.
+    assert not (out / "r-tabby.png").exists()
+
+
+def test_pictures_and_folders_of_one_name(tmp_path: Path) -> None:
+    for name in ("a", "a-tabby.png/q", "explanations.jsonl/z"):
+        photo(tmp_path / "photos" / f"{name}.png", "red")
+    # A folder of somebody's.
+    (tmp_path / "out/explained/a-tabby-2.png").mkdir(parents=True)
+    done = explain_with_stub(tmp_path, "photos", "--in-flight", "1")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [overlays(line) for line in lines(tmp_path / "out/explained")] == [
+        ["a-tabby.png/q-tabby.png", "a-tabby.png/q-tabby-2.png"],
+        ["a-tabby-3.png", "a-tabby-4.png"],
+        ["explanations.jsonl-2/z-tabby.png", "explanations.jsonl-2/z-tabby-2.png"],
+    ]
+
+
+def test_a_folder_with_the_name_of_the_lines(tmp_path: Path) -> None:
+    photo(tmp_path / "a.png", "red")
+    (tmp_path / "out/explained/explanations.jsonl").mkdir(parents=True)
+    done = explain_with_stub(tmp_path, "a.png")
+    assert done.returncode == 2
+    assert done.stderr == "explain: --out out/explained/explanations.jsonl: Is a directory\n"
+
+
+def test_ctrl_c_ends_the_wait_for_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "p.png")
+    with interruptible(
+        [*EXPLAIN, "p.png", "--url", "http://127.0.0.1:9", "--model", "pets"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        try:
+            # Written once the run has begun.
+            while not (tmp_path / "out/explained/explanations.jsonl").exists():
+                time.sleep(0.01)
+            time.sleep(0.3)
+            process.send_signal(signal.SIGINT)
+            said, complaints = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    assert said.startswith("stopped: 0 of 1 photos explained")
+    assert complaints == ""
+
+
+def test_a_pipe_with_a_name(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "p.png")
+    pipe = tmp_path / "p.png"
+    Thread(target=pipe.write_bytes, args=(one_pixel(),), daemon=True).start()
+    done = explain_with_stub(tmp_path, "p.png")
+    assert done.returncode == 0, done.stderr
+    assert overlays(lines(tmp_path / "out/explained")[0])[0] == "p-tabby.png"
+
+
+def test_names_reach_the_terminal_escaped(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in ("a\nb.png", "c\x1b[31md.png", ":cat:.png", "e\x1b[2J.txt", "f.x\x1b[my"):
+        (folder / name).touch()
+    done = run(
+        *(*EXPLAIN, "photos", "--url", "http://127.0.0.1:9", "--model", "pets"),
+        *("--out", "o\x1b[1m\nut"),
+        cwd=tmp_path,
+        RUN_DIR=str(tmp_path),
+    )
+    said = done.stderr.splitlines()
+    assert said[0] == (
+        r"passed over 2: 1 .txt (photos/e\x1b[2J.txt); 1 .x\x1b[my (photos/f.x\x1b[my)"
+    )
+    assert sorted(line.partition(": http")[0] for line in said[1:]) == [
+        "photos/:cat:.png",
+        r"photos/a\nb.png",
+        r"photos/c\x1b[31md.png",
+    ]
+    assert done.stdout.endswith("; o\\x1b[1m\\nut/explanations.jsonl\n")
+
+
+@pytest.mark.parametrize(("photos", "more"), [(3, ""), (4, "1 photo more"), (6, "3 photos more")])
+def test_an_error_of_many_photos_is_shown_for_three(tmp_path: Path, photos: int, more: str) -> None:
+    for n in range(photos):
+        photo(tmp_path / "photos" / f"{n}.png", "red")
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        request.send_error(400, "colormap: accepted is viridis")
+
+    with serving(answer) as url:
+        named = ("photos", "--in-flight", "1", "--url", url, "--model", "pets")
+        done = run(*EXPLAIN, *named, cwd=tmp_path, RUN_DIR=str(tmp_path))
+    shown = [f"photos/{n}.png: colormap: accepted is viridis (http_400, 400)" for n in range(3)]
+    counted = [f"and {more} with the same error as photos/0.png"] if more else []
+    assert done.stderr.splitlines() == shown + counted
+    errors = [line["error"]["message"] for line in lines(tmp_path / "out/explained")]
+    assert errors == ["colormap: accepted is viridis"] * photos
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3, 4), (4, 3, 2, 1, 0), (2, 4, 0, 3, 1)])
+def test_names_of_pictures_do_not_depend_on_the_order_of_replies(
+    tmp_path: Path, order: tuple[int, ...]
+) -> None:
+    (tmp_path / "photos").mkdir()
+    labels = {"a.jpg": "x", "a.png": "x", "a-png.png": "x", "b.png": "c-d", "b-c.png": "d"}
+    for name in labels:
+        (tmp_path / "photos" / name).touch()
+    photos = find_photos([str(tmp_path / "photos")], tmp_path / "out").photos
+    results = Results(tmp_path / "out", StringIO(), photos)
+    names = {}
+    for n in order:
+        name = photos[n].path.name
+        body = json.dumps(reply(1, labels[name], one_pixel())).encode()
+        saved = asyncio.run(results.save_pictures(photos[n], parse_reply(body), False))
+        names[name] = overlays({"reply": saved})
+    assert names == {
+        "a.jpg": ["a-jpg-x.png", "a-jpg-x-2.png"],
+        "a-png.png": ["a-png-x.png", "a-png-x-2.png"],
+        "a.png": ["a-png-2-x.png", "a-png-2-x-2.png"],
+        # Were it b-c-d, it could be that of photo b-c.
+        "b.png": ["b--c-d.png", "b--c-d-2.png"],
+        "b-c.png": ["b-c-d.png", "b-c-d-2.png"],
     }
 
 
@@ -598,6 +780,26 @@ def test_what_is_passed_over_is_counted_and_named(
         "3 hidden (p/._a.png, p/.hidden.png, p/.thumbs); 1 .mov (p/clip.mov); "
         "1 broken links (p/gone.png); 1 that are no files (p/pipe.png); "
         "1 without a suffix (p/README)"
+    )
+
+
+@pytest.mark.parametrize("named", ["gl", "gl/*.png", "gl/**/*.png", "g*"])
+def test_links_and_pipes_are_passed_over_by_globs_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("gl").mkdir()
+    for file in ("gl/a.png", "out.png"):
+        Path(file).touch()
+    Path("gl/b.png").symlink_to("nowhere")
+    Path("gl/loop.png").symlink_to("loop.png")
+    os.mkfifo("gl/p.png")
+    Path("gl/to.png").symlink_to("p.png")
+    search = find_photos([named], Path("out"))
+    assert [str(one.path) for one in search.photos] == ["gl/a.png"]
+    assert search.describe_passed_over() == (
+        "passed over 4: 2 that are no files (gl/p.png, gl/to.png); 1 broken links (gl/b.png); "
+        "1 that cannot be read: Too many levels of symbolic links (gl/loop.png)"
     )
 
 

@@ -5,7 +5,8 @@ globs. What is passed over in a folder is counted and named. --out gets an
 overlay for each explanation, in folders like those that the photos lie in,
 and explanations.jsonl: one line for each photo, in the order of the photos,
 with its error or its reply, in which pictures are names of files in --out.
-Files of an earlier run are written over.
+Files of an earlier run are written over. An error that many photos have is
+shown for the first three.
 
 The server is the one that `camserve serve` started, unless --url or --grpc
 names another.
@@ -29,7 +30,7 @@ import ssl
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import grpc
 import typer
@@ -44,16 +45,12 @@ from rich.progress import (
 
 from camserve_cli.arguments import ArgumentError, key_values
 from camserve_cli.errors import CommandError
-from camserve_cli.explain_files import SUFFIXES, Photo, Results, find_photos
-from camserve_cli.serving.local_server import LocalServer, ServerError
-from camserve_client import (
-    AsyncClient,
-    AsyncGrpcClient,
-    CamserveError,
-    ExplainOptions,
-    StatusError,
-    Token,
-)
+from camserve_cli.explain_files import LINES, SUFFIXES, find_photos
+from camserve_cli.explain_results import Results
+from camserve_cli.explain_run import explain_all
+from camserve_cli.serving.local_server import LocalServer
+from camserve_cli.terminal import printable
+from camserve_client import AsyncClient, AsyncGrpcClient, Token
 
 #: Only what is kept is asked for. The size is sent, so that it is known how an overlay lies.
 DEFAULTS = {"outputs": "overlay", "size": "model"}
@@ -70,60 +67,6 @@ class ExplainError(CommandError):
 
 class OutputError(CommandError):
     """What a run leaves cannot be written, as on a full disk; the run ends."""
-
-
-async def explain_all(
-    client: AsyncClient | AsyncGrpcClient,
-    photos: Sequence[Photo],
-    options: dict[str, Any],
-    in_flight: int,
-    results: Results,
-    progress: Progress,
-) -> None:
-    """Explain the photos, ``in_flight`` of them at once, none read before its turn.
-
-    Raises:
-        OSError: a picture or a line cannot be written.
-    """
-    bar = progress.add_task("", total=len(photos), failed=0)
-    queue = iter(enumerate(photos))
-    as_stored = options["size"] != "model"
-
-    async def work() -> None:
-        for number, photo in queue:
-            line: dict[str, Any] = {"photo": str(photo.path)}
-            try:
-                reply = await client.explain(photo.path, **cast(ExplainOptions, options))
-            except (CamserveError, ServerError, OSError) as failure:
-                line["error"] = _error(failure)
-                results.failed += 1
-                progress.console.print(
-                    f"{photo.path}: {failure}",
-                    style="red",
-                    markup=False,
-                    highlight=False,
-                    soft_wrap=True,
-                )
-            else:
-                results.warned += bool(reply.image.warnings)
-                line["reply"] = await results.save_pictures(photo, reply, as_stored)
-            results.write(number, line)
-            progress.update(bar, advance=1, failed=results.failed)
-
-    try:
-        async with client, asyncio.TaskGroup() as group:
-            for _ in range(min(in_flight, len(photos))):
-                group.create_task(work())
-    except ExceptionGroup as failures:
-        # What one task raised; the others were cancelled.
-        raise failures.exceptions[0] from None
-
-
-def _error(failure: Exception) -> dict[str, Any]:
-    if isinstance(failure, StatusError):
-        return {"code": failure.code, "status": failure.status, "message": failure.message}
-    code = failure.code if isinstance(failure, CamserveError) else "local_error"
-    return {"code": code, "message": str(failure)}
 
 
 def _options(targets: Sequence[str], named: Sequence[str]) -> dict[str, Any]:
@@ -259,12 +202,13 @@ def explain(
     if passed_over:
         typer.echo(passed_over, err=True)
     client = _client(url, address, model, token, ca, timeout)
-    lines = out / "explanations.jsonl"
+    lines = out / LINES
     try:
         out.mkdir(parents=True, exist_ok=True)
-        results = Results(out, lines.open("w", encoding="utf-8"))
+        results = Results(out, lines.open("w", encoding="utf-8"), found)
     except OSError as failure:
-        raise ExplainError(f"--out {failure.filename}: {failure.strerror}") from None
+        where = printable(str(failure.filename))
+        raise ExplainError(f"--out {where}: {failure.strerror}") from None
     console = Console(stderr=True)
     progress = Progress(
         BarColumn(),
@@ -291,13 +235,13 @@ def explain(
     seconds = time.perf_counter() - begin
     summary = (
         f"{results.done - results.failed} of {len(found)} photos explained, {results.failed} "
-        f"failed, in {seconds:.1f} s ({results.done / seconds:.1f} photos/s); {lines}"
+        f"failed, in {seconds:.1f} s ({results.done / seconds:.1f} photos/s); "
+        + printable(str(lines))
         + (f"; {results.warned} with warnings of their file" if results.warned else "")
     )
     if unwritable:
-        raise OutputError(
-            f"--out {unwritable.filename or lines}: {unwritable.strerror or unwritable}; {summary}"
-        )
+        where = printable(str(unwritable.filename or lines))
+        raise OutputError(f"--out {where}: {unwritable.strerror or unwritable}; {summary}")
     typer.echo(f"{'stopped: ' if interrupted else ''}{summary}")
     if interrupted:
         raise typer.Exit(INTERRUPTED)
