@@ -257,9 +257,19 @@ local function check_body(handle, headers)
   check_urlencoded(handle, body)
 end
 
+-- Whether the setting cors_origins lists an origin.
+local function may_call(handle, origin)
+  for _, listed in ipairs(handle:filterContext():get("cors_origins") or {}) do
+    if listed.exact == origin then return true end
+  end
+  return false
+end
+
 function envoy_on_request(handle)
   local headers = handle:headers()
   local metadata = handle:streamInfo():dynamicMetadata()
+  local origin = headers:get("origin")
+  if origin and may_call(handle, origin) then metadata:set("camserve", "origin", origin) end
   local is_grpc = (headers:get("content-type") or ""):lower():find("^application/grpc")
   if (metadata:get("camserve") or {}).too_large then
     local limit = handle:filterContext():get("max_request_size")
@@ -278,16 +288,26 @@ function envoy_on_request(handle)
     if token then headers:replace("authorization", "Bearer " .. token) end
   end
   local method = headers:get(":method")
-  if method == "OPTIONS" and headers:get("access-control-request-method") then
+  if handle:streamInfo():routeName() == "preflight" then
     -- The filter for CORS answers those of the origins that may call.
     refuse(handle, 405, "method_not_allowed",
       "pages of this origin may not call; accepted: those of the edge's setting cors_origins",
       {allow = "POST, PUT"})
     return
   end
+  -- Envoy answers 100-continue by itself. TorchServe answers others with a 417 without a body.
+  local expect = headers:get("expect")
+  if expect ~= nil and not is_grpc then
+    refuse(handle, 417, "expectation_failed",
+      "the header Expect is " .. quoted(expect) .. "; accepted: none, or 100-continue")
+    return
+  end
   if is_grpc or (method ~= "POST" and method ~= "PUT") then return end
   if not move_query(handle, headers) then check_body(handle, headers) end
 end
+
+-- As expose_headers in envoy.yaml.
+local EXPOSED = "retry-after, www-authenticate, x-request-id"
 
 -- TorchServe answers a form that it cannot parse with 500 or 403. Its answer repeats the content that it
 -- could not parse, even if that is 28 MB. The fault is the caller's.
@@ -304,7 +324,18 @@ local function replace_body(handle, status, code, message)
   headers:replace(":status", tostring(status))
 end
 
+-- The filter for CORS does so for the routes that are forwarded. A page may also read why another is not.
+local function allow_origin(handle)
+  local headers = handle:headers()
+  local origin = (handle:streamInfo():dynamicMetadata():get("camserve") or {}).origin
+  if origin and headers:get("access-control-allow-origin") == nil then
+    headers:replace("access-control-allow-origin", origin)
+    headers:replace("access-control-expose-headers", EXPOSED)
+  end
+end
+
 function envoy_on_response(handle)
+  allow_origin(handle)
   local status = handle:headers():get(":status")
   if status ~= "500" and status ~= "403" and status ~= "400" then return end
   local body = handle:body()

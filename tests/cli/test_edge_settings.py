@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import ssl
 import subprocess
 import sys
@@ -24,6 +26,7 @@ from camserve_cli.serving.certificates import Certificate
 from camserve_cli.serving.envoy_config import EdgeError, render_config, settings
 from camserve_cli.serving.local_server import LocalServer
 from devtools.edge_proxy import running_edge
+from devtools.ports import free_ports
 from tests.support.scripts import CAMSERVE, ROOT, run
 
 SOURCE = (ROOT / "deploy" / "envoy.yaml").read_text()
@@ -198,6 +201,42 @@ def test_it_runs_with_a_folder_of_any_name(made: Certificate, tmp_path: Path) ->
         reply = httpx.get(f"https://127.0.0.1:{proxy.port}/nothing", verify=trust)
     assert reply.status_code == 404
     assert json.loads(reply.text)["error"]["message"] == "no such path here"
+
+
+def test_it_says_on_stderr_where_it_listens_and_forwards(made: Certificate, tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    folder = tmp_path / "tls"
+    shutil.copytree(made.folder, folder)
+    process = subprocess.Popen(
+        [CAMSERVE, "edge", f"--tls={folder}", f"--set=listen_port={port}"],
+        env={**os.environ, "RUN_DIR": "/nonexistent", "INFERENCE_PORT": "18080"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        said = process.stderr.readline() if process.stderr else ""
+        process.terminate()
+    assert said == (
+        f"https://127.0.0.1:{port}, certificate {folder}/server.pem, forwards to 127.0.0.1:18080; "
+        "no server of this machine runs there yet (camserve serve start)\n"
+    )
+
+
+def test_without_a_server_the_variables_of_its_ports_count() -> None:
+    variables = {"INFERENCE_PORT": "18080", "GRPC_INFERENCE_PORT": "17070"}
+    options = ("--show", "--set", "grpc_port=17071")
+    for given, grpc_port in ((options[:1], "17070"), (options, "17071")):
+        done = run(CAMSERVE, "edge", *given, cwd=ROOT, RUN_DIR="/nonexistent", **variables)
+        assert done.returncode == 0, done.stderr
+        shown = dict(line.split("=", 1) for line in done.stdout.splitlines())
+        assert (shown["inference_port"], shown["grpc_port"]) == ("18080", grpc_port)
+
+
+def test_a_variable_that_is_no_port_is_refused() -> None:
+    done = run(CAMSERVE, "edge", "--show", cwd=ROOT, RUN_DIR="/nonexistent", INFERENCE_PORT="x")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "edge: inference_port='x': accepted is a port from 1 to 65535\n"
 
 
 def test_it_runs_with_another_kind_of_key_and_without_ca_pem(tmp_path: Path) -> None:

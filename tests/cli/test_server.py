@@ -75,6 +75,14 @@ def test_a_second_server_starts_beside_the_first_and_both_stop_by_themselves(
         token = camserve("serve", "token", **environment).strip()
         ping = httpx.get(f"{base}/ping", headers={"Authorization": f"Bearer {token}"})
         assert ping.json() == {"status": "Healthy"}
+        renewed = run(*serve, "token", "--renew", **environment)
+        assert renewed.stderr == "serve: the former inference token has ended, for every caller\n"
+        by_token = {
+            text: httpx.get(f"{base}/ping", headers={"Authorization": f"Bearer {text}"}).status_code
+            for text in (token, renewed.stdout.strip())
+        }
+        assert list(by_token.values()) == [400, 200]
+        assert camserve("serve", "token", **environment) == renewed.stdout
         again = run(*serve, "start", "--store", store, **environment)
         assert again.returncode == 1
         assert "already running" in again.stderr

@@ -56,6 +56,14 @@ def test_a_token_is_renewed_shortly_before_its_end(
     assert read_tokens(tmp_path)["inference"].text == expected
 
 
+def test_a_token_that_is_still_good_is_replaced_where_that_is_asked_for(tmp_path: Path) -> None:
+    write(tmp_path, "old", 3000)
+    token = current_token(
+        tmp_path, "inference", 3600, lambda key: write(tmp_path, f"new {key}", 3600), replace=True
+    )
+    assert token.text == "new api"
+
+
 def test_callers_at_the_same_time_share_one_renewal(tmp_path: Path) -> None:
     write(tmp_path, "old", 1)
     renewals: list[str] = []

@@ -311,6 +311,10 @@ CHUNKED = "Transfer-Encoding: chunked"
             (431, "headers_too_large"),
         ),
         ("GET /models HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", (404, "not_found")),
+        (
+            f"{PREDICT} HTTP/1.1\r\nHost: x\r\nExpect: foo\r\nConnection: close\r\n\r\n",
+            (417, "expectation_failed"),
+        ),
     ],
 )
 def test_what_is_refused_gets_json(edge: Edge, sent: str, expected: tuple[int, str]) -> None:
@@ -411,6 +415,41 @@ def test_pages_of_another_origin_may_not(with_cors: Edge, origin: str) -> None:
     assert reply.status_code == 200
     for answer in (asked, reply):
         assert "access-control-allow-origin" not in answer.headers
+
+
+@pytest.mark.parametrize("http2", [False, True])
+def test_a_page_may_read_why_a_path_or_method_is_refused(with_cors: Edge, http2: bool) -> None:
+    origin = {"Origin": ORIGIN}
+    with with_cors.client(http2=http2) as http:
+        replies = [
+            http.options("/models", headers={**PREFLIGHT, **origin}),
+            http.get("/models", headers=origin),
+            http.options("/ping", headers={**PREFLIGHT, **origin}),
+            http.get(PATH, headers=origin),
+        ]
+        foreign = http.get("/models", headers={"Origin": "https://other.example"})
+    codes = ["not_found", "not_found", "method_not_allowed", "method_not_allowed"]
+    assert [error(reply)["code"] for reply in replies] == codes
+    for reply in replies:
+        assert reply.headers["access-control-allow-origin"] == ORIGIN
+        assert "x-request-id" in reply.headers["access-control-expose-headers"]
+    assert foreign.status_code == 404
+    assert "access-control-allow-origin" not in foreign.headers
+
+
+def test_an_expectation_over_http_2_is_refused_by_name(edge: Edge) -> None:
+    with edge.client(http2=True) as http:
+        reply = http.post(PATH, content=PHOTO, headers={"Expect": "foo"})
+    assert (reply.status_code, error(reply)["code"]) == (417, "expectation_failed")
+    assert "'foo'" in error(reply)["message"]
+
+
+@pytest.mark.parametrize("headers", [[("A", "a" * 9000)], [(f"A{n}", "b") for n in range(70)]])
+def test_over_http_2_headers_over_the_limit_reset_the_stream(
+    edge: Edge, headers: list[tuple[str, str]]
+) -> None:
+    with edge.client(http2=True) as http, pytest.raises(httpx.RemoteProtocolError, match="reset"):
+        http.get("/ping", headers=headers)
 
 
 def test_cors_is_off_by_default(edge: Edge) -> None:

@@ -10,10 +10,12 @@ import subprocess
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from io import BytesIO
 from typing import Any
 
 import httpx
 import pytest
+from PIL import Image
 
 from tests.support import color_resnet
 from tests.support.edge import Edge
@@ -280,6 +282,33 @@ def test_a_bomb_is_refused_at_the_limit(http: httpx.Client, encoding: str) -> No
     headers = [("Content-Type", "image/png"), ("Content-Encoding", encoding)]
     reply = Sent(body=compress(bytes(1 << 30)), headers=headers).to(http)
     assert (reply.status_code, reply.json()["error"]["code"]) == (413, "image_too_large")
+
+
+PHOTO_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP")
+URLENCODED = ("Content-Type", "application/x-www-form-urlencoded")
+
+
+def photo_file(kind: str) -> bytes:
+    file = BytesIO()
+    Image.open(BytesIO(PHOTO)).convert("RGB").save(file, kind)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("kind", PHOTO_FORMATS)
+def test_a_photo_that_is_declared_a_form_is_read(http: httpx.Client, kind: str) -> None:
+    """As ``curl --data-binary @photo.jpg`` sends it."""
+    reply = Sent(f"{PATH}?target=red", photo_file(kind), [URLENCODED]).to(http)
+    assert reply.status_code == 200, reply.text
+    assert reply.json()["explanations"][0]["label"] == "red"
+
+
+@pytest.mark.parametrize("name", ["BM", "BMW", "II", "MM", "GIF", "RIFF", "PNG"])
+def test_a_form_that_begins_like_the_name_of_a_format_is_a_form(
+    http: httpx.Client, name: str
+) -> None:
+    error = form(f"{name}=1&data={FORM_B64}").to(http).json()["error"]
+    # Taken for a photo, its bytes would be no image.
+    assert (error["code"], f"'{name}'" in error["message"]) == ("unknown_option", True)
 
 
 def test_curl_sends_json(edge: Edge) -> None:

@@ -140,21 +140,29 @@ def token(
         bool,
         typer.Option("--json", help="Print JSON: token, expires (UTC) and seconds_left."),
     ] = False,
+    renew: Annotated[
+        bool,
+        typer.Option("--renew", help="Make a new one now, as after a leak; the former ends."),
+    ] = False,
 ) -> None:
     """Print the current token, or a new one if that is about to expire.
 
     A token is valid for an hour, unless token_expiration_min of --config says otherwise. A new one
     ends the one before it, for everybody. So it is renewed in the last tenth of its life only, and
-    at most in its last 60 seconds; callers that ask at the same time get the same one.
+    at most in its last 60 seconds; callers that ask at the same time get the same one. --renew makes
+    a new one at once, for a token that somebody should not have.
 
     Examples:
 
       camserve serve token
       camserve serve token management
       camserve serve token --json
+      camserve serve token --renew
     """
     server = LocalServer.running()
     if server is None:
         raise ServerError(NOT_RUNNING)
-    token = server.current_token(kind.value)
+    token = server.current_token(kind.value, replace=renew)
+    if renew:
+        _report(f"the former {kind.value} token has ended, for every caller")
     typer.echo(json.dumps(token.to_json()) if as_json else token.text)

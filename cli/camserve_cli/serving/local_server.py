@@ -91,11 +91,12 @@ class LocalServer:
         """The text of :meth:`current_token`."""
         return self.current_token(kind).text
 
-    def current_token(self, kind: str = "inference") -> Token:
+    def current_token(self, kind: str = "inference", *, replace: bool = False) -> Token:
         """The current token, or a new one if that is in the last tenth of its life or last minute.
 
         Args:
             kind: ``inference`` or ``management``.
+            replace: whether to end one that is still good, too.
 
         Raises:
             ServerError: the file of tokens cannot be read, or the management API gives none.
@@ -105,7 +106,7 @@ class LocalServer:
             self._manage("GET", "/token", key, type=kind)
 
         try:
-            return current_token(RUN_DIR, kind, self.token_lifetime, renew)
+            return current_token(RUN_DIR, kind, self.token_lifetime, renew, replace=replace)
         except TokenError as failure:
             raise ServerError(str(failure)) from None
 

@@ -1,7 +1,8 @@
 """TorchServe's tokens: what its key_file.json says of them, and when one is renewed.
 
-A new token ends the one before it, for every caller. So one that is still good is never renewed,
-and callers that find it about to expire wait for one renewal and share what comes of it.
+A new token ends the one before it, for every caller. So one that is still good is renewed only
+where a person asks for that. Callers that find it about to expire wait for one renewal, and share
+what comes of it.
 """
 
 from __future__ import annotations
@@ -86,7 +87,12 @@ def read_tokens(run_dir: Path) -> dict[str, Token]:
 
 
 def current_token(
-    run_dir: Path, kind: str, lifetime: float, renew: Callable[[str], object]
+    run_dir: Path,
+    kind: str,
+    lifetime: float,
+    renew: Callable[[str], object],
+    *,
+    replace: bool = False,
 ) -> Token:
     """A token that is not about to expire.
 
@@ -95,13 +101,14 @@ def current_token(
         kind: one of :data:`KINDS`.
         lifetime: of a new token, in seconds.
         renew: called with the key that authorizes new tokens, where a new one is needed.
+        replace: whether to renew one that is still good, too.
 
     Raises:
         TokenError: key_file.json cannot be read.
     """
     with _only_renewal(run_dir):
         tokens = read_tokens(run_dir)
-        if tokens[kind].seconds_left < renewal_margin(lifetime):
+        if replace or tokens[kind].seconds_left < renewal_margin(lifetime):
             renew(tokens["API"].text)
             tokens = read_tokens(run_dir)
         return tokens[kind]
