@@ -576,11 +576,12 @@ def test_pictures_and_folders_of_one_name(tmp_path: Path) -> None:
         photo(tmp_path / "photos" / f"{name}.png", "red")
     # A folder of somebody's.
     (tmp_path / "out/explained/a-tabby-2.png").mkdir(parents=True)
-    done = explain_with_stub(tmp_path, "photos", "--in-flight", "1")
+    # Its pictures are written before the folder is.
+    done = explain_with_stub(tmp_path, "photos/a.png", "photos", "--in-flight", "1")
     assert (done.returncode, done.stderr) == (0, "")
     assert [overlays(line) for line in lines(tmp_path / "out/explained")] == [
-        ["a-tabby.png/q-tabby.png", "a-tabby.png/q-tabby-2.png"],
         ["a-tabby-3.png", "a-tabby-4.png"],
+        ["a-tabby.png/q-tabby.png", "a-tabby.png/q-tabby-2.png"],
         ["explanations.jsonl-2/z-tabby.png", "explanations.jsonl-2/z-tabby-2.png"],
     ]
 
