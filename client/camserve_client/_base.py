@@ -83,7 +83,11 @@ class _BaseClient(_CallState, ABC):
         """Predict the classes of a photo, and explain them.
 
         Args:
-            photo: encoded bytes, a file's path, RGB pixels of shape (h, w, 3), or a PIL image.
+            photo: the bytes of an image file, a file's path, pixels, or a PIL image of 8 or 16 bits
+                a channel. Pixels are an array of uint8, uint16, bool or floats from 0 to 1, of
+                shape (h, w) for grey, (h, w, 3) for RGB or (h, w, 4) for RGBA. Arrays and PIL
+                images are sent as PNG, which may be larger than the server accepts (20 MB by
+                default) where their file is not.
             options: the server's options; see :class:`camserve_client.ExplainOptions`.
 
         Raises:
@@ -149,7 +153,11 @@ class _BaseAsyncClient(_CallState, ABC):
         """Predict the classes of a photo, and explain them.
 
         Args:
-            photo: encoded bytes, a file's path, RGB pixels of shape (h, w, 3), or a PIL image.
+            photo: the bytes of an image file, a file's path, pixels, or a PIL image of 8 or 16 bits
+                a channel. Pixels are an array of uint8, uint16, bool or floats from 0 to 1, of
+                shape (h, w) for grey, (h, w, 3) for RGB or (h, w, 4) for RGBA. Arrays and PIL
+                images are sent as PNG, which may be larger than the server accepts (20 MB by
+                default) where their file is not.
             options: the server's options; see :class:`camserve_client.ExplainOptions`.
 
         Raises:

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from PIL import Image
 
 from camserve_client.errors import InvalidReplyError
@@ -82,6 +83,15 @@ class Picture:
         """
         return np.array(self.pil())
 
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        """What :func:`numpy.asarray` calls: the pixels of :meth:`numpy`.
+
+        Raises:
+            ValueError: ``copy`` is False; decoding always makes a new array.
+            InvalidReplyError: the data is not a valid image.
+        """
+        return _new_array(self.numpy(), dtype, copy)
+
     def save(self, path: str | PathLike[str], orientation: int = 1) -> None:
         """Write the picture to a file, in the format of :attr:`media_type`, whatever the suffix.
 
@@ -147,3 +157,18 @@ class Map:
     def numpy(self) -> NDArray[np.float32]:
         """The values as float32 of shape (h, w)."""
         return np.array(self.values, np.float32).reshape(self.shape)
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        """What :func:`numpy.asarray` calls: the values of :meth:`numpy`.
+
+        Raises:
+            ValueError: ``copy`` is False; there is no array that could be shared.
+        """
+        return _new_array(self.numpy(), dtype, copy)
+
+
+def _new_array(array: NDArray[Any], dtype: DTypeLike | None, copy: bool | None) -> NDArray[Any]:
+    """An array of nobody else's as NumPy's protocol wants it."""
+    if copy is False:
+        raise ValueError("the array is decoded anew, so copy=False is not possible")
+    return array if dtype is None else array.astype(dtype, copy=False)

@@ -24,7 +24,7 @@ from camserve.settings import Settings
 from camserve_cli.app import run as run_command
 from camserve_cli.packaging import pretrained
 from camserve_cli.packaging.errors import WeightsError
-from camserve_cli.packaging.find_weights import find_weights
+from camserve_cli.packaging.find_weights import fallback_weights, find_weights
 from camserve_cli.packaging.model_config import build_config, known_settings
 from camserve_cli.packaging.preset_notes import preset_notes as notes_on_preset
 from tests.support.scripts import CAMSERVE, ROOT, run
@@ -642,6 +642,7 @@ def test_weights_of_a_file_take_the_preset_of_their_architecture(
             [],
             "photos are prepared as for torchvision's ResNet50: fit crop, resize 232, crop 224, ",
         ),
+        ("torch.nn:Flatten", ["handler.preprocess.icc=srgb"], "colour profiles converted to srgb"),
     ],
 )  # fmt: skip
 def test_how_photos_are_prepared_is_always_said(
@@ -649,6 +650,17 @@ def test_how_photos_are_prepared_is_always_said(
 ) -> None:
     (note,) = preset_notes(arch, settings, tmp_path)
     assert expected in note
+
+
+def test_the_fallback_model_is_prepared_for_as_its_publisher_does() -> None:
+    source, settings = fallback_weights(), ["handler.formats=[jpeg, heic]"]
+    section = source.fill_section(pretrained.FALLBACK_MODEL)
+    known = known_settings(build_config(section, settings))
+    (note,) = notes_on_preset(source, known, settings)
+    assert note == (
+        "photos are prepared as their publisher does it: fit crop, resize 256, crop 224, bicubic, "
+        "mean [0.498, 0.498, 0.498], std [0.502, 0.502, 0.502]"
+    )
 
 
 def preset_notes(arch: str, settings: list[str], folder: Path) -> list[str]:

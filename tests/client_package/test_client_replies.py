@@ -139,6 +139,17 @@ def test_outputs_decode_to_what_was_encoded() -> None:
     assert grid.tolist() == [[0, 0.25, 0.5], [0.75, 1, 0]]
 
 
+def test_numpy_takes_pictures_and_maps_as_they_are() -> None:
+    first, _ = Reply.from_json(FULL).explanations
+    assert (np.asarray(first.heatmap) == PIXELS).all()
+    assert np.asarray(first.mask).shape == GREY.shape
+    assert np.asarray(first.overlay, np.float32).dtype == np.float32
+    assert np.asarray(first.map).tolist() == [[0, 0.25, 0.5], [0.75, 1, 0]]
+    assert np.array(first.map, np.float64).dtype == np.float64
+    with pytest.raises(ValueError, match="copy"):
+        np.array(first.map, copy=False)
+
+
 def test_a_mask_is_grey_in_a_format_without_grey() -> None:
     colours = np.repeat(GREY[..., None], 3, axis=2)
     reply = copy.deepcopy(FULL)

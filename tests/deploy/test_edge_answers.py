@@ -435,6 +435,8 @@ def test_a_page_may_read_why_a_path_or_method_is_refused(with_cors: Edge, http2:
         assert "x-request-id" in reply.headers["access-control-expose-headers"]
     assert foreign.status_code == 404
     assert "access-control-allow-origin" not in foreign.headers
+    # After an error in a script, the answer would be as it was.
+    assert "script log" not in with_cors.log.read_text()
 
 
 def test_an_expectation_over_http_2_is_refused_by_name(edge: Edge) -> None:

@@ -165,7 +165,11 @@ def package(
     from camserve_cli.packaging.archive import Archive
     from camserve_cli.packaging.comparison import Comparison
     from camserve_cli.packaging.explained_layer import find_layer
-    from camserve_cli.packaging.find_weights import find_weights, folder_weights
+    from camserve_cli.packaging.find_weights import (
+        fallback_weights,
+        find_weights,
+        folder_weights,
+    )
     from camserve_cli.packaging.input_size import check_trained_size
     from camserve_cli.packaging.label_files import read_labels
     from camserve_cli.packaging.model_config import build_config, known_settings, with_layer
@@ -185,9 +189,7 @@ def package(
         source = folder_weights(from_hf, own_labels=labels is not None)
     elif fallback_model:
         given = dict(pretrained.FALLBACK_MODEL)
-        source = find_weights(
-            given["arch"], str(pretrained.fallback_weights()), given["arch_kwargs"]
-        )
+        source = fallback_weights()
     else:
         given["arch"] = arch
         source = find_weights(arch, weights, given["arch_kwargs"], weights_key)

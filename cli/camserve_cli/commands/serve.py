@@ -149,8 +149,9 @@ def token(
 
     A token is valid for an hour, unless token_expiration_min of --config says otherwise. A new one
     ends the one before it, for everybody. So it is renewed in the last tenth of its life only, and
-    at most in its last 60 seconds; callers that ask at the same time get the same one. --renew makes
-    a new one at once, for a token that somebody should not have.
+    at most in its last 60 seconds; callers that ask at the same time get the same one.
+
+    --renew makes a new one at once, for a token that somebody should not have.
 
     Examples:
 

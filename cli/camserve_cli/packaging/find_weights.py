@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from camserve.networks import is_timm_model
+from camserve_cli.packaging import pretrained
 from camserve_cli.packaging.checkpoint import Checkpoint
 from camserve_cli.packaging.hf_folder import HfFolder
 from camserve_cli.packaging.model_names import check_arch_name, check_folder
@@ -36,6 +38,17 @@ def find_weights(
     check_arch_name(arch, kwargs)
     find = timm_weights if is_timm_model(arch) else torchvision_weights
     return find(arch, source, kwargs, key)
+
+
+def fallback_weights() -> WeightsSource:
+    """The weights of ``--fallback-model``, with their own preset.
+
+    Raises:
+        WeightsError: they are not installed.
+    """
+    model = pretrained.FALLBACK_MODEL
+    found = find_weights(model["arch"], str(pretrained.fallback_weights()), model["arch_kwargs"])
+    return replace(found, preprocess=model["preprocess"])
 
 
 def folder_weights(folder: Path, own_labels: bool = False) -> WeightsSource:

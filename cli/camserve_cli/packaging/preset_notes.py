@@ -54,6 +54,8 @@ def _preparation(source: WeightsSource, preset: Preprocess, is_own: bool) -> str
         values += ", in grey"
     if preset.range != (0, 1):
         values += f", of values in {list(preset.range)}"
+    if preset.icc != "ignore":
+        values += f", colour profiles converted to {preset.icc}"
     otherwise = "where yours were trained otherwise, --set handler.preprocess.KEY=VALUE"
     if is_own:
         return f"photos are prepared with {values}"
