@@ -9,6 +9,7 @@ Every error that this package defines is in this tree:
     │   └── ServerFailedError
     ├── UnavailableError
     │   └── RequestTimeoutError
+    ├── CertificateError
     └── InvalidReplyError
 
 Wrong arguments raise ``ValueError`` or ``TypeError``, and a photo that cannot be read ``OSError``.
