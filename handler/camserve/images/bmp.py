@@ -1,4 +1,4 @@
-"""BMP files whose pixels are fields of bits, which OpenCV and Pillow read in part.
+"""BMP files: which are read, and the pixels that are fields of bits, of which libraries read some.
 
 Windows bitmap headers of 40 to 124 bytes, as the Windows GDI's BITMAPINFOHEADER, its extensions of
 three and four masks, BITMAPV4HEADER and BITMAPV5HEADER define them.
@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from camserve.images.geometry import Pixels
 
 _FILE_HEADER_BYTES: Final = 14
-# Header size, width, height, planes, bits of a pixel, compression.
 _INFO_HEADER: Final = "<IiiHHI"
 _INFO_HEADER_BYTES: Final = 40
 _BITFIELDS: Final = (3, 6)
@@ -49,34 +48,45 @@ class BitFields(NamedTuple):
     masks: tuple[int, ...]
 
 
-def unsupported_kind(data: bytes | bytearray) -> str | None:
-    """What a BMP is that no decoder here reads, as a message says it; None for others."""
+class _InfoHeader(NamedTuple):
+    """The fields that the headers of 40 bytes and more begin with."""
+
+    size: int
+    width: int
+    height: int
+    planes: int
+    bits: int
+    compression: int
+
+
+def _info_header(data: bytes | bytearray) -> _InfoHeader | None:
+    """The header; None where the file is cut short, or has one of 12 bytes."""
     try:
-        header_bytes, width, height, _, bits, compression = struct.unpack_from(
-            _INFO_HEADER, data, _FILE_HEADER_BYTES
-        )
+        header = _InfoHeader(*struct.unpack_from(_INFO_HEADER, data, _FILE_HEADER_BYTES))
     except struct.error:
         return None
-    if header_bytes < _INFO_HEADER_BYTES:
+    return header if header.size >= _INFO_HEADER_BYTES else None
+
+
+def unsupported_kind(data: bytes | bytearray) -> str | None:
+    """What a BMP is that no decoder here reads, as a message says it; None for others."""
+    header = _info_header(data)
+    if header is None:
         return None
-    if compression in _RUN_LENGTH and (
-        len(data) > _MAX_RUN_LENGTH_BYTES or abs(width * height) > _MAX_RUN_LENGTH_PIXELS
+    if has_run_lengths(data) and (
+        len(data) > _MAX_RUN_LENGTH_BYTES
+        or abs(header.width * header.height) > _MAX_RUN_LENGTH_PIXELS
     ):
         return "a BMP of run lengths with more than 4 MB or 10 million pixels"
-    if bits == 2:
+    if header.bits == 2:
         return "a BMP of 2 bits a pixel"
-    return _OTHER_COMPRESSIONS.get(compression)
+    return _OTHER_COMPRESSIONS.get(header.compression)
 
 
 def has_run_lengths(data: bytes | bytearray) -> bool:
     """Whether pixels are run lengths. OpenCV reads them wrong where a run ends behind a row."""
-    try:
-        header_bytes, _, _, _, _, compression = struct.unpack_from(
-            _INFO_HEADER, data, _FILE_HEADER_BYTES
-        )
-    except struct.error:
-        return False
-    return header_bytes >= _INFO_HEADER_BYTES and compression in _RUN_LENGTH
+    header = _info_header(data)
+    return header is not None and header.compression in _RUN_LENGTH
 
 
 def read_bit_fields(data: bytes | bytearray) -> BitFields | None:
@@ -85,30 +95,30 @@ def read_bit_fields(data: bytes | bytearray) -> BitFields | None:
     Raises:
         ValueError: the header is invalid.
     """
-    try:
-        header_bytes, width, height, _, bits, compression = struct.unpack_from(
-            _INFO_HEADER, data, _FILE_HEADER_BYTES
-        )
-        if header_bytes < _INFO_HEADER_BYTES or bits not in (16, 32):
-            return None
-        if compression == _UNCOMPRESSED and bits == 16:
-            masks: tuple[int, ...] = _RED_GREEN_BLUE_555
-        elif compression in _BITFIELDS:
-            # In longer headers the masks are where they follow the shortest one.
-            has_alpha = header_bytes >= _INFO_HEADER_BYTES + 16 or compression == 6
-            count = _MASKS if has_alpha else _MASKS - 1
-            at = _FILE_HEADER_BYTES + _INFO_HEADER_BYTES
-            masks = struct.unpack_from(f"<{count}I", data, at)
-            masks += (0,) * (_MASKS - count)
-        else:
-            return None
-        (offset,) = struct.unpack_from("<I", data, 10)
-    except struct.error as failure:
-        raise ValueError(f"the header is cut short: {failure}") from None
+    header = _info_header(data)
+    if header is None or header.bits not in (16, 32):
+        return None
+    if header.compression == _UNCOMPRESSED and header.bits == 16:
+        masks: tuple[int, ...] = _RED_GREEN_BLUE_555
+    elif header.compression in _BITFIELDS:
+        # In longer headers the masks are where they follow the shortest one.
+        has_alpha = header.size >= _INFO_HEADER_BYTES + 16 or header.compression == 6
+        count = _MASKS if has_alpha else _MASKS - 1
+        try:
+            masks = struct.unpack_from(f"<{count}I", data, _FILE_HEADER_BYTES + _INFO_HEADER_BYTES)
+        except struct.error as failure:
+            raise ValueError(f"the header is cut short: {failure}") from None
+        masks += (0,) * (_MASKS - count)
+    else:
+        return None
+    (offset,) = struct.unpack_from("<I", data, 10)
     # No colour without bits, and none whose bits are outside the pixel.
-    if width <= 0 or height == 0 or not all(masks[:3]) or any(mask >> bits for mask in masks):
+    is_outside = any(mask >> header.bits for mask in masks)
+    if header.width <= 0 or header.height == 0 or not all(masks[:3]) or is_outside:
         raise ValueError("the header's size or masks are invalid")
-    return BitFields(width, abs(height), bits, offset, height < 0, masks)
+    return BitFields(
+        header.width, abs(header.height), header.bits, offset, header.height < 0, masks
+    )
 
 
 def decode_bit_fields(data: bytes | bytearray, layout: BitFields) -> NDArray[Any]:

@@ -116,8 +116,8 @@ def read_directory(data: bytes | bytearray) -> TiffDirectory | str:
     if data[:4] == b"MM\0+":
         # Pillow takes it for a usual TIFF.
         return "a big-endian BigTIFF"
-    # Also checks what the tags claim, before Pillow reads them.
-    checked = clear_orientation(data)
+    # Before Pillow reads the tags, what they claim is checked.
+    _orientation_entries(data)
     is_big = data[2:4] == b"+\0"
     directory = ImageFileDirectory_v2(bytes(data[: 16 if is_big else 8]))
     stream = io.BytesIO(data)
@@ -128,7 +128,6 @@ def read_directory(data: bytes | bytearray) -> TiffDirectory | str:
     except Exception as failure:
         # Pillow raises nearly anything on invalid tags.
         raise ValueError(f"invalid directory: {failure}") from None
-    del checked
     if raw := _raw_kind(data, tags, has_next=bool(directory.next)):
         return raw
     if kind := _unsupported(tags):
@@ -154,15 +153,29 @@ def clear_orientation(data: bytes | bytearray) -> bytearray:
     Pillow does, and rotates each tile in its place.
 
     Raises:
+        ValueError: as :func:`read_directory`.
+    """
+    copy = bytearray(data)
+    entry_format, positions = _orientation_entries(data)
+    for position in positions:
+        # The value stands in the first two bytes of the last field.
+        upright = (_ORIENTATION, _SHORT, 1, _UPRIGHT)
+        struct.pack_into(entry_format[:-1] + "H", copy, position, *upright)
+    return copy
+
+
+def _orientation_entries(data: bytes | bytearray) -> tuple[str, list[int]]:
+    """The struct format of the first directory's entries, and where those of the orientation are.
+
+    Raises:
         ValueError: the directory is invalid, or its tags together claim more data than the file
             has: libtiff would allocate that for each of them.
     """
-    copy = bytearray(data)
     byte_order = "<" if data[:2] == b"II" else ">"
     layout = _BIG if data[2:4] in (b"+\0", b"\0+") else _CLASSIC
     entry_format = byte_order + layout.entry
     entry_bytes = struct.calcsize(entry_format)
-    claimed_bytes = 0
+    positions, claimed_bytes = [], 0
     try:
         (directory,) = struct.unpack_from(byte_order + layout.offset, data, layout.offset_position)
         (entry_count,) = struct.unpack_from(byte_order + layout.entry_count, data, directory)
@@ -171,14 +184,12 @@ def clear_orientation(data: bytes | bytearray) -> bytearray:
             tag, kind, value_count, _ = struct.unpack_from(entry_format, data, entry)
             claimed_bytes += value_count * _TYPE_BYTES.get(kind, 1)
             if tag == _ORIENTATION:
-                # The value stands in the first two bytes of the last field.
-                upright = (tag, _SHORT, 1, _UPRIGHT)
-                struct.pack_into(entry_format[:-1] + "H", copy, entry, *upright)
+                positions.append(entry)
     except struct.error as failure:
         raise ValueError(f"invalid directory: {failure}") from None
     if claimed_bytes > len(data):
         raise ValueError(f"the tags claim {claimed_bytes} bytes of {len(data)}")
-    return copy
+    return entry_format, positions
 
 
 def _raw_kind(data: bytes | bytearray, tags: Mapping[int, Any], *, has_next: bool) -> str | None:
