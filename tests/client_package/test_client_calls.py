@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 import grpc
+import httpx
 import numpy as np
 import pytest
 
@@ -17,6 +18,8 @@ from camserve_client import (
     AsyncGrpcClient,
     AuthenticationError,
     CamserveError,
+    CertificateError,
+    Client,
     GrpcClient,
     InvalidReplyError,
     Reply,
@@ -495,3 +498,19 @@ def test_a_clients_arguments_are_validated(client_kind: str, wrong: Any, message
 def test_an_address_of_the_wrong_kind(client_kind: str, address: str) -> None:
     with pytest.raises(ValueError, match="accepted is"):
         CLIENTS[client_kind](address, "pets")
+
+
+def test_a_certificate_that_is_not_trusted_is_not_tried_again() -> None:
+    attempts: list[object] = []
+
+    def refuse(request: httpx.Request) -> httpx.Response:
+        attempts.append(request)
+        raise httpx.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed", request=request)
+
+    client = Client(
+        "https://cam.example", "pets", transport=httpx.MockTransport(refuse), sleep=attempts.append
+    )
+    with client, pytest.raises(CertificateError, match="accepted: .* or verify=ssl") as error:
+        client.explain(b"photo")
+    assert error.value.code == "untrusted_certificate"
+    assert len(attempts) == 1

@@ -174,3 +174,18 @@ def test_many_run_lengths_are_refused_by_name() -> None:
     data = run_lengths(np.zeros((10, 10), np.uint8)) + bytes(4_000_001)
     with pytest.raises(RequestError, match="a BMP of run lengths with more than 4 MB"):
         decode_default(data)
+
+
+def test_the_oldest_header() -> None:
+    bgr = np.ascontiguousarray(SAMPLE_RGB[::-1, :, ::-1])
+    header = struct.pack("<IHHHH", 12, WIDTH, HEIGHT, 1, 24)
+    start = struct.pack("<2sIHHI", b"BM", 26 + bgr.nbytes, 0, 0, 26)
+    decoded = decode_default(start + header + bgr.tobytes()).upright
+    assert np.array_equal(decoded, SAMPLE_RGB)
+
+
+@pytest.mark.parametrize("length", [2, 14, 20, 30, 54, 60, 66])
+def test_a_header_that_is_cut_short_is_refused(length: int) -> None:
+    rows, _ = fields(RGB565, 16)
+    with pytest.raises(RequestError, match="BMP file is damaged"):
+        decode_default(bmp(rows, 16, 40, 3, RGB565)[:length])

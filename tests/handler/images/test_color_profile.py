@@ -178,3 +178,8 @@ def test_any_reader_finds_the_profile_in_a_picture(image_format: Any, profile: b
         assert image.size == (47, 33)
         assert np.array_equal(np.asarray(image), np.asarray(other))
     assert (data.width, data.height, data.media_type) == (47, 33, plain.media_type)
+
+
+def test_a_profile_that_a_jpeg_cannot_hold_is_left_out() -> None:
+    picture, profile = noise(8, 8, 3), bytes(17_000_000)
+    assert encode(picture, "jpeg", profile=profile).data == encode(picture, "jpeg").data

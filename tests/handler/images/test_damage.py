@@ -140,6 +140,20 @@ def test_jpegs_of_more_bits_are_refused_by_name(bits: int, named: str) -> None:
     assert error.value.code == "unsupported_format"
 
 
+@pytest.mark.parametrize("marker", [0xC5, 0xC6, 0xC7, 0xCD, 0xCF])
+def test_hierarchical_jpegs_are_refused_by_name(marker: int) -> None:
+    data = bytearray(jpeg())
+    data[data.index(b"\xff\xc0") + 1] = marker
+    with pytest.raises(RequestError, match="a hierarchical JPEG, which is not read"):
+        decode_default(data)
+
+
+@pytest.mark.parametrize("length", [3, 4, 20, 160])
+def test_a_jpeg_that_ends_in_its_header_is_refused(length: int) -> None:
+    with pytest.raises(RequestError, match="JPEG file is damaged"):
+        decode_default(jpeg()[:length])
+
+
 def test_a_setting_of_neither_is_refused() -> None:
     with pytest.raises(SettingsError, match=r"handler\.damaged: 'ignore' is not accepted"):
         Settings.from_yaml({"handler": {"damaged": "ignore"}})

@@ -366,3 +366,27 @@ def test_a_photo_of_no_size_is_refused(size: tuple[int, int]) -> None:
         struct.pack_into("<H", data, data.index(struct.pack("<HHI", tag, SHORT, 1)) + 8, side)
     with pytest.raises(RequestError, match="TIFF file is damaged"):
         decode_default(data)
+
+
+@pytest.mark.parametrize("tag", [256, 258, 262, 277])
+def test_a_tag_that_is_no_whole_number_is_refused(tag: int) -> None:
+    data = bytearray(write_tiff(GREY))
+    at = data.index(struct.pack("<HHI", tag, SHORT, 1))
+    struct.pack_into("<HHIf", data, at, tag, 11, 1, 8.0)
+    with pytest.raises(RequestError, match="TIFF file is damaged"):
+        decode_default(data)
+
+
+def test_samples_of_different_bits_are_refused_by_name() -> None:
+    data = bytearray(write_tiff(SAMPLE_RGB))
+    at = data.index(struct.pack("<3H", 8, 8, 8))
+    struct.pack_into("<3H", data, at, 5, 6, 5)
+    with pytest.raises(RequestError, match="samples of 5, 6, 5 bits"):
+        decode_default(data)
+
+
+@pytest.mark.parametrize("head", [b"II*\0", b"MM\0*", b"II+\0"])
+@pytest.mark.parametrize("rest", [b"", b"\0" * 4, b"\xff" * 12, b"\x08\0\0\0\xff\xff"])
+def test_a_directory_that_is_none_is_refused(head: bytes, rest: bytes) -> None:
+    with pytest.raises(RequestError, match="TIFF file is damaged"):
+        decode_default(head + rest)

@@ -16,7 +16,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from camserve.errors import SettingsError
-from camserve.networks.architectures import build
+from camserve.networks.architectures import build, set_eval
 from camserve.networks.classifier import Network
 from camserve.pipeline import Pipeline
 from camserve.preprocess_settings import InputSize, Preprocess
@@ -309,3 +309,20 @@ def test_pixels_are_scaled_and_normalised_per_channel(color_pipeline: Pipeline) 
     # By hand: (1 - 0.485) / 0.229, (0.2 - 0.456) / 0.224, (0.4 - 0.406) / 0.225.
     by_hand = torch.tensor([2.248908, -1.142857, -0.026667])
     assert_close(values[0, :, 1, 2], by_hand, rtol=0, atol=1e-6)
+
+
+class TrainsWithALoader(nn.Module):
+    """As wrappers of training code do, it takes another ``train`` than torch's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Dropout(0.5))
+
+    def train(self, loader: object, epochs: int) -> None:  # type: ignore[override]
+        raise AssertionError("packaging trains nothing")
+
+
+def test_a_network_with_a_train_of_its_own_is_set_to_eval() -> None:
+    network = TrainsWithALoader()
+    set_eval(network)
+    assert not any(module.training for module in network.modules())
