@@ -510,7 +510,7 @@ def test_a_certificate_that_is_not_trusted_is_not_tried_again() -> None:
     client = Client(
         "https://cam.example", "pets", transport=httpx.MockTransport(refuse), sleep=attempts.append
     )
-    with client, pytest.raises(CertificateError, match="accepted: .* or verify=ssl") as error:
+    with client, pytest.raises(CertificateError, match=r"accepted: .* or verify=ssl") as error:
         client.explain(b"photo")
     assert error.value.code == "untrusted_certificate"
     assert len(attempts) == 1
