@@ -11,6 +11,8 @@ from camserve_cli.serving.certificate_authority import issue
 from camserve_cli.serving.certificates import Certificate
 
 if TYPE_CHECKING:
+    import httpx
+
     from tests.support.edge import Edge
     from tests.support.server_client import Client
 
@@ -46,3 +48,16 @@ def strict(
     }
     with running(server, made, tmp_path_factory.mktemp("strict"), **bounds) as edge:
         yield edge
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["HTTP/1.1", "HTTP/2"])
+def http(edge: Edge, request: pytest.FixtureRequest) -> Iterator[httpx.Client]:
+    with edge.client(http2=request.param) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def no_script_fails(edge: Edge) -> Iterator[None]:
+    """After an error in a script, Envoy forwards a request as it is, and writes a line."""
+    yield
+    assert "script log" not in edge.log.read_text()

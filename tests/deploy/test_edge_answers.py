@@ -36,6 +36,8 @@ from tests.support.edge import Edge, running, status
 from tests.support.scripts import COLOR_MODEL, ROOT
 from tests.support.server_client import Client as Server
 
+pytestmark = pytest.mark.usefixtures("no_script_fails")
+
 PHOTO = color_resnet.png(color_resnet.photo(("cyan", (160, 120), 60)))
 PATH = f"/predictions/{COLOR_MODEL}"
 PREDICT = f"POST {PATH}"
@@ -44,19 +46,6 @@ V1 = f"/v1/models/{COLOR_MODEL}:explain"
 PIECES = [bytes(1_000_000)] * 33
 LARGE = b"".join(PIECES)
 ORIGIN = "https://cam.example"
-
-
-@pytest.fixture(scope="module", params=[False, True], ids=["HTTP/1.1", "HTTP/2"])
-def http(edge: Edge, request: pytest.FixtureRequest) -> Iterator[httpx.Client]:
-    with edge.client(http2=request.param) as client:
-        yield client
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_script_fails(edge: Edge) -> Iterator[None]:
-    """After an error in a script, Envoy forwards a request as it is, and writes a line."""
-    yield
-    assert "script log" not in edge.log.read_text()
 
 
 def error(reply: httpx.Response) -> dict[str, Any]:

@@ -8,7 +8,6 @@ import json
 import shutil
 import subprocess
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
@@ -20,6 +19,8 @@ from PIL import Image
 from tests.support import color_resnet
 from tests.support.edge import Edge
 from tests.support.scripts import COLOR_MODEL
+
+pytestmark = pytest.mark.usefixtures("no_script_fails")
 
 PHOTO = color_resnet.png(color_resnet.photo(("cyan", (160, 120), 60), ("red", (60, 60), 30)))
 B64 = base64.b64encode(PHOTO).decode()
@@ -64,19 +65,6 @@ def parts(content_type: str, name: bytes = b'name="data"', ending: bytes = b"\r\
     """A form of one photo, with its own content type."""
     head = b"--b1\r\nContent-Disposition: form-data; " + name + b"\r\n\r\n"
     return Sent(body=head + PHOTO + ending, headers=[("Content-Type", content_type)])
-
-
-@pytest.fixture(scope="module", params=[False, True], ids=["HTTP/1.1", "HTTP/2"])
-def http(edge: Edge, request: pytest.FixtureRequest) -> Iterator[httpx.Client]:
-    with edge.client(http2=request.param) as client:
-        yield client
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_script_fails(edge: Edge) -> Iterator[None]:
-    """After an error in a script, Envoy forwards a request as it is, and writes a line."""
-    yield
-    assert "script log" not in edge.log.read_text()
 
 
 PHOTO_AND_RED = f'"image": "{B64}", "outputs": "map", "target": "red"'

@@ -203,7 +203,7 @@ def _decode_with_opencv(data: bytes | bytearray, *, transparent: bool) -> Pixels
 
 def _decode_with_pillow(data: bytes | bytearray, header: ImageHeader) -> Pixels:
     image = Image.open(io.BytesIO(data), formats=PILLOW_FORMATS[header.format])
-    return _on_white(np.asarray(image.convert("RGBA")))
+    return _on_white(np.asarray(image.convert("RGBA" if header.transparent else "RGB")))
 
 
 def _draw_on_canvas(data: bytes | bytearray, frame: FirstFrame) -> Pixels:

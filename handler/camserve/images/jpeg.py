@@ -6,6 +6,7 @@ ITU-T T.81, annex B.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Final, cast
 
 import cv2
@@ -92,17 +93,13 @@ def decode(data: bytes | bytearray, width: int, height: int, scale_denominator: 
 
 def unsupported_kind(data: bytes | bytearray) -> str | None:
     """What a JPEG is that no decoder here reads, as a message says it; None for others."""
-    offset = 2
-    for _ in range(_MAX_SEGMENTS):
-        segment = _SEGMENT.match(data, offset)
-        if segment is None or segment[1] is None or segment[1][0] == _SOS:
+    for marker, content in _segments(data):
+        if marker == _SOS:
             return None
-        marker, content = segment[1][0], segment.end()
         if marker in _FRAMES and content < len(data):
             if marker in _HIERARCHICAL_FRAMES:
                 return "a hierarchical JPEG"
             return None if data[content] == _BITS else f"a JPEG of {data[content]}-bit samples"
-        offset = content + int.from_bytes(segment[2], "big") - 2
     return None
 
 
@@ -142,19 +139,30 @@ def count_scans(data: bytes | bytearray) -> int:
     return count + data.count(bytes((0xFF, _SOS)), offset)
 
 
+def _segments(data: bytes | bytearray) -> Iterator[tuple[int, int]]:
+    """The marker of each segment, and the offset of its content; a scan's data are passed over."""
+    byte_classes: bytes | bytearray = b""
+    offset = 2
+    for _ in range(_MAX_SEGMENTS):
+        segment = _SEGMENT.match(data, offset)
+        if segment is None or segment[1] is None:
+            return
+        marker, content = segment[1][0], segment.end()
+        yield marker, content
+        offset = content + int.from_bytes(segment[2], "big") - 2
+        if marker == _SOS:
+            byte_classes = byte_classes or data.translate(_BYTE_CLASSES)
+            offset = byte_classes.find(b"FM", offset)
+            if offset < 0:
+                return
+
+
 def _has_every_scan(data: bytes | bytearray) -> bool:
     """Every coefficient of a progressive JPEG is coded to its last bit; True for other JPEGs."""
-    byte_classes = data.translate(_BYTE_CLASSES)
     # By component, what of its 64 coefficients is not coded yet: the number of bits, or anything.
     missing: dict[int, list[int]] = {}
-    offset = 2
     try:
-        for _ in range(_MAX_SEGMENTS):
-            segment = _SEGMENT.match(data, offset)
-            if segment is None or segment[1] is None:
-                break
-            marker, content = segment[1][0], segment.end()
-            offset = content + int.from_bytes(segment[2], "big") - 2
+        for marker, content in _segments(data):
             if marker in _FRAMES:
                 if marker not in _PROGRESSIVE:
                     return True
@@ -165,9 +173,6 @@ def _has_every_scan(data: bytes | bytearray) -> bool:
                 first, last, bits = data[content + 1 + 2 * count : content + 4 + 2 * count]
                 for component in data[content + 1 : content + 1 + 2 * count : 2]:
                     missing[component][first : last + 1] = [bits & 15] * (last + 1 - first)
-                offset = byte_classes.find(b"FM", offset)
-                if offset < 0:
-                    break
     except (IndexError, KeyError, ValueError):
         return False
     return not any(map(any, missing.values()))
