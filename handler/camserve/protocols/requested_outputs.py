@@ -18,7 +18,7 @@ _BINARY_OUTPUT: Final = "binary_data"
 _CLASSIFICATION: Final = "classification"
 _OUTPUT_PARAMETERS: Final = (_BINARY_OUTPUT, _CLASSIFICATION, "content_type")
 #: Reserved by the protocol for schedulers and sequences, which mean nothing here: each request is
-#: answered by itself, in the order of arrival. What stands in front of the server keeps ``timeout``.
+#: answered by itself, in the order of arrival. ``timeout`` is for what stands before the server.
 _SCHEDULING: Final = (
     "sequence_id", "sequence_start", "sequence_end", "priority", "timeout", "headers",
 )  # fmt: skip
@@ -104,7 +104,9 @@ def check_outputs(outputs: Any) -> None:
             if parameter not in _OUTPUT_PARAMETERS:
                 raise RequestError(
                     "invalid_request",
-                    unknown_name_message(f"parameter of output {name!r}", parameter, _OUTPUT_PARAMETERS),
+                    unknown_name_message(
+                        f"parameter of output {name!r}", parameter, _OUTPUT_PARAMETERS
+                    ),
                 )
             _check_parameter(parameter, value)
         if _CLASSIFICATION in parameters and name not in RANKED_NAMES:
