@@ -237,9 +237,6 @@ def kserve_cases() -> Cases:
             tensor("input", "UINT8", discs(40, 30).ravel().tolist(), 30, 40, 3), parameters=some
         ),
         "v2, another name": v2({**image, "name": "INPUT__0", "shape": [-1]}, parameters=some),
-        "v2, classification": v2(
-            image, outputs=[{"name": "score", "parameters": {"classification": 2}}]
-        ),
         "Open Inference, another name": infer(tensor("photo", "BYTES", [PHOTO])),
         "Open Inference, options for each": infer(photos, *columns, id="Häher 7"),
         "Open Inference, one of several broken": infer(
