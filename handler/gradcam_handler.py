@@ -104,6 +104,8 @@ class GradCamHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untype
             phrase = HTTPStatus(reply.status).phrase
             context.set_response_status(reply.status, phrase, n)
             context.set_response_content_type(n, reply.content_type)
+            for name, value in reply.headers.items():
+                context.set_response_header(n, name, value)
             if not headers[n]:
                 # StreamPredictions kills the worker without this header; it hangs an HTTP client.
                 context.set_response_header(n, "ts_stream_next", "false")

@@ -9,26 +9,35 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from camserve.errors import RequestError, short_repr
 from camserve.explain import ExplanationRequest, resolve_targets
 from camserve.images import (
     PICTURES,
     Background,
+    DecodedPhoto,
     ImageHeader,
     InputFrame,
     Pixels,
     decode_photo,
+    decode_pixel_tensor,
     downscale_factor,
     input_frame,
+    normalized_input,
     output_background,
     output_frame,
+    pixel_tensor_size,
+    pixels_of_input,
     read_header,
     resize_and_crop,
     to_channels,
+    upright_size,
 )
 from camserve.networks import Labels
 from camserve.options import Options, Size
-from camserve.protocols import ImageRequest
+from camserve.protocols import EncodedPhoto, ImageRequest, PhotoTensor
 from camserve.settings import Limits, Settings
 
 #: What the caller of a reply that is too large can do.
@@ -38,20 +47,28 @@ REDUCE_REPLY_HINT: Final = (
 
 
 @dataclass(frozen=True)
+class PhotoFile:
+    """A photo's file, and its header."""
+
+    data: EncodedPhoto
+    header: ImageHeader
+
+
+@dataclass(frozen=True)
 class DecodePlan:
     """A photo that can be answered, not decoded yet.
 
     Attributes:
-        image: the file.
-        header: of the file.
+        photo: the file with its header, or the tensor.
+        frame: where the network's input lies in the photo.
         size: of the reply's pictures; ``model`` where there are none.
         options: of the request.
         explanation_request: what is to be explained.
         budget: of the request.
     """
 
-    image: bytes | bytearray
-    header: ImageHeader
+    photo: PhotoFile | PhotoTensor
+    frame: InputFrame
     size: Size
     options: Options
     explanation_request: ExplanationRequest
@@ -69,9 +86,11 @@ class PreparedPhoto:
         options: of the request.
         explanation_request: what is to be explained.
         budget: of the request.
-        file_bytes: the size of its file.
+        file_bytes: the size of its file, or of its tensor.
         warnings: what the file's decoder reported.
         profile: the name of its colour profile; empty for none.
+        normalized_input: (channels, H, W), which the network receives in place of
+            ``network_input``, where the caller has sent the network's own input.
     """
 
     network_input: Pixels
@@ -83,6 +102,7 @@ class PreparedPhoto:
     file_bytes: int
     warnings: tuple[str, ...]
     profile: str
+    normalized_input: NDArray[np.float32] | None = None
 
     def reserve_pictures(self, explanations: int) -> None:
         """Reserve the pictures of more explanations than the request names targets.
@@ -161,15 +181,14 @@ def plan_photo(
         )
     if not options.explain:
         targets = ()
-    header = read_header(request.image, limits, budget.pixels, settings.formats)
+    photo, frame = _read(request.image, settings, budget.pixels)
     pictures = len(targets) * len(PICTURES & set(options.outputs))
     # Where no picture is drawn, nothing of the photo need be kept.
     size = options.size if pictures else "model"
-    frame = input_frame(header, preprocess)
     drawn = output_frame(frame, preprocess, size)
     budget.reserve(frame, pictures * drawn.width * drawn.height)
     explanation_request = ExplanationRequest(targets, options.layer or (), options.method)
-    return DecodePlan(request.image, header, size, options, explanation_request, budget)
+    return DecodePlan(photo, frame, size, options, explanation_request, budget)
 
 
 def prepare_photo(plan: DecodePlan, settings: Settings) -> PreparedPhoto:
@@ -178,25 +197,64 @@ def prepare_photo(plan: DecodePlan, settings: Settings) -> PreparedPhoto:
     Raises:
         RequestError: ``invalid_image``.
     """
-    preprocess = settings.preprocess
-    photo = decode_photo(
-        plan.image,
-        plan.header,
-        downscale_factor(plan.header, preprocess, plan.size),
-        damaged=settings.damaged,
-        icc=preprocess.icc,
-    )
-    crop, frame = resize_and_crop(photo, preprocess)
-    drawn = output_frame(frame, preprocess, plan.size)
-    background = output_background(photo, crop, drawn, plan.size)
+    preprocess, photo = settings.preprocess, plan.photo
+    normalized, profile = None, None
+    if isinstance(photo, PhotoFile):
+        decoded = _decode(photo, plan.size, settings)
+        profile = photo.header.profile
+    elif photo.kind == "normalized":
+        normalized = normalized_input(photo.data, photo.shape, preprocess)
+        decoded = DecodedPhoto(pixels_of_input(normalized, preprocess), orientation=1)
+    else:
+        decoded = decode_pixel_tensor(photo.data, photo.datatype, photo.shape)
+    crop = decoded.upright
+    if normalized is None:
+        crop, _ = resize_and_crop(decoded, preprocess)
+    drawn = output_frame(plan.frame, preprocess, plan.size)
     return PreparedPhoto(
         to_channels(crop, preprocess.channels),
-        frame,
-        background,
+        plan.frame,
+        output_background(decoded, crop, drawn, plan.size),
         plan.options,
         plan.explanation_request,
         plan.budget,
-        len(plan.image),
-        photo.warnings,
-        plan.header.profile.name if plan.header.profile else "",
+        len(photo.data),
+        decoded.warnings,
+        profile.name if profile else "",
+        normalized,
+    )
+
+
+def _read(
+    image: EncodedPhoto | PhotoTensor, settings: Settings, max_pixels: int
+) -> tuple[PhotoFile | PhotoTensor, InputFrame]:
+    """A photo that keeps the limits, and where the network's input lies in it.
+
+    Raises:
+        RequestError: the photo is larger than the limits, or of no kind that is accepted.
+    """
+    limits, preprocess = settings.limits, settings.preprocess
+    if not isinstance(image, PhotoTensor):
+        header = read_header(image, limits, max_pixels, settings.formats)
+        width, height = upright_size(header.width, header.height, header.orientation)
+        frame = input_frame(width, height, header.orientation, preprocess)
+        return PhotoFile(image, header), frame
+    if image.kind == "normalized":
+        return image, InputFrame.full(preprocess.input_size.width, preprocess.input_size.height)
+    width, height = pixel_tensor_size(image.shape, limits, max_pixels)
+    return image, input_frame(width, height, 1, preprocess)
+
+
+def _decode(file: PhotoFile, size: Size, settings: Settings) -> DecodedPhoto:
+    """The pixels of a file, no more of them than needed.
+
+    Raises:
+        RequestError: ``invalid_image``.
+    """
+    return decode_photo(
+        file.data,
+        file.header,
+        downscale_factor(file.header, settings.preprocess, size),
+        damaged=settings.damaged,
+        icc=settings.preprocess.icc,
     )

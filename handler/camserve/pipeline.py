@@ -202,6 +202,9 @@ class Pipeline:
     def _forward(self, path: HookedNetwork, photos: IndexedPhotos) -> ForwardOutput:
         """One forward pass."""
         inputs = self.network.normalise(np.stack([photo.network_input for _, photo in photos]))
+        for row, (_, photo) in zip(inputs, photos, strict=True):
+            if photo.normalized_input is not None:
+                row.copy_(torch.from_numpy(photo.normalized_input))
         layers = required_layers(photo.explanation_request for _, photo in photos)
         return path.forward(inputs, layers)
 

@@ -9,7 +9,7 @@ EXIF orientation. This wing does not use PyTorch.
 from camserve.images.background import output_background, output_frame
 from camserve.images.decode import DecodedPhoto, decode_photo
 from camserve.images.formats import enable_decoders
-from camserve.images.geometry import Background, Box, InputFrame, Pixels
+from camserve.images.geometry import Background, Box, InputFrame, Pixels, upright_size
 from camserve.images.header import ImageHeader, read_header
 from camserve.images.heatmap import Heatmap, Map
 from camserve.images.library_settings import configure_libraries
@@ -21,6 +21,12 @@ from camserve.images.preprocess import (
 )
 from camserve.images.regions import HotRegion
 from camserve.images.render import PICTURES, EncodedImage, RenderedOutput, render_outputs
+from camserve.images.tensor_photo import (
+    decode_pixel_tensor,
+    normalized_input,
+    pixel_tensor_size,
+    pixels_of_input,
+)
 
 __all__ = [
     "PICTURES",
@@ -36,15 +42,20 @@ __all__ = [
     "Pixels",
     "RenderedOutput",
     "decode_photo",
+    "decode_pixel_tensor",
     "downscale_factor",
     "enable_decoders",
     "input_frame",
+    "normalized_input",
     "output_background",
     "output_frame",
+    "pixel_tensor_size",
+    "pixels_of_input",
     "read_header",
     "render_outputs",
     "resize_and_crop",
     "to_channels",
+    "upright_size",
 ]
 
 configure_libraries()

@@ -92,9 +92,28 @@ def read_header(
     except Exception:
         # Pillow's parsers raise nearly anything on hostile input.
         raise invalid_image(format) from None
-    width, height = header.width, header.height
-    if min(width, height) < 1:
+    if min(header.width, header.height) < 1:
         raise invalid_image(format)
+    check_size(header.width, header.height, limits, max_pixels)
+    if format == "jpeg" and (scans := jpeg.count_scans(data)) > MAX_JPEG_SCANS:
+        raise RequestError(
+            "image_too_large",
+            f"the JPEG draws its photo in {scans} scans; accepted: up to {MAX_JPEG_SCANS}",
+        )
+    return header
+
+
+def check_size(width: int, height: int, limits: Limits, max_pixels: int) -> None:
+    """Reject a photo that is larger than the limits, or longer.
+
+    Args:
+        width, height: of the photo, in pixels.
+        limits: of the operator.
+        max_pixels: how many pixels the photo may have.
+
+    Raises:
+        RequestError: ``image_too_large``.
+    """
     if max(width, height) > limits.side:
         raise RequestError(
             "image_too_large",
@@ -112,12 +131,6 @@ def read_header(
             f"the photo is {width} x {height}; accepted: a longer side of up to "
             f"{limits.aspect_ratio:g} times the shorter one",
         )
-    if format == "jpeg" and (scans := jpeg.count_scans(data)) > MAX_JPEG_SCANS:
-        raise RequestError(
-            "image_too_large",
-            f"the JPEG draws its photo in {scans} scans; accepted: up to {MAX_JPEG_SCANS}",
-        )
-    return header
 
 
 def invalid_image(format: PhotoFormat) -> RequestError:

@@ -77,7 +77,7 @@ def resize_and_crop(photo: DecodedPhoto, preprocess: Preprocess) -> tuple[Pixels
         crop.paste(resized, (-left, -top))
     else:
         crop = resized.crop((left, top, left + input_width, top + input_height))
-    return np.asarray(crop), _input_frame(width, height, photo.orientation, preprocess)
+    return np.asarray(crop), input_frame(width, height, photo.orientation, preprocess)
 
 
 def to_channels(crop: Pixels, channels: int) -> Pixels:
@@ -94,14 +94,14 @@ def to_channels(crop: Pixels, channels: int) -> Pixels:
     return crop if channels == 3 else np.asarray(Image.fromarray(crop).convert("L"))[..., None]
 
 
-def input_frame(header: ImageHeader, preprocess: Preprocess) -> InputFrame:
-    """The frame that :func:`resize_and_crop` will return, before the photo is decoded."""
-    width, height = upright_size(header.width, header.height, header.orientation)
-    return _input_frame(width, height, header.orientation, preprocess)
+def input_frame(width: int, height: int, orientation: int, preprocess: Preprocess) -> InputFrame:
+    """The frame that :func:`resize_and_crop` will return, before the photo is decoded.
 
-
-def _input_frame(width: int, height: int, orientation: int, preprocess: Preprocess) -> InputFrame:
-    """The frame of a photo that is ``width`` x ``height`` when it is upright."""
+    Args:
+        width, height: of the upright photo, in file pixels.
+        orientation: EXIF orientation, 1 to 8.
+        preprocess: how the network's input is made.
+    """
     size, left, top = _resize_plan(width, height, preprocess)
     scale_x, scale_y = width / size[0], height / size[1]
     right, bottom = left + preprocess.input_size.width, top + preprocess.input_size.height

@@ -13,6 +13,8 @@ from camserve.protocols.parsing import (
     detect_protocol,
     parse_request,
 )
+from camserve.protocols.photo_fields import EncodedPhoto
+from camserve.protocols.photo_tensors import PhotoTensor
 from camserve.protocols.replies import PhotoOutcome, Reply, ReplyFormat, json_reply
 from camserve.protocols.schema import (
     AnswerBody,
@@ -28,6 +30,7 @@ from camserve.protocols.schema import (
 __all__ = [
     "AnswerBody",
     "BoxBody",
+    "EncodedPhoto",
     "ExplanationBody",
     "ImageBody",
     "ImageRequest",
@@ -36,6 +39,7 @@ __all__ = [
     "ModelBody",
     "ParsedBody",
     "PhotoOutcome",
+    "PhotoTensor",
     "PictureBody",
     "PredictionBody",
     "Reply",

@@ -57,8 +57,7 @@ def parse_json(text: bytes | bytearray | str, limits: Limits) -> Any:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         nonlocal count
         count += len(pairs)
-        if count > limits.json_values:
-            raise _too_many_values("the JSON", limits)
+        check_count("the JSON", count, limits)
         values = dict(pairs)
         if len(values) < len(pairs):
             for name, value in pairs:
@@ -118,12 +117,24 @@ def check_structure(name: str, value: Any, limits: Limits) -> None:
         if not level:
             return
         count += len(level)
-        if count > limits.json_values:
-            raise _too_many_values(name, limits)
+        check_count(name, count, limits)
     raise RequestError(
         "json_too_large",
         f"{name} is nested more than {limits.json_depth} deep; accepted: up to that",
     )
+
+
+def check_count(name: str, count: int, limits: Limits) -> None:
+    """Reject more values than a request needs.
+
+    Raises:
+        RequestError: ``json_too_large``.
+    """
+    if count > limits.json_values:
+        raise RequestError(
+            "json_too_large",
+            f"{name} holds more than {limits.json_values} values; accepted: up to that",
+        )
 
 
 def check_text(name: str, text: bytes | bytearray | str, limits: Limits) -> None:
@@ -143,13 +154,6 @@ def json_type_name(value: Any) -> str:
     """JSON's name for the type of a parsed value, with its article."""
     names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", int: "a number"}
     return names.get(type(value), "null" if value is None else "a number")
-
-
-def _too_many_values(name: str, limits: Limits) -> RequestError:
-    return RequestError(
-        "json_too_large",
-        f"{name} holds more than {limits.json_values} values; accepted: up to that",
-    )
 
 
 def _children(value: Any) -> Iterable[Any]:

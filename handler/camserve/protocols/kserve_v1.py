@@ -13,13 +13,15 @@ from camserve.errors import RequestError
 from camserve.options import Options
 from camserve.protocols.kserve_checks import check_keys, check_photo_count, copy_options
 from camserve.protocols.option_sources import merge
+from camserve.protocols.photo_tensors import INPUT_KIND
 from camserve.protocols.replies import PhotoOutcome, Reply, combined_status, error_body, json_reply
 from camserve.protocols.schema import AnswerBody, ErrorBody, ModelBody
 from camserve.settings import Limits
 
 #: TensorFlow Serving's clients name a signature, of which there is one here.
 _SIGNATURE: Final = "signature_name"
-_KEYS: Final = ("instances", "parameters", _SIGNATURE, *Options.model_fields)
+_OPTIONS: Final = (*Options.model_fields, INPUT_KIND)
+_KEYS: Final = ("instances", "parameters", _SIGNATURE, *_OPTIONS)
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,8 @@ class KServeV1:
             limits: of the number of photos, and of an option's text.
 
         Returns:
-            The instances, each a JSON object with a photo and its options or a photo's base64
-            alone, and the options of all instances.
+            The instances, each a JSON object with a photo and its options, or a photo alone in
+            base64 or nested lists of numbers, and the options of all instances.
 
         Raises:
             RequestError: the body does not follow the protocol, has too many photos, or two values
@@ -63,7 +65,7 @@ class KServeV1:
             )
         check_photo_count(len(instances), limits.instances)
         parameters = copy_options("parameters", body.get("parameters", {}))
-        beside = {name: value for name, value in body.items() if name in Options.model_fields}
+        beside = {name: value for name, value in body.items() if name in _OPTIONS}
         return instances, merge([beside, parameters], limits)
 
     def reply(self, outcomes: Sequence[PhotoOutcome], model: ModelBody) -> Reply:

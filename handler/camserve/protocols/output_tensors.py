@@ -62,6 +62,8 @@ _EXPLANATION_COLUMNS: Final = {
     "mask": _Column("BYTES", _picture_b64("mask"), ""),
     "boxes": _Column("BYTES", _boxes_json, ""),
 }
+#: The tensors that can name their best classes as texts in their place.
+RANKED_NAMES: Final = ("probability", "score")
 #: The names of all output tensors. A tensor has the shape (n,) for photos (``size`` (n, 2),
 #: ``seen`` (n, 4)), (n, k) for predictions, (n, t) for explanations (``map`` (n, t, h, w)).
 OUTPUT_NAMES: Final = frozenset(
@@ -119,6 +121,25 @@ def error_tensor(outcomes: Sequence[PhotoOutcome]) -> TensorBody:
         for outcome in outcomes
     ]
     return tensor_body("error", "BYTES", [len(errors)], errors)
+
+
+def classification_tensor(
+    name: str, count: int, answers: Sequence[AnswerBody | None]
+) -> TensorBody:
+    """Triton's form of a tensor's best classes: (n, k) texts ``value:index:label``.
+
+    https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_classification.md
+
+    Args:
+        name: of the tensor, one of :data:`RANKED_NAMES`.
+        count: the largest k.
+        answers: one for each photo; None for a photo that failed.
+    """
+    rows = [answer["predictions"][:count] if answer else [] for answer in answers]
+    value_of = _PREDICTION_COLUMNS[name].value_of
+    column = _Column("BYTES", lambda p: f"{value_of(p):f}:{p['class_id']}:{p['label']}", "")
+    (tensor,) = _column_tensors({name: column}, rows)
+    return tensor
 
 
 def tensor_body(name: str, datatype: Datatype, shape: list[int], data: list[Any]) -> TensorBody:

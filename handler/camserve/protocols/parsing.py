@@ -9,11 +9,14 @@ from typing import Any, Final
 from camserve.errors import RequestError
 from camserve.options import Options
 from camserve.protocols import json_limits, option_sources, photo_fields
+from camserve.protocols.binary_tensors import HEADER_LENGTH, attach_binary
+from camserve.protocols.body_structure import check_body
 from camserve.protocols.content_encoding import with_body_decompressed
 from camserve.protocols.json_body import is_parsed_string, with_json_parsed
 from camserve.protocols.kserve_v1 import KServeV1
 from camserve.protocols.kserve_v2 import KServeV2
 from camserve.protocols.photo_fields import EncodedPhoto
+from camserve.protocols.photo_tensors import INPUT_KIND, PhotoTensor
 from camserve.protocols.plain import PlainProtocol
 from camserve.protocols.replies import ReplyFormat
 from camserve.settings import Limits, Settings
@@ -55,11 +58,11 @@ class ImageRequest:
     """A photo and its options.
 
     Attributes:
-        image: the bytes of the photo's file.
+        image: the bytes of the photo's file, or the photo as numbers.
         options: validated, with the operator's defaults.
     """
 
-    image: EncodedPhoto
+    image: EncodedPhoto | PhotoTensor
     options: Options
 
 
@@ -88,7 +91,7 @@ def parse_request(request: IncomingRequest, settings: Settings) -> ParsedBody:
         if request.over_http:
             request = _as_declared(request, settings.limits)
         protocol = detect_protocol(request)
-        json_limits.check_structure("the body", request.fields.get("body"), settings.limits)
+        check_body(request.fields.get("body"), settings.limits)
         if isinstance(protocol, PlainProtocol):
             return ParsedBody(protocol, (_parse_plain(request, settings),))
         return ParsedBody(protocol, _parse_kserve(protocol, request, settings))
@@ -105,6 +108,11 @@ def _as_declared(request: IncomingRequest, limits: Limits) -> IncomingRequest:
     """
     encoding = request.headers.get("content-encoding", "")
     fields = with_body_decompressed(request.fields, encoding, limits)
+    header_length, body = request.headers.get(HEADER_LENGTH), fields.get("body")
+    if header_length is not None and isinstance(body, bytes | bytearray):
+        return replace(
+            request, fields={**fields, "body": attach_binary(body, header_length, limits)}
+        )
     content_type = request.headers.get("content-type", "").lower()
     return replace(request, fields=with_json_parsed(fields, content_type, limits))
 
@@ -118,7 +126,7 @@ def detect_protocol(request: IncomingRequest) -> PlainProtocol | KServeV1 | KSer
     if not isinstance(body, dict):
         return PlainProtocol()
     if not request.over_http or "inputs" in body:
-        return KServeV2.from_body(body, base64_text=not request.over_http)
+        return KServeV2.from_body(body, from_grpc=not request.over_http)
     if "instances" in body:
         return KServeV1("explanations" if request.force_explain else "predictions")
     return PlainProtocol()
@@ -161,7 +169,7 @@ def _parse_kserve(
         try:
             image, options = (
                 (photo_fields.decode_image(instance), {})
-                if isinstance(instance, str)
+                if isinstance(instance, str | list)
                 else photo_fields.from_json(instance)
             )
             parsed.append(_build_image_request(image, {**common, **options}, request, settings))
@@ -178,7 +186,7 @@ def _options_outside_body(request: IncomingRequest, limits: Limits) -> list[dict
 
 
 def _build_image_request(
-    image: EncodedPhoto,
+    image: EncodedPhoto | PhotoTensor,
     values: Mapping[str, Any],
     request: IncomingRequest,
     settings: Settings,
@@ -186,9 +194,12 @@ def _build_image_request(
     """A photo with its options validated.
 
     Raises:
-        RequestError: ``json_too_large``, ``unknown_option``, ``invalid_option``, or
-            ``conflicting_options`` for a call for explanations that turns them off.
+        RequestError: ``json_too_large``, ``unknown_option``, ``invalid_option``,
+            ``invalid_request``, or ``conflicting_options`` for a call for explanations that turns
+            them off, and for a file that is said to be numbers.
     """
+    values = dict(values)
+    image = _with_kind(image, values.pop(INPUT_KIND, None))
     if request.force_explain:
         values = {"explain": True, **values}
     for name, value in values.items():
@@ -202,3 +213,16 @@ def _build_image_request(
             "predictions",
         )
     return ImageRequest(image, options)
+
+
+def _with_kind(image: EncodedPhoto | PhotoTensor, kind: Any) -> EncodedPhoto | PhotoTensor:
+    """The photo as what the parameter ``input_kind`` says that it is."""
+    if isinstance(image, PhotoTensor):
+        return image.with_kind(kind)
+    if kind is not None:
+        raise RequestError(
+            "conflicting_options",
+            f"parameter {INPUT_KIND!r} is given with a photo's file; accepted: it is a parameter "
+            "of photos that are tensors of numbers",
+        )
+    return image

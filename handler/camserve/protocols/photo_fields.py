@@ -10,6 +10,7 @@ from camserve.errors import RequestError, short_repr
 from camserve.protocols import json_limits
 from camserve.protocols.base64_text import decode_base64, is_base64_text
 from camserve.protocols.option_sources import decode_text_fields
+from camserve.protocols.photo_tensors import PhotoTensor, from_lists
 from camserve.settings import Limits
 
 #: The bytes of a photo's file.
@@ -31,7 +32,7 @@ _USAGE_HINT: Final = (
 )
 
 
-def from_json(body: Any) -> tuple[EncodedPhoto, dict[str, Any]]:
+def from_json(body: Any) -> tuple[EncodedPhoto | PhotoTensor, dict[str, Any]]:
     """The photo and the options of a JSON object.
 
     Raises:
@@ -49,7 +50,7 @@ def from_json(body: Any) -> tuple[EncodedPhoto, dict[str, Any]]:
 
 def from_form(
     fields: Mapping[str, Any], content_type: str, limits: Limits
-) -> tuple[EncodedPhoto, list[dict[str, Any]]]:
+) -> tuple[EncodedPhoto | PhotoTensor, list[dict[str, Any]]]:
     """The photo and the sources of options of a raw body, a form or a gRPC map.
 
     Args:
@@ -90,8 +91,10 @@ def from_form(
     return decode_image(image), sources
 
 
-def decode_image(image: Any) -> EncodedPhoto:
+def decode_image(image: Any) -> EncodedPhoto | PhotoTensor:
     """A photo's bytes, decoded where they are in base64: as text, as bytes, as ``{"b64": text}``.
+
+    Nested lists of numbers are a photo as well, and so is a tensor of KServe v2.
 
     Raises:
         RequestError: ``invalid_request``, ``missing_image``, ``invalid_base64``.
@@ -102,6 +105,10 @@ def decode_image(image: Any) -> EncodedPhoto:
                 "invalid_request", 'the photo\'s JSON object must be {"b64": ".."} and no more'
             )
         image = image["b64"]
+    if isinstance(image, list):
+        image = from_lists(image)
+    if isinstance(image, PhotoTensor):
+        return image
     if isinstance(image, EncodedPhoto) and is_base64_text(image):
         image = bytes(image).decode("latin-1")
     if isinstance(image, str):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Protocol
 
 import orjson
@@ -12,6 +12,8 @@ from camserve.errors import RequestError
 from camserve.protocols.schema import AnswerBody, Body, ErrorBody, ModelBody
 
 JSON: Final = "application/json"
+#: Of a body that is not JSON alone.
+BINARY: Final = "application/octet-stream"
 #: The answer to one photo, or why there is none.
 PhotoOutcome = AnswerBody | RequestError
 
@@ -24,11 +26,13 @@ class Reply:
         body: the encoded body.
         status: the HTTP status.
         content_type: the body's media type.
+        headers: further headers.
     """
 
     body: bytes
     status: int = 200
     content_type: str = JSON
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class ReplyFormat(Protocol):

@@ -139,15 +139,18 @@ class TensorBody(TypedDict):
 class V2Body(TypedDict):
     """KServe v2 and Open Inference.
 
-    ``error`` is present if the request failed as a whole, or its only photo failed. The tensor
-    ``error`` has the error of each failed photo as JSON, and empty text for the others.
+    ``error`` is present if no photo is answered: the message of the most severe error, which
+    ``error_detail`` has with its code and status. The tensor ``error`` has the error of each failed
+    photo as JSON, and empty text for the others. Tensors that the request wants in binary have the
+    parameter ``binary_data_size`` in place of ``data``, and stand behind the JSON.
     """
 
     id: str
     model_name: str
     model_version: str
     outputs: list[TensorBody]
-    error: NotRequired[ErrorFields]
+    error: NotRequired[str]
+    error_detail: NotRequired[ErrorFields]
 
 
 #: The JSON body of any reply.

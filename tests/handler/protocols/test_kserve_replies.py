@@ -11,6 +11,7 @@ from camserve.errors import RequestError
 from camserve.protocols.kserve_v1 import KServeV1
 from camserve.protocols.kserve_v2 import KServeV2
 from camserve.protocols.replies import Reply
+from camserve.protocols.requested_outputs import RequestedOutputs
 from camserve.protocols.schema import (
     AnswerBody,
     ErrorFields,
@@ -110,13 +111,13 @@ def test_a_v2_reply_repeats_the_id(request_id: str) -> None:
     ],
 )  # fmt: skip
 def test_a_v2_reply_has_the_requested_tensors(requested: tuple[str, ...], names: set[str]) -> None:
-    body = json.loads(KServeV2("", requested).reply([ANSWER], MODEL).body)
+    body = json.loads(KServeV2("", RequestedOutputs(requested)).reply([ANSWER], MODEL).body)
     assert {tensor["name"] for tensor in body["outputs"]} == names
 
 
 def test_a_v2_reply_has_the_errors_in_a_tensor_even_if_it_was_not_requested() -> None:
     body = json.loads(
-        KServeV2("", ("label",)).reply([INVALID_OPTION, ANSWER, UNSUPPORTED_FORMAT], MODEL).body
+        KServeV2("", RequestedOutputs(("label",))).reply([INVALID_OPTION, ANSWER, UNSUPPORTED_FORMAT], MODEL).body
     )
     tensors = contract.arrays(body)
     assert tensors.keys() == {"label", "error"}
@@ -149,7 +150,7 @@ def test_the_status_of_a_v2_reply_is_an_error_if_no_photo_is_answered() -> None:
     assert "error" not in body
 
 
-ALL, LABELS = KServeV2("seven"), KServeV2("seven", ("label",))
+ALL, LABELS = KServeV2("seven"), KServeV2("seven", RequestedOutputs(("label",)))
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from camserve.protocols.parsing import (
     parse_request,
 )
 from camserve.protocols.plain import PlainProtocol
+from camserve.protocols.requested_outputs import RequestedOutputs
 from camserve.protocols.schema import ModelBody
 from camserve.settings import Limits, Settings
 from tests.support.contract import inputs_of, tensor
@@ -88,12 +89,12 @@ def rejection(parsed: ParsedBody) -> RequestError:
         ({"inputs": None, "id": "7"}, True, True, KServeV2("7")),
         ({"inputs": [], "instances": []}, True, False, KServeV2("")),
         ({"inputs": [], "id": 7}, True, False, KServeV2("")),
-        ({"inputs": [], "outputs": [{"name": "map"}]}, True, False, KServeV2("", ("map",))),
+        ({"inputs": [], "outputs": [{"name": "map"}]}, True, False, KServeV2("", RequestedOutputs(("map",)))),
         ({"inputs": [], "outputs": "map"}, True, False, KServeV2("")),
         # Over gRPC, TorchServe needs a v2 reply to any body that it has parsed.
-        ({"inputs": [], "id": "7"}, False, False, KServeV2("7", base64_text=True)),
-        ({}, False, False, KServeV2("", base64_text=True)),
-        ({"instances": []}, False, False, KServeV2("", base64_text=True)),
+        ({"inputs": [], "id": "7"}, False, False, KServeV2("7", from_grpc=True)),
+        ({}, False, False, KServeV2("", from_grpc=True)),
+        ({"instances": []}, False, False, KServeV2("", from_grpc=True)),
         ({"image": B64}, True, False, PlainProtocol()),
         ({}, True, False, PlainProtocol()),
         ([], True, False, PlainProtocol()),
@@ -421,7 +422,7 @@ def test_text_over_grpc_is_decoded_from_base64() -> None:
     ]
     body = {"id": "", "model_name": "m", "inputs": inputs}
     parsed = parse(body, GRPC)
-    assert parsed.reply_format == KServeV2("", base64_text=True)
+    assert parsed.reply_format == KServeV2("", from_grpc=True)
     common: dict[str, Any] = {"top_k": 2, "outputs": ("map", "boxes")}
     assert photos_or_codes(parsed) == [
         photo(target="Häher", **common),
@@ -538,7 +539,7 @@ def test_v2_tensors_may_have_four_axes(changes: dict[str, Any]) -> None:
 
 def test_a_v2_body_without_inputs_is_rejected_over_grpc() -> None:
     parsed = parse({"id": "7", "model_name": "m"}, GRPC)
-    assert parsed.reply_format == KServeV2("7", base64_text=True)
+    assert parsed.reply_format == KServeV2("7", from_grpc=True)
     assert photos_or_codes(parsed) == "invalid_request"
 
 
