@@ -129,7 +129,7 @@ def unavailable(why: str) -> FrontError:
     return FrontError("unavailable", f"{why}; try again later", headers={"Retry-After": "1"})
 
 
-def error_of_reply(status: int, body: bytes) -> FrontError:
+def error_of_reply(status: int, body: bytes | bytearray) -> FrontError:
     """The error that the handler's reply tells.
 
     Args:

@@ -46,7 +46,7 @@ class HostReply:
         status: as HTTP has it. With another than 200, the body is JSON that says what failed.
     """
 
-    body: bytes
+    body: bytes | bytearray
     content_type: str = "application/json"
     json_length: int | None = None
     status: int = 200

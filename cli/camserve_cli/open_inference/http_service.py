@@ -13,6 +13,7 @@ from aiohttp import hdrs, web
 
 from camserve_cli.open_inference.errors import FrontError
 from camserve_cli.open_inference.host import HostReply, HostRequest
+from camserve_cli.open_inference.http_connections import Connections
 from camserve_cli.open_inference.limits import Limits
 from camserve_cli.open_inference.messages import timeout_seconds
 from camserve_cli.open_inference.service import (
@@ -44,10 +45,20 @@ _PATHS: Final = (
 _COMPRESSIBLE: Final = 1000
 
 
-def create_app(service: InferenceService, limits: Limits) -> web.Application:
+def create_app(
+    service: InferenceService, limits: Limits, connections: Connections
+) -> web.Application:
     """The application with all paths."""
+
+    @web.middleware
+    async def note_request(request: web.Request, handler: Handler) -> web.StreamResponse:
+        connections.note_request(request)
+        return await handler(request)
+
     routes = _Routes(service, limits)
-    app = web.Application(middlewares=[_errors_as_json], client_max_size=limits.max_request)
+    app = web.Application(
+        middlewares=[note_request, _errors_as_json], client_max_size=limits.max_request
+    )
     get, post = app.router.add_get, app.router.add_post
     get("/", routes.alive, allow_head=False)
     get("/v2", routes.server_metadata, allow_head=False)
@@ -61,9 +72,9 @@ def create_app(service: InferenceService, limits: Limits) -> web.Application:
         post(f"{model}/infer", routes.predict, expect_handler=_expect)
         post(f"{model}/explain", routes.explain, expect_handler=_expect)
     get("/v1/models", routes.v1_models, allow_head=False)
-    get("/v1/models/{model}", routes.v1_model_ready, allow_head=False)
-    post("/v1/models/{model}:predict", routes.predict, expect_handler=_expect)
-    post("/v1/models/{model}:explain", routes.explain, expect_handler=_expect)
+    get("/v1/models/{model:[^:/]+}", routes.v1_model_ready, allow_head=False)
+    post("/v1/models/{model:[^:/]+}:predict", routes.predict, expect_handler=_expect)
+    post("/v1/models/{model:[^:/]+}:explain", routes.explain, expect_handler=_expect)
     return app
 
 
@@ -311,7 +322,7 @@ def _timeout_in(body: bytearray, headers: Mapping[str, str]) -> float | None:
         return None
 
 
-def _error_as_text(body: bytes) -> bytes:
+def _error_as_text(body: bytes | bytearray) -> bytes | bytearray:
     """The handler's error to what was no KServe v2, as KServe v2 has errors."""
     try:
         told = orjson.loads(body)

@@ -9,19 +9,18 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-import aiohttp
 import orjson
-from yarl import URL
 
 from camserve_cli.arguments import is_name
 from camserve_cli.open_inference.errors import FrontError, unauthorized, unavailable
 from camserve_cli.open_inference.host import HostReply, HostRequest, Models, ReserveReply
+from camserve_cli.open_inference.upstream import UpstreamClient, UpstreamError
 from camserve_cli.serving import ready
 from camserve_cli.serving.tokens import TokenError, current_token
 
@@ -30,10 +29,9 @@ from camserve_cli.serving.tokens import TokenError, current_token
 REPLY_TIMEOUT: Final = 90.0
 #: Seconds of a call that is no prediction.
 _CALL_TIMEOUT: Final = 10.0
-_CONNECT_TIMEOUT: Final = 2.0
-#: The bytes of a body that are handed to a connection at a time.
-_PIECE: Final = 256 * 1024
-_JSON_LENGTH: Final = "Inference-Header-Content-Length"
+#: Connections that wait for a request.
+_SPARE: Final = 4
+_JSON_LENGTH: Final = "inference-header-content-length"
 #: By the status of an error that TorchServe itself answers with.
 _ERRORS: Final = {
     413: ("request_too_large", "the request is larger than the server accepts"),
@@ -74,24 +72,18 @@ class TorchServe:
     def __init__(self, address: TorchServeAddress, max_reply: int) -> None:
         self._address = address
         self._max_reply = max_reply
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                force_close=True, limit=0, ssl=address.trust or True, use_dns_cache=True
-            ),
-            auto_decompress=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT),
-        )
+        self._inference = UpstreamClient(address.inference, address.trust, spare=_SPARE)
+        self._management = UpstreamClient(address.management, address.trust, spare=0)
 
     async def close(self) -> None:
         """Close its connections."""
-        await self._session.close()
+        await self._inference.close()
+        await self._management.close()
 
     async def is_live(self) -> bool:
         """Whether /ping answers, and does not say that only a restart helps."""
         try:
-            status, _ = await self._call("GET", "/ping", await self._token("inference"))
+            status, _ = await _call(self._inference, "/ping", await self._token("inference"))
         except FrontError:
             return False
         # A token that is refused was refused by a live server.
@@ -136,7 +128,7 @@ class TorchServe:
         Raises:
             FrontError: ``unauthorized``, or ``unavailable``: it does not answer.
         """
-        status, body = await self._call("GET", "/ping", authorization)
+        status, body = await _call(self._inference, "/ping", authorization)
         if status >= 400 and _is_token_refusal(body):
             raise unauthorized(has_token=bool(authorization))
 
@@ -147,44 +139,34 @@ class TorchServe:
             FrontError: TorchServe itself answers with an error, does not answer in time, or cannot
                 be reached.
         """
-        headers = {**request.headers, "Content-Length": str(len(request.body))}
+        headers = dict(request.headers)
         if request.authorization:
             headers["Authorization"] = request.authorization
         limit = REPLY_TIMEOUT if request.timeout is None else min(REPLY_TIMEOUT, request.timeout)
+
+        async def reserve(length: int) -> None:
+            if length > self._max_reply:
+                raise FrontError("bad_gateway", "the reply is larger than max_response_size")
+            await reserve_reply(length)
+
         try:
-            async with asyncio.timeout(limit), self._session.post(
-                self._url(self._address.inference, _path(request)),
-                data=_in_pieces(request.body) if len(request.body) > _PIECE else request.body,
-                headers=headers,
-            ) as response:
-                body = await self._read(response, reserve_reply)
+            async with asyncio.timeout(limit):
+                reply = await self._inference.request(
+                    "POST", _path(request), headers, request.body, reserve
+                )
         except TimeoutError:
             raise FrontError("timed_out", f"no answer in {limit:g} s; try again later") from None
-        except (aiohttp.ClientError, ConnectionError):
+        except UpstreamError:
             raise unavailable("the server cannot be reached, or ended its connection") from None
-        if response.status != 200 and not _is_of_handler(body):
-            raise _error_of(response.status, body, request)
-        json_length = response.headers.get(_JSON_LENGTH)
+        if reply.status != 200 and not _is_of_handler(reply.body):
+            raise _error_of(reply.status, reply.body, request)
+        json_length = reply.headers.get(_JSON_LENGTH)
         return HostReply(
-            body,
-            response.headers.get("Content-Type", "application/json"),
+            reply.body,
+            reply.headers.get("content-type", "application/json"),
             int(json_length) if json_length else None,
-            response.status,
+            reply.status,
         )
-
-    async def _read(self, response: aiohttp.ClientResponse, reserve_reply: ReserveReply) -> bytes:
-        """A reply's body, once there is memory for it."""
-        length = response.content_length
-        # TorchServe gives the length of every reply; others may not.
-        await reserve_reply(self._max_reply if length is None else length)
-        if length is not None and length <= self._max_reply:
-            return await response.read()
-        body = bytearray()
-        async for piece in response.content.iter_any():
-            body += piece
-            if len(body) > self._max_reply:
-                raise FrontError("bad_gateway", "the reply is larger than max_response_size")
-        return bytes(body)
 
     async def _manage(self, path: str) -> Any:
         """What the management API answers, parsed.
@@ -193,36 +175,13 @@ class TorchServe:
             FrontError: ``unavailable``: it does not answer, or not with JSON.
         """
         token = await self._token("management")
-        status, body = await self._call("GET", path, token, self._address.management)
+        status, body = await _call(self._management, path, token)
         try:
             if status == 200:
                 return orjson.loads(body)
         except ValueError:
             pass
         raise unavailable(f"TorchServe's management API answers with HTTP {status}")
-
-    async def _call(
-        self, method: str, path: str, authorization: str, base: str = ""
-    ) -> tuple[int, bytes]:
-        """The status and body of a call that is no prediction.
-
-        Raises:
-            FrontError: ``unavailable``: there is no answer in 10 seconds.
-        """
-        headers = {"Authorization": authorization} if authorization else {}
-        url = self._url(base or self._address.inference, path)
-        try:
-            async with (
-                asyncio.timeout(_CALL_TIMEOUT),
-                self._session.request(method, url, headers=headers) as response,
-            ):
-                return response.status, await response.read()
-        except (TimeoutError, aiohttp.ClientError, ConnectionError):
-            raise unavailable("the server cannot be reached, or does not answer") from None
-
-    @staticmethod
-    def _url(base: str, path: str) -> URL:
-        return URL(base + path, encoded=True)
 
     async def _token(self, kind: str) -> str:
         """The front's own authorization; empty where TorchServe has no tokens."""
@@ -253,11 +212,19 @@ async def _reserve_nothing(size: int) -> None:
     """Let a reply of a few hundred bytes in."""
 
 
-async def _in_pieces(body: bytes | bytearray) -> AsyncIterator[memoryview]:
-    """A body in pieces that no buffer holds all of."""
-    view = memoryview(body)
-    for begin in range(0, len(view), _PIECE):
-        yield view[begin : begin + _PIECE]
+async def _call(client: UpstreamClient, path: str, authorization: str) -> tuple[int, bytes]:
+    """The status and the body that a path answers with.
+
+    Raises:
+        FrontError: ``unavailable``: there is no answer in 10 seconds.
+    """
+    headers = {"Authorization": authorization} if authorization else {}
+    try:
+        async with asyncio.timeout(_CALL_TIMEOUT):
+            reply = await client.request("GET", path, headers)
+    except (TimeoutError, UpstreamError):
+        raise unavailable("the server cannot be reached, or does not answer") from None
+    return reply.status, bytes(reply.body)
 
 
 def _path(request: HostRequest) -> str:
@@ -278,11 +245,11 @@ def _unknown(model: str, version: str) -> FrontError:
     return FrontError("not_found", f"no {what} is served here; GET /v2/models lists those that are")
 
 
-def _is_token_refusal(body: bytes) -> bool:
+def _is_token_refusal(body: bytes | bytearray) -> bool:
     return b"InvalidKeyException" in body[:500]
 
 
-def _is_of_handler(body: bytes) -> bool:
+def _is_of_handler(body: bytes | bytearray) -> bool:
     """Whether an error is the handler's: TorchServe's own have a type."""
     try:
         told = json.loads(body)
@@ -291,7 +258,7 @@ def _is_of_handler(body: bytes) -> bool:
     return isinstance(told, Mapping) and not {"code", "type", "message"} <= told.keys()
 
 
-def _error_of(status: int, body: bytes, request: HostRequest) -> FrontError:
+def _error_of(status: int, body: bytes | bytearray, request: HostRequest) -> FrontError:
     """An error that TorchServe itself answers with."""
     if _is_token_refusal(body):
         return unauthorized(has_token=bool(request.authorization))
