@@ -31,8 +31,10 @@ def generated_modules() -> dict[Path, str]:
         ]
         if protoc.main(["protoc", *arguments]) != 0:
             raise SetupError(f"protoc could not compile {_SOURCE}")
-        written = [(Path(folder) / _SOURCE).with_name(f"{_SOURCE.stem}_pb2{suffix}")
-                   for suffix in (".py", ".pyi")]
+        written = [
+            (Path(folder) / _SOURCE).with_name(f"{_SOURCE.stem}_pb2{suffix}")
+            for suffix in (".py", ".pyi")
+        ]
         return {
             ROOT / "cli" / file.relative_to(folder): file.read_text("utf-8") for file in written
         }

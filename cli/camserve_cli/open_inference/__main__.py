@@ -10,9 +10,11 @@ what is in work. camserve serve start --open-inference starts it beside a server
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
+from dataclasses import fields
 from pathlib import Path
+
+import uvloop
 
 from camserve_cli.errors import CommandError
 from camserve_cli.open_inference import json_log
@@ -36,26 +38,18 @@ def main() -> int:
                 arguments.token_lifetime,
                 trust,
             ),
-            host=arguments.host,
-            http_port=arguments.http_port,
-            grpc_port=arguments.grpc_port,
+            http=arguments.http,
+            grpc=arguments.grpc,
             certificate=Certificate(arguments.tls) if arguments.tls else None,
             limits=Limits(
-                max_request=arguments.max_request_size,
-                max_reply=arguments.max_response_size,
-                max_waiting=arguments.queue_size,
-                memory=arguments.memory,
+                **{limit.name: getattr(arguments, limit.name) for limit in fields(Limits)}
             ),
         )
-        _run(settings)
+        uvloop.run(run(settings))
     except (CommandError, OSError, ValueError) as failure:
         print(f"open_inference: {failure}", file=sys.stderr)
         return 1
     return 0
-
-
-def _run(settings: Settings) -> None:
-    import uvloop; uvloop.run(run(settings))
 
 
 def _parse() -> argparse.Namespace:
@@ -64,7 +58,6 @@ def _parse() -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    limits = Limits()
     add = parser.add_argument
     add("--inference", default="http://127.0.0.1:8080", help="TorchServe's inference address.")
     add("--management", default="http://127.0.0.1:8081", help="Its management address.")
@@ -72,15 +65,19 @@ def _parse() -> argparse.Namespace:
     add("--token-lifetime", type=float, default=3600.0, help="Seconds that a new token is good.")
     add("--ca", help="The authority that it is verified with, where its addresses are https.")
     add("--name", default="localhost", help="The name in its certificate.")
-    add("--host", default="127.0.0.1", help="The address to listen on.")
-    add("--http-port", type=int, default=8000)
-    add("--grpc-port", type=int, default=8001)
+    add("--http", default="127.0.0.1:8000", metavar="HOST:PORT", help="To listen on.")
+    add("--grpc", default="127.0.0.1:8001", metavar="HOST:PORT", help="To listen on.")
     add("--tls", type=Path, metavar="FOLDER", help="Of server.pem and server.key, to speak TLS.")
     add("--log", type=Path, help="The file to log to; stderr by default.")
-    add("--max-request-size", type=int, default=limits.max_request, metavar="BYTES")
-    add("--max-response-size", type=int, default=limits.max_reply, metavar="BYTES")
-    add("--queue-size", type=int, default=limits.max_waiting, help="Requests that may wait.")
-    add("--memory", type=int, default=limits.memory, help="Bytes of all requests and replies.")
+    for limit in fields(Limits):
+        # Of the type of its default.
+        add(
+            f"--{limit.name.replace('_', '-')}",
+            type=type(limit.default),
+            default=limit.default,
+            metavar="N",
+            help=f"{limit.metadata['help']} Default: {limit.default}.",
+        )
     return parser.parse_args()
 
 

@@ -2,47 +2,47 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
+
+
+def _limit(default: Any, meaning: str) -> Any:
+    """A field of :class:`Limits`, with what ``--help`` says of it."""
+    return field(default=default, metadata={"help": meaning})
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits of the front, on both protocols.
+    """The limits of the front, the same on both protocols where nothing else is said.
 
-    Attributes:
-        max_request, max_reply: of a body or a message, in bytes; TorchServe's keys
-            ``max_request_size`` and ``max_response_size``.
-        max_active: requests that are read, forwarded or answered at a time.
-        max_waiting: requests that wait for that, without their bodies being read; TorchServe's key
-            ``job_queue_size``.
-        memory: for the bodies of all requests and replies, in bytes. Translating a message takes up
-            to three times its own.
-        max_connections: over HTTP.
-        max_streams: calls of one connection at a time, over gRPC.
-        max_headers: of a request, in bytes.
-        header_seconds: for the first headers of a connection.
-        receive_seconds: for the body of a request.
-        send_seconds: for a reply to be read.
-        drain_seconds: for the requests in work when the front stops.
+    Every field is an option of ``python -m camserve_cli.open_inference``.
     """
 
-    max_request: int = 28_000_000
-    max_reply: int = 67_108_864
-    max_active: int = 64
-    max_waiting: int = 200
-    memory: int = 512 * 1024 * 1024
-    max_connections: int = 500
-    max_streams: int = 100
-    max_headers: int = 8192
-    header_seconds: float = 10.0
-    receive_seconds: float = 60.0
-    send_seconds: float = 90.0
-    drain_seconds: float = 20.0
+    max_request: int = _limit(28_000_000, "Bytes of a request; TorchServe's max_request_size.")
+    max_reply: int = _limit(67_108_864, "Bytes of a reply; TorchServe's max_response_size.")
+    max_active: int = _limit(64, "Requests that are read, forwarded or answered at a time.")
+    max_waiting: int = _limit(
+        200, "Requests that wait for that and are not read; TorchServe's job_queue_size."
+    )
+    memory: int = _limit(
+        512 * 1024 * 1024,
+        "Bytes of all requests and replies. To translate a message takes up to three times its own.",
+    )
+    max_connections: int = _limit(500, "Connections over HTTP.")
+    max_streams: int = _limit(100, "Calls of one connection at a time over gRPC.")
+    max_headers: int = _limit(8192, "Bytes of a line of headers over HTTP, of all over gRPC.")
+    header_seconds: float = _limit(10.0, "For the first headers of a connection over HTTP.")
+    receive_seconds: float = _limit(60.0, "For the body of a request.")
+    send_seconds: float = _limit(90.0, "For a reply to be read.")
+    drain_seconds: float = _limit(20.0, "For the requests in work when the front stops.")
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value <= 0:
+                raise ValueError(f"{name} is {value}; accepted is more than 0")
         largest = max(self.max_request, self.max_reply)
         if self.memory < largest:
-            raise ValueError(f"memory {self.memory}: accepted is {largest} bytes or more")
+            raise ValueError(f"memory is {self.memory}; accepted is {largest} bytes or more")
 
     @property
     def max_calls(self) -> int:

@@ -35,16 +35,14 @@ class Settings:
 
     Attributes:
         upstream: the TorchServe that it stands before.
-        host: the address to listen on.
-        http_port, grpc_port: to listen on.
+        http, grpc: ``host:port`` to listen on.
         certificate: with which both ports speak TLS; None for none.
         limits: of requests.
     """
 
     upstream: TorchServeAddress
-    host: str = "127.0.0.1"
-    http_port: int = 8000
-    grpc_port: int = 8001
+    http: str = "127.0.0.1:8000"
+    grpc: str = "127.0.0.1:8001"
     certificate: Certificate | None = None
     limits: Limits = field(default_factory=Limits)
 
@@ -64,13 +62,9 @@ async def run(settings: Settings) -> None:
     host = TorchServe(settings.upstream, limits.max_reply)
     service = InferenceService(host, admission)
     try:
-        async with _http(service, settings) as http, _grpc(service, settings) as rpc:
-            _logger.info(
-                "listening on %s, HTTP port %d, gRPC port %d",
-                settings.host,
-                settings.http_port,
-                settings.grpc_port,
-            )
+        # Who is answered over HTTP can call over gRPC as well.
+        async with _grpc(service, settings) as rpc, _http(service, settings) as http:
+            _logger.info("listening: HTTP %s, gRPC %s", settings.http, settings.grpc)
             await stop.wait()
             _logger.info("stopping: no new requests")
             admission.close()
@@ -109,19 +103,18 @@ async def _http(service: InferenceService, settings: Settings) -> AsyncIterator[
     await runner.setup()
     handler = runner.server
     assert handler is not None
+    host, _, port = settings.http.rpartition(":")
     try:
         server = await asyncio.get_running_loop().create_server(
             lambda: connections.open(handler),
-            settings.host,
-            settings.http_port,
+            host.strip("[]"),
+            int(port),
             ssl=_tls(settings.certificate),
             ssl_handshake_timeout=limits.header_seconds if settings.certificate else None,
         )
     except OSError as failure:
         await runner.cleanup()
-        raise FrontProcessError(
-            f"cannot listen on {settings.host}:{settings.http_port}: {failure.strerror}"
-        ) from None
+        raise FrontProcessError(f"cannot listen on {settings.http}: {failure.strerror}") from None
     try:
         yield server
     finally:
@@ -133,16 +126,15 @@ async def _http(service: InferenceService, settings: Settings) -> AsyncIterator[
 async def _grpc(service: InferenceService, settings: Settings) -> AsyncIterator[grpc.aio.Server]:
     """The gRPC server, listening."""
     server = grpc_service.create_server(service, settings.limits)
-    address = f"{settings.host}:{settings.grpc_port}"
     try:
         if settings.certificate is None:
-            server.add_insecure_port(address)
+            server.add_insecure_port(settings.grpc)
         else:
             pair = (settings.certificate.key.read_bytes(), settings.certificate.chain.read_bytes())
-            server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
+            server.add_secure_port(settings.grpc, grpc.ssl_server_credentials([pair]))
         await server.start()
     except RuntimeError:
-        raise FrontProcessError(f"cannot listen on {address}; is the port taken?") from None
+        raise FrontProcessError(f"cannot listen on {settings.grpc}; is the port taken?") from None
     try:
         yield server
     finally:

@@ -52,8 +52,7 @@ class ModelMetadata:
     platform: str
     inputs: tuple[TensorMetadata, ...] = (TensorMetadata(IMAGE, "BYTES", (-1,)),)
     outputs: tuple[TensorMetadata, ...] = tuple(
-        TensorMetadata(name, datatype, shape)
-        for name, (datatype, shape) in OUTPUT_METADATA.items()
+        TensorMetadata(name, datatype, shape) for name, (datatype, shape) in OUTPUT_METADATA.items()
     )
 
 

@@ -76,7 +76,9 @@ def to_raw(name: str, datatype: str, contents: InferTensorContents) -> bytes:
         )
     elements = getattr(contents, field)
     if number is None:
-        return b"".join(part for element in elements for part in (_LENGTH.pack(len(element)), element))
+        return b"".join(
+            part for element in elements for part in (_LENGTH.pack(len(element)), element)
+        )
     try:
         written = array(number.code, elements)
     except OverflowError:

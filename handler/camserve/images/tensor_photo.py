@@ -19,9 +19,7 @@ _DTYPES: Final[dict[str, np.dtype[Any]]] = {"UINT8": np.dtype(np.uint8), "FP32":
 _CHANNELS: Final = (1, 3)
 
 
-def pixel_tensor_size(
-    shape: Sequence[int], limits: Limits, max_pixels: int
-) -> tuple[int, int]:
+def pixel_tensor_size(shape: Sequence[int], limits: Limits, max_pixels: int) -> tuple[int, int]:
     """Width and height of a photo that is a tensor of pixels, checked against the limits.
 
     Args:

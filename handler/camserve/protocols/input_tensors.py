@@ -251,9 +251,7 @@ def _complete_shape(
 
 
 def _disagreement(tensor: InputTensor, content: str, from_grpc: bool) -> RequestError:
-    hint = (
-        " (over gRPC, TorchServe drops raw_input_contents: use 'contents')" if from_grpc else ""
-    )
+    hint = " (over gRPC, TorchServe drops raw_input_contents: use 'contents')" if from_grpc else ""
     shape = None if tensor.shape is None else list(tensor.shape)
     return RequestError(
         "invalid_request",

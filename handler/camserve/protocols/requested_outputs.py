@@ -104,7 +104,9 @@ def check_outputs(outputs: Any) -> None:
             if parameter not in _OUTPUT_PARAMETERS:
                 raise RequestError(
                     "invalid_request",
-                    unknown_name_message(f"parameter of output {name!r}", parameter, _OUTPUT_PARAMETERS),
+                    unknown_name_message(
+                        f"parameter of output {name!r}", parameter, _OUTPUT_PARAMETERS
+                    ),
                 )
             _check_parameter(parameter, value)
         if _CLASSIFICATION in parameters and name not in RANKED_NAMES:

@@ -117,7 +117,9 @@ def test_a_v2_reply_has_the_requested_tensors(requested: tuple[str, ...], names:
 
 def test_a_v2_reply_has_the_errors_in_a_tensor_even_if_it_was_not_requested() -> None:
     body = json.loads(
-        KServeV2("", RequestedOutputs(("label",))).reply([INVALID_OPTION, ANSWER, UNSUPPORTED_FORMAT], MODEL).body
+        KServeV2("", RequestedOutputs(("label",)))
+        .reply([INVALID_OPTION, ANSWER, UNSUPPORTED_FORMAT], MODEL)
+        .body
     )
     tensors = contract.arrays(body)
     assert tensors.keys() == {"label", "error"}

@@ -89,7 +89,12 @@ def rejection(parsed: ParsedBody) -> RequestError:
         ({"inputs": None, "id": "7"}, True, True, KServeV2("7")),
         ({"inputs": [], "instances": []}, True, False, KServeV2("")),
         ({"inputs": [], "id": 7}, True, False, KServeV2("")),
-        ({"inputs": [], "outputs": [{"name": "map"}]}, True, False, KServeV2("", RequestedOutputs(("map",)))),
+        (
+            {"inputs": [], "outputs": [{"name": "map"}]},
+            True,
+            False,
+            KServeV2("", RequestedOutputs(("map",))),
+        ),
         ({"inputs": [], "outputs": "map"}, True, False, KServeV2("")),
         # Over gRPC, TorchServe needs a v2 reply to any body that it has parsed.
         ({"inputs": [], "id": "7"}, False, False, KServeV2("7", from_grpc=True)),
