@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 import struct
 import subprocess
 import sys
@@ -33,11 +34,13 @@ class Front:
         http: a client of it, with a token.
         address: of its gRPC service.
         token: that the server accepts.
+        authority: what its gRPC clients trust; None where it speaks no TLS.
     """
 
     http: httpx.Client
     address: str
     token: str
+    authority: Path | None = None
 
     @property
     def metadata(self) -> list[tuple[str, str]]:
@@ -60,7 +63,7 @@ class Front:
         """
         as_bytes = message if isinstance(message, bytes) else message.SerializeToString()
         reply_type = getattr(pb, f"{name}Response")
-        used = channel or grpc.insecure_channel(self.address, LARGE_MESSAGES)
+        used = channel or self.channel()
         try:
             reply = used.unary_unary(SERVICE + name)(
                 as_bytes,
@@ -71,6 +74,13 @@ class Front:
             if channel is None:
                 used.close()
         return reply_type.FromString(reply)
+
+    def channel(self) -> grpc.Channel:
+        """A new connection, whose own limits are none."""
+        if self.authority is None:
+            return grpc.insecure_channel(self.address, LARGE_MESSAGES)
+        credentials = grpc.ssl_channel_credentials(self.authority.read_bytes())
+        return grpc.secure_channel(self.address, credentials, LARGE_MESSAGES)
 
     def refusal(self, name: str, message: Any, **options: Any) -> tuple[str, str]:
         """The gRPC status and the code of a call that fails."""
@@ -172,11 +182,18 @@ def front_before(
 
 
 @contextmanager
-def connected(base: str, address: str, token: str) -> Iterator[Front]:
-    """Clients of a running front."""
+def connected(
+    base: str, address: str, token: str, authority: Path | None = None
+) -> Iterator[Front]:
+    """Clients of a running front.
+
+    Args:
+        authority: what they trust, where it speaks TLS.
+    """
     bearer = {"Authorization": f"Bearer {token}"}
-    with httpx.Client(base_url=base, headers=bearer, timeout=60) as http:
-        yield Front(http, address, token)
+    trust = ssl.create_default_context(cafile=authority) if authority else True
+    with httpx.Client(base_url=base, headers=bearer, timeout=60, verify=trust) as http:
+        yield Front(http, address, token, authority)
 
 
 def _answers(front: Front) -> bool:

@@ -129,12 +129,13 @@ def _start(
     server = _launch(store, archives, values, certificate, sized.environment())
     try:
         report(f"TorchServe is starting as process {server.pid}; its log is {LOG}")
+        if open_inference:
+            # Before the models are loaded, which may take minutes: it may fail to start as well.
+            server = _with_front(server, values, front_ports, certificate)
         _wait_until_ready(server, sized.scale, timeout, report)
         lines = [
             sizing.describe_workers(server, name, sized.reasons.get(name, "")) for name in archives
         ]
-        if open_inference:
-            server = _with_front(server, values, front_ports, certificate)
     except BaseException:
         server.stop()
         raise
