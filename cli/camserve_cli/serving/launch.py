@@ -14,13 +14,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 
 from camserve_cli.arguments import check_name
 from camserve_cli.paths import CONFIG_PROPERTIES, JAVA_LOGGING, LOG_CONFIG, RUN_DIR
-from camserve_cli.serving import sizing, torchserve_config
+from camserve_cli.serving import front_process, sizing, torchserve_config
 from camserve_cli.serving.certificates import Certificate, CertificateError
 from camserve_cli.serving.java import java_home
 from camserve_cli.serving.local_server import LocalServer, ServerError
@@ -48,6 +49,8 @@ def start_server(
     workers: str = sizing.AUTO,
     timeout: float = 180,
     report: Report = lambda line: None,
+    *,
+    open_inference: bool = False,
 ) -> tuple[LocalServer, list[str]]:
     """Start TorchServe and wait until its models answer; one that cannot answer is stopped.
 
@@ -59,6 +62,7 @@ def start_server(
         workers: a number for each model, or ``auto``.
         timeout: to wait for the models, in seconds.
         report: is told in a line what is waited for, when it changes and every 15 seconds.
+        open_inference: whether to start the Open Inference front as well.
 
     Returns:
         The server, and for each model a line that says how many workers it has, and why so many.
@@ -75,7 +79,7 @@ def start_server(
     archives = _find_archives(store, names)
     RUN_DIR.mkdir(parents=True, exist_ok=True)
     with _only_start():
-        return _start(archives, store, config, certificate, wanted, timeout, report)
+        return _start(archives, store, config, certificate, wanted, timeout, report, open_inference)
 
 
 @contextmanager
@@ -101,23 +105,33 @@ def _start(
     wanted: int | None,
     timeout: float,
     report: Report,
+    open_inference: bool,
 ) -> tuple[LocalServer, list[str]]:
     if left := LocalServer.last_started():
         if left.process():
             raise ServerError(f"already running, as process {left.pid}; stop it first")
         left.stop()
-    for old in (*LOG.parent.glob("server*.log"), *LOG.parent.glob("grpc.*.log*")):
+    for old in (
+        *LOG.parent.glob("server*.log"),
+        *LOG.parent.glob("grpc.*.log*"),
+        *front_process.LOG.parent.glob("open_inference.log*"),
+    ):
         old.unlink()
     LOG.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(JAVA_LOGGING, RUN_DIR)
     (RUN_DIR / "key_file.json").unlink(missing_ok=True)
     values = torchserve_config.write(config, store, certificate)
     torchserve_config.check_replies(values, archives.values())
-    torchserve_config.check_ports(values)
+    front_ports = torchserve_config.check_ports(
+        values, front_process.chosen_ports() if open_inference else {}
+    )
     sized = sizing.choose(wanted, archives, values)
     server = _launch(store, archives, values, certificate, sized.environment())
     try:
         report(f"TorchServe is starting as process {server.pid}; its log is {LOG}")
+        if open_inference:
+            # Before the models are loaded, which may take minutes: it may fail to start as well.
+            server = _with_front(server, values, front_ports, certificate)
         _wait_until_ready(server, sized.scale, timeout, report)
         lines = [
             sizing.describe_workers(server, name, sized.reasons.get(name, "")) for name in archives
@@ -126,6 +140,27 @@ def _start(
         server.stop()
         raise
     return server, lines
+
+
+def _with_front(
+    server: LocalServer,
+    config: dict[str, str],
+    ports: dict[str, int],
+    certificate: Certificate | None,
+) -> LocalServer:
+    """The server with an Open Inference front, which runs."""
+    upstream = {
+        "--inference": server.inference,
+        "--management": server.management,
+        "--tokens": str(RUN_DIR),
+        "--token-lifetime": str(server.token_lifetime),
+    }
+    if server.authority:
+        upstream |= {"--ca": server.authority, "--name": server.name}
+    front = front_process.launch(upstream, config, ports, certificate)
+    server = replace(server, front=front)
+    server.save()
+    return server
 
 
 def stop_server() -> bool:
