@@ -1,0 +1,77 @@
+"""A server with the Open Inference front, started once for the tests of other projects' clients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.scripts import COLOR_MODEL, IMAGENET
+
+if TYPE_CHECKING:
+    from tests.support.kserve_clients.environments import ClientProcess
+    from tests.support.kserve_clients.server import OpenInferenceServer
+
+
+@pytest.fixture(scope="session")
+def open_inference(
+    store: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[OpenInferenceServer]:
+    """A server with the Open Inference front, and with the models of the store."""
+    from tests.support.kserve_clients.server import running_server
+
+    folder = tmp_path_factory.mktemp("run")
+    with running_server(store, folder, None, COLOR_MODEL, IMAGENET) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def open_inference_tls(
+    store: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[OpenInferenceServer]:
+    """The same with TLS on every port, and one model."""
+    from camserve_cli.serving.certificate_authority import issue
+    from tests.support.kserve_clients.server import running_server
+
+    folder = tmp_path_factory.mktemp("tls")
+    issue(folder, ["cam.example"], 1)
+    with running_server(store, tmp_path_factory.mktemp("run"), folder, COLOR_MODEL) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def triton_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment with Triton's client alone."""
+    from tests.support.kserve_clients.environments import build_environment
+
+    return build_environment("triton", tmp_path_factory.mktemp("triton"))
+
+
+@pytest.fixture(scope="session")
+def kserve_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment with KServe's client alone."""
+    from tests.support.kserve_clients.environments import build_environment
+
+    return build_environment("kserve", tmp_path_factory.mktemp("kserve"))
+
+
+@pytest.fixture(scope="session")
+def triton(triton_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClientProcess]:
+    """Triton's client, in a process of its own environment."""
+    from tests.support.kserve_clients.environments import running_client
+
+    log = tmp_path_factory.mktemp("triton-log") / "client.log"
+    with running_client("triton", triton_python, log) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def kserve(kserve_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClientProcess]:
+    """KServe's client, in a process of its own environment."""
+    from tests.support.kserve_clients.environments import running_client
+
+    log = tmp_path_factory.mktemp("kserve-log") / "client.log"
+    with running_client("kserve", kserve_python, log) as client:
+        yield client
