@@ -64,7 +64,7 @@ def front(store: Path, environment: dict[str, str]) -> Iterator[Front]:
 
 @pytest.fixture(autouse=True, scope="module")
 def _nothing_fails_in_the_front(front: Front, environment: dict[str, str]) -> Iterator[None]:
-    """Whatever these tests send, the front's log tells of no defect and of nothing that was sent."""
+    """Whatever these tests send, the front's log tells of no defect, and of nothing sent."""
     yield
     log = Path(environment["RUN_DIR"]) / "logs" / "open_inference.log"
     lines = [json.loads(line) for line in log.read_text().splitlines()]
@@ -82,7 +82,7 @@ def labels(reply: pb.ModelInferResponse) -> list[str]:
 def raw_tensor(reply: pb.ModelInferResponse, name: str) -> bytes:
     """The elements of an output, of a reply with raw contents."""
     names = [output.name for output in reply.outputs]
-    return reply.raw_output_contents[names.index(name)]
+    return bytes(reply.raw_output_contents[names.index(name)])
 
 
 def text_error(reply: httpx.Response) -> str:
@@ -377,11 +377,11 @@ def _with(change: str) -> pb.ModelInferRequest | bytes:
             ).contents.int_contents.append(300)
         case "no UTF-8":
             # The id, with half a surrogate pair in it.
-            return bytes([0x1A, 3, 0xED, 0xA0, 0x80]) + request.SerializeToString()
+            return bytes([0x1A, 3, 0xED, 0xA0, 0x80, *request.SerializeToString()])
         case "no message":
             return b"\xff\xff\xff"
         case "truncated":
-            return request.SerializeToString()[:-5]
+            return bytes(request.SerializeToString()[:-5])
         case "empty":
             return b""
     return request

@@ -1,4 +1,4 @@
-"""The Open Inference front as a process: start, status, drain, stop, TLS, a TorchServe restarted."""
+"""The Open Inference front as a process: start, status, stop, TLS, a TorchServe restarted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from devtools.ports import free_server_ports
 from devtools.processes import worker_processes
 from tests.support import color_resnet
 from tests.support.fault_server import wait_until
-from tests.support.open_inference import SERVICE, Front, binary_body, connected, raw_request
+from tests.support.open_inference import Front, binary_body, connected, raw_request
 from tests.support.scripts import CAMSERVE, COLOR_MODEL, camserve, run
 
 RED = color_resnet.png(color_resnet.photo(("red", (160, 120), 60)))
@@ -87,13 +87,15 @@ def test_it_survives_a_torchserve_that_is_restarted(started: dict[str, str]) -> 
         assert told == ("UNAVAILABLE", "unavailable")
         wait_until(lambda: front.http.get("/v2/health/live").status_code == 503, 10, "not live")
         assert front.http.get("/v2/health/ready").status_code == 503
-    (Path(started["RUN_DIR"]) / "key_file.json").unlink()
+    tokens = Path(started["RUN_DIR"]) / "key_file.json"
+    tokens.unlink()
     again = subprocess.Popen(command, env=variables, cwd=folder, stdout=subprocess.DEVNULL)
     # It has ended for those who stop it once its parent knows.
     threading.Thread(target=again.wait, daemon=True).start()
     file = Path(started["RUN_DIR"]) / "server.json"
     state = {**noted(started), "pid": again.pid, "started": psutil.Process(again.pid).create_time()}
     file.write_text(json.dumps(state))
+    wait_until(tokens.exists, 60, "TorchServe has written its tokens")
     with front_of(started) as front:
         ready = "/v2/health/ready"
         wait_until(lambda: front.http.get(ready).status_code == 200, 120, "ready again")

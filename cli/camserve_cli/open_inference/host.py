@@ -8,7 +8,7 @@ from typing import Protocol
 
 #: By the name of a model, its versions, the default one first.
 Models = Mapping[str, tuple[str, ...]]
-#: Is told a reply's length in bytes before the reply is read, and returns when there is room for it.
+#: Is told a reply's length in bytes before it is read, and returns when there is room for it.
 ReserveReply = Callable[[int], Awaitable[None]]
 
 

@@ -22,9 +22,9 @@ class Connections:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._without_request: dict[RequestHandler[web.Request], asyncio.TimerHandle] = {}
+        self._without_request: dict[RequestHandler, asyncio.TimerHandle] = {}
 
-    def open(self, server: web.Server[web.Request]) -> asyncio.Protocol:
+    def open(self, server: web.Server) -> asyncio.Protocol:
         """What handles a new connection of a server."""
         if len(server.connections) >= self._limits.max_connections:
             return _Refused()
@@ -40,7 +40,7 @@ class Connections:
         if timer is not None:
             timer.cancel()
 
-    def _close(self, connection: RequestHandler[web.Request]) -> None:
+    def _close(self, connection: RequestHandler) -> None:
         self._without_request.pop(connection, None)
         if connection.transport is not None:
             connection.transport.abort()

@@ -26,7 +26,7 @@ class Limits:
     )
     memory: int = _limit(
         512 * 1024 * 1024,
-        "Bytes of all requests and replies. To translate a message takes up to three times its own.",
+        "Bytes of all requests and replies. Translating a message takes up to three times its own.",
     )
     max_connections: int = _limit(500, "Connections over HTTP.")
     max_streams: int = _limit(100, "Calls of one connection at a time over gRPC.")

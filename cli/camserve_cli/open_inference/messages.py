@@ -54,9 +54,10 @@ def parse_request(message: bytes) -> ModelInferRequest:
         FrontError: ``invalid_request``: it is none.
     """
     try:
-        return ModelInferRequest.FromString(message)
+        request: ModelInferRequest = ModelInferRequest.FromString(message)
     except DecodeError:
         raise FrontError("invalid_request", "the message is no ModelInferRequest") from None
+    return request
 
 
 def translate_request(message: bytes) -> TranslatedRequest:
@@ -82,7 +83,7 @@ def translate_request(message: bytes) -> TranslatedRequest:
         for output in request.outputs
     ]
     parameters = _parameters(request.parameters, "the request")
-    head = {
+    head: dict[str, Any] = {
         "id": request.id,
         "inputs": inputs,
         "parameters": {**parameters, "binary_data_output": True},

@@ -9,6 +9,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import cast
 
 import grpc
 from aiohttp import web
@@ -101,8 +102,8 @@ async def _http(service: InferenceService, settings: Settings) -> AsyncIterator[
         max_field_size=limits.max_headers,
     )
     await runner.setup()
-    handler = runner.server
-    assert handler is not None
+    # It is there once the runner is set up.
+    handler = cast(web.Server, runner.server)
     host, _, port = settings.http.rpartition(":")
     try:
         server = await asyncio.get_running_loop().create_server(

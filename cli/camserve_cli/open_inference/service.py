@@ -67,8 +67,8 @@ class InferenceService:
     def __init__(self, host: ModelHost, admission: Admission) -> None:
         self.admission = admission
         self._host = host
-        self._live = CachedCall(lambda _: host.is_live(), _HEALTH_SECONDS)
-        self._models = CachedCall(lambda _: host.models(), _HEALTH_SECONDS)
+        self._live = CachedCall[None, bool](lambda _: host.is_live(), _HEALTH_SECONDS)
+        self._models = CachedCall[None, Models](lambda _: host.models(), _HEALTH_SECONDS)
         self._ready = CachedCall(self._ask_ready, _HEALTH_SECONDS)
         # Until when a token is known to be accepted, by its hash.
         self._accepted: dict[bytes, float] = {}
