@@ -119,6 +119,12 @@ def test_numbers_with_a_fraction_in_v1(request_: IncomingRequest) -> None:
     assert (array_of(one) == ONE / 2).all()
 
 
+def test_nested_lists_in_a_plain_body() -> None:
+    body = {"image": ONE.tolist(), "top_k": 2}
+    (one,) = tensors_of(IncomingRequest({"body": body}, {"host": "h"}))
+    assert (array_of(one) == ONE).all()
+
+
 def test_the_networks_own_input() -> None:
     normalized = np.linspace(-2, 2, 48, dtype=np.float32).reshape(1, 3, 4, 4)
     (one,) = tensors_of(behind_json(normalized, parameters={"input_kind": "normalized"}))
