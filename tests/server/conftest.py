@@ -58,7 +58,9 @@ def kserve_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def triton(triton_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClientProcess]:
+def triton(
+    triton_python: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ClientProcess]:
     """Triton's client, in a process of its own environment."""
     from tests.support.kserve_clients.environments import running_client
 
@@ -68,7 +70,9 @@ def triton(triton_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 @pytest.fixture(scope="session")
-def kserve(kserve_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClientProcess]:
+def kserve(
+    kserve_python: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ClientProcess]:
     """KServe's client, in a process of its own environment."""
     from tests.support.kserve_clients.environments import running_client
 

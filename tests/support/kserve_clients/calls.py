@@ -62,8 +62,8 @@ def pack(name: str, array: NDArray[Any], **more: Any) -> dict[str, Any]:
 
 
 def photos(*files: bytes, name: str = "image") -> dict[str, Any]:
-    """The input of photos, as files."""
-    return pack(name, np.array(files, object))
+    """The input of photos, as files; in base64 where the client puts them into JSON."""
+    return {**pack(name, np.array(files, object)), "base64_in_json": True}
 
 
 def options(**values: Any) -> list[dict[str, Any]]:

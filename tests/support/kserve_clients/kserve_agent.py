@@ -135,7 +135,7 @@ def _input(transport: str, tensor: Asked) -> Any:
     if transport in ("v2 binary", "grpc raw"):
         made.set_data_from_numpy(array, binary_data=True)
     else:
-        made.data = _elements(transport, tensor["name"], array)
+        made.data = _elements(transport, tensor, array)
     if "shape" in claimed:
         made.shape = claimed["shape"]
     if "parameters" in claimed:
@@ -143,13 +143,14 @@ def _input(transport: str, tensor: Asked) -> Any:
     return made
 
 
-def _elements(transport: str, name: str, array: NDArray[Any]) -> list[Any]:
+def _elements(transport: str, tensor: Asked, array: NDArray[Any]) -> list[Any]:
     """A tensor's elements, as they stand in JSON or in typed contents."""
     flat: list[Any] = array.ravel().tolist()
     if array.dtype != object or transport == "grpc typed":
         return flat
-    # Photos in JSON are base64.
-    return [base64.b64encode(one).decode() if name == "image" else one.decode() for one in flat]
+    if tensor.get("base64_in_json"):
+        return [base64.b64encode(one).decode() for one in flat]
+    return [one.decode() for one in flat]
 
 
 def _told(reply: InferResponse) -> dict[str, Any]:

@@ -63,11 +63,10 @@ def running_server(
         models: of the store.
     """
     environment = {"RUN_DIR": str(folder), **free_server_ports()}
-    options = ["--store", store, "--models", ",".join(models), "--workers", "1"]
-    camserve(
-        "serve", "start", "--open-inference", *options, *(("--tls", tls) if tls else ()),
-        **environment,
-    )  # fmt: skip
+    options: list[str | Path] = ["--store", store, "--models", ",".join(models), "--workers", "1"]
+    if tls:
+        options += ["--tls", tls]
+    camserve("serve", "start", "--open-inference", *options, **environment)
     try:
         token = camserve("serve", "token", **environment).strip()
         authority = str(tls / "ca.pem") if tls else ""

@@ -61,7 +61,9 @@ class Agent:
 
     def _infer(self, client: Any, transport: str, **asked: Any) -> Any:
         result = client.infer(**_arguments(transport, asked))
-        return _awaited(result, transport) if transport.endswith("aio") else _told(result, transport)
+        return (
+            _awaited(result, transport) if transport.endswith("aio") else _told(result, transport)
+        )
 
     def _together(self, client: Any, transport: str, requests: Sequence[Asked]) -> Any:
         """Requests that are sent at the same time; their replies in order."""
@@ -136,7 +138,7 @@ def _input(module: Any, tensor: Asked, in_json: Any) -> Any:
     array, claimed = calls.unpack(tensor), tensor["claimed"]
     made = module.InferInput(tensor["name"], list(array.shape), tensor["datatype"])
     if in_json:
-        if tensor["name"] == "image" and array.dtype == object:
+        if tensor.get("base64_in_json"):
             array[:] = [base64.b64encode(photo) for photo in array]
         made.set_data_from_numpy(array, binary_data=False)
     else:
