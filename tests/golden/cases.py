@@ -35,7 +35,7 @@ from tests.golden.builders import (
     v2,
 )
 from tests.golden.error_cases import error_cases
-from tests.golden.photos import FILES, OTHER, PHOTO, RED
+from tests.golden.photos import FILES, OTHER, PHOTO, RED, discs
 from tests.golden.server import MODEL
 from tests.support import transport_matrix
 from tests.support.contract import inputs_of, tensor
@@ -232,6 +232,12 @@ def kserve_cases() -> Cases:
         ),
         "v2, contrast": v2(two, parameters={**some, "target": ["red-green", "blue"]}),
         "v2, predictions alone": v2(two, id="7", parameters={"explain": False, "top_k": 1}),
+        "v1, numbers": v1(discs(40, 30).tolist(), parameters=some),
+        "v2, numbers": v2(
+            tensor("input", "UINT8", discs(40, 30).ravel().tolist(), 30, 40, 3), parameters=some
+        ),
+        "v2, another name": v2({**image, "name": "INPUT__0", "shape": [-1]}, parameters=some),
+        "Open Inference, another name": infer(tensor("photo", "BYTES", [PHOTO])),
         "Open Inference, options for each": infer(photos, *columns, id="Häher 7"),
         "Open Inference, one of several broken": infer(
             tensor("image", "BYTES", [PHOTO, b"junk", OTHER]),

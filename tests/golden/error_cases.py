@@ -133,7 +133,9 @@ def error_cases() -> Cases:
         "StreamPredictions, unsupported_format": predictions("StreamPredictions", data=b"junk"),
         "Open Inference, missing_image; nothing": infer(),
         "Open Inference, missing_image; empty": infer(*inputs_of([b""]), id="7"),
-        "Open Inference, missing_image; another name": infer(tensor("photo", "BYTES", [PHOTO])),
+        "Open Inference, unknown_option; two names": infer(
+            tensor("photo", "BYTES", [PHOTO]), tensor("picture", "BYTES", [PHOTO])
+        ),
         "Open Inference, invalid_request; no contents": infer(tensor("image", "BYTES", [], 1)),
         "Open Inference, invalid_request; shape": infer(tensor("image", "BYTES", [PHOTO], 2)),
         "Open Inference, invalid_request; number": infer(tensor("image", "INT64", [5]), id="7"),

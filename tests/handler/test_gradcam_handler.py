@@ -244,14 +244,16 @@ def test_kserve_v2_is_refused_in_v2(
 ) -> None:
     (answer,) = ask(service, ({"body": body}, headers))
     assert answer.status == 400
-    assert contract.outcomes(answer.content, "v2") == [{"error": answer.content["error"]}]
+    assert contract.outcomes(answer.content, "v2") == [{"error": answer.content["error_detail"]}]
 
 
 def test_whatever_body_comes_parsed_over_grpc_is_answered_in_v2(service: Any) -> None:
     bodies: list[dict[str, Any]] = [{}, {"id": "7"}, {"instances": [B64]}, {"image": B64}]
     for answer in ask(service, *(({"body": body}, OPEN_INFERENCE) for body in bodies)):
         assert answer.status == 400
-        assert contract.outcomes(answer.content, "v2") == [{"error": answer.content["error"]}]
+        assert contract.outcomes(answer.content, "v2") == [
+            {"error": answer.content["error_detail"]}
+        ]
 
 
 def test_kserve_takes_options_from_the_header(service: Any) -> None:

@@ -325,7 +325,7 @@ def test_what_is_refused_leaves_its_pictures_to_others(small_pipeline: Pipeline)
     ]  # fmt: skip
 
 
-V2_KEYS = {"id", "model_name", "model_version", "outputs"}
+V2_KEYS = {"id", "model_name", "model_version", "outputs", "error_detail"}
 
 
 @pytest.mark.parametrize(
@@ -351,9 +351,9 @@ def test_a_reply_that_grew_too_large_is_refused_in_its_own_form(
     assert [reply.status for reply in replies] == [200, 413, 415]
     content = json.loads(replies[1].body)
     assert len(replies[1].body) <= 1000
-    assert content["error"]["code"] == "reply_too_large"
-    assert content["error"]["status"] == 413
-    assert "accepted: up to 1000" in content["error"]["message"]
+    detail = content.get("error_detail", content["error"])
+    assert (detail["code"], detail["status"]) == ("reply_too_large", 413)
+    assert "accepted: up to 1000" in detail["message"]
     assert content.keys() == {"error", *beside}
     assert content.get("id") == id
     assert [one["name"] for one in content.get("outputs", [])] == tensors

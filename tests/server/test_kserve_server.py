@@ -240,7 +240,7 @@ OPEN_INFERENCE_REFUSALS: dict[str, tuple[oip.ModelInferRequest, str]] = {
     "photo as number": (ask(tensor("image", "INT64", [5])), "invalid_request"),
     "photo as boolean": (ask(tensor("image", "BOOL", [True])), "invalid_request"),
     "wrong shape": (ask(tensor("image", "BYTES", [RED], 2)), "invalid_request"),
-    "negative shape": (ask(tensor("image", "BYTES", [RED], -1)), "invalid_request"),
+    "negative shape": (ask(tensor("image", "BYTES", [RED], -2)), "invalid_request"),
     "twice": (ask(*inputs_of([RED]), *inputs_of([RED])), "invalid_request"),
     "unknown option": (ask(*inputs_of([RED], alhpa=1)), "unknown_option"),
     "option not UTF-8": (ask(*inputs_of([RED], target=b"\xff")), "invalid_option"),
@@ -276,9 +276,47 @@ def test_open_inference_refuses_in_tensors(
     assert labels(contract.outcomes(reply, "v2")) == [OPEN_INFERENCE_REFUSALS[name][1]]
 
 
-def test_open_inference_of_a_photo_under_another_name_is_told_so(server: Client) -> None:
-    reply = server.infer(ask(tensor("photo", "BYTES", [RED])))
-    assert labels(contract.outcomes(reply, "v2")) == ["missing_image"]
+def test_open_inference_of_a_photo_under_another_name(server: Client) -> None:
+    reply = server.infer(ask(tensor("photo", "BYTES", [RED], -1)))
+    assert labels(contract.outcomes(reply, "v2")) == ["red"]
+
+
+def post_binary(server: Client, inputs: list[dict[str, Any]], *data: bytes) -> httpx.Response:
+    """A request of v2 whose inputs stand behind the JSON, and ask for such outputs."""
+    for one, content in zip(inputs, data, strict=True):
+        one["parameters"] = {"binary_data_size": len(content)}
+        del one["data"]
+    body = {"inputs": inputs, "parameters": {"binary_data_output": True, "outputs": "map"}}
+    text = json.dumps(body).encode()
+    # Triton's client sends no content type.
+    headers = {"Inference-Header-Content-Length": str(len(text))}
+    return server.http.post(INFER, content=text + b"".join(data), headers=headers)
+
+
+def test_tensors_behind_the_json_both_ways(server: Client) -> None:
+    photos = tensor("photo", "BYTES", [RED, BLUE])
+    content = b"".join(len(one).to_bytes(4, "little") + one for one in (RED, BLUE))
+    reply = post_binary(server, [photos], content)
+    length = int(reply.headers["Inference-Header-Content-Length"])
+    assert (reply.status_code, reply.headers["Content-Type"]) == (200, "application/octet-stream")
+    rest, found = reply.content[length:], {}
+    for one in json.loads(reply.content[:length])["outputs"]:
+        size = one["parameters"]["binary_data_size"]
+        found[one["name"]], rest = rest[:size], rest[size:]
+    assert rest == b""
+    assert found["class_id"][:8] + found["class_id"][40:48] == bytes(8) + b"\2" + bytes(7)
+    assert len(found["map"]) == 2 * 7 * 7 * 4
+
+
+def test_pixels_behind_the_json_and_their_errors(server: Client) -> None:
+    pixels = color_resnet.photo(("blue", (160, 120), 60))
+    asked = tensor("pixels", "UINT8", [], 1, *pixels.shape)
+    reply = post_binary(server, [asked], pixels.tobytes())
+    assert b"blue" in reply.content
+    refused = post_binary(server, [tensor("pixels", "UINT8", [], 1, 9, 9, 3)], pixels.tobytes())
+    body = refused.json()
+    assert (refused.status_code, body["error_detail"]["code"]) == (400, "invalid_request")
+    assert body["error"] == body["error_detail"]["message"]
 
 
 @pytest.mark.parametrize(

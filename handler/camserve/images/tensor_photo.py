@@ -61,8 +61,8 @@ def decode_pixel_tensor(
         if not (numbers.min() >= 0 and numbers.max() <= 255):
             raise RequestError(
                 "invalid_image",
-                f"the pixels are numbers from {numbers.min():.4g} to {numbers.max():.4g}; accepted: "
-                "0 to 255, or the network's own input with input_kind 'normalized'",
+                f"the pixels are numbers from {numbers.min():.4g} to {numbers.max():.4g}; "
+                "accepted: 0 to 255, or the network's own input with input_kind 'normalized'",
             )
         numbers = np.rint(numbers).astype(np.uint8)
     return DecodedPhoto(_in_color(numbers), orientation=1)
@@ -96,7 +96,8 @@ def normalized_input(
         raise RequestError(
             "invalid_image", "the normalized input holds numbers that are not finite"
         )
-    return np.ascontiguousarray(numbers, np.float32)
+    # A copy: PyTorch takes no array that cannot be written to, as the bytes of a request.
+    return np.array(numbers, np.float32, order="C")
 
 
 def pixels_of_input(normalized: NDArray[np.float32], preprocess: Preprocess) -> Pixels:

@@ -32,11 +32,12 @@ _FORMATS: Final = {
 }  # fmt: skip
 
 
-def attach_binary(body: bytes | bytearray, header_length: str, limits: Limits) -> Any:
+def attach_binary(body: Any, header_length: str, limits: Limits) -> dict[str, Any]:
     """The JSON of a body, in which each binary input has its bytes as ``data``.
 
     Args:
-        body: the JSON, and the bytes behind it.
+        body: the JSON, and the bytes behind it; None or a text where the server has parted or
+            decoded it.
         header_length: the value of the header.
         limits: of the number of values in the JSON.
 
@@ -47,6 +48,8 @@ def attach_binary(body: bytes | bytearray, header_length: str, limits: Limits) -
         RequestError: ``invalid_request``: the header or the sizes do not fit the body;
             ``invalid_json``, ``conflicting_options``, ``json_too_large``.
     """
+    if not isinstance(body, bytes | bytearray):
+        raise _misfit("needs a body of the content type application/octet-stream")
     if not (header_length.isascii() and header_length.isdecimal() and len(header_length) < 10):
         raise _misfit(f"is {short_repr(header_length)}; accepted: the JSON's number of bytes")
     length = int(header_length)
@@ -61,11 +64,10 @@ def attach_binary(body: bytes | bytearray, header_length: str, limits: Limits) -
             f"the first {length} bytes of the body, which the header "
             "Inference-Header-Content-Length calls JSON, are none",
         ) from None
-    inputs = parsed.get("inputs") if isinstance(parsed, dict) else None
-    if not isinstance(inputs, list):
+    if not isinstance(parsed, dict) or not isinstance(parsed.get("inputs"), list):
         raise _misfit("stands in a request that has no list 'inputs' of KServe v2")
     attached, rest = [], view[length:]
-    for tensor in inputs:
+    for tensor in parsed["inputs"]:
         size = _binary_size(tensor)
         if size is not None:
             if size > len(rest):

@@ -55,7 +55,8 @@ def _reduced_photo(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _reduced_input(tensor: Any) -> Any:
-    if not isinstance(tensor, Mapping) or tensor.get("name") in Options.model_fields:
+    # A name can be anything here, a list too.
+    if not isinstance(tensor, Mapping) or tensor.get("name") in tuple(Options.model_fields):
         return tensor
     return {**tensor, "data": []} if _begins_with_number(tensor.get("data")) else tensor
 

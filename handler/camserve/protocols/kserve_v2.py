@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, TypeGuard
 
 from camserve.errors import RequestError, short_repr
@@ -49,7 +49,7 @@ class KServeV2:
     protocol: ClassVar[str] = "kserve v2"
 
     id: str
-    requested: RequestedOutputs = RequestedOutputs()
+    requested: RequestedOutputs = field(default_factory=RequestedOutputs)
     from_grpc: bool = False
 
     @classmethod

@@ -86,7 +86,7 @@ def parse_request(request: IncomingRequest, settings: Settings) -> ParsedBody:
     An error is part of the result: no photo, two photos where one is expected, a part that cannot
     be parsed, an unknown or invalid option, an option with two values, too many photos.
     """
-    protocol: ReplyFormat = PlainProtocol()
+    protocol: ReplyFormat = detect_protocol(request)
     try:
         if request.over_http:
             request = _as_declared(request, settings.limits)
@@ -109,10 +109,9 @@ def _as_declared(request: IncomingRequest, limits: Limits) -> IncomingRequest:
     encoding = request.headers.get("content-encoding", "")
     fields = with_body_decompressed(request.fields, encoding, limits)
     header_length, body = request.headers.get(HEADER_LENGTH), fields.get("body")
-    if header_length is not None and isinstance(body, bytes | bytearray):
-        return replace(
-            request, fields={**fields, "body": attach_binary(body, header_length, limits)}
-        )
+    if header_length is not None and not isinstance(body, dict):
+        parsed = attach_binary(body, header_length, limits)
+        return replace(request, fields={**fields, "body": parsed})
     content_type = request.headers.get("content-type", "").lower()
     return replace(request, fields=with_json_parsed(fields, content_type, limits))
 
@@ -120,11 +119,12 @@ def _as_declared(request: IncomingRequest, limits: Limits) -> IncomingRequest:
 def detect_protocol(request: IncomingRequest) -> PlainProtocol | KServeV1 | KServeV2:
     """The protocol of a request, which the reply follows even if the request is invalid.
 
-    Over gRPC, only Open Inference has a body that the server has parsed.
+    Over gRPC, only Open Inference has a body that the server has parsed. Only KServe v2 has binary
+    tensors.
     """
     body = request.fields.get("body")
     if not isinstance(body, dict):
-        return PlainProtocol()
+        return KServeV2("") if HEADER_LENGTH in request.headers else PlainProtocol()
     if not request.over_http or "inputs" in body:
         return KServeV2.from_body(body, from_grpc=not request.over_http)
     if "instances" in body:

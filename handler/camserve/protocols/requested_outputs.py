@@ -18,7 +18,7 @@ _BINARY_OUTPUT: Final = "binary_data"
 _CLASSIFICATION: Final = "classification"
 _OUTPUT_PARAMETERS: Final = (_BINARY_OUTPUT, _CLASSIFICATION, "content_type")
 #: Reserved by the protocol for schedulers and sequences, which mean nothing here: each request is
-#: answered by itself, in the order of arrival. What stands in front of the server keeps ``timeout``.
+#: answered by itself, in the order of arrival. ``timeout`` is for what stands before the server.
 _SCHEDULING: Final = (
     "sequence_id", "sequence_start", "sequence_end", "priority", "timeout", "headers",
 )  # fmt: skip

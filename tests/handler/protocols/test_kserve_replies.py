@@ -149,7 +149,8 @@ def test_the_status_of_a_v2_reply_is_an_error_if_no_photo_is_answered() -> None:
         {"error": INVALID_OPTION_BODY},
         {"error": UNSUPPORTED_FORMAT_BODY},
     ]
-    assert "error" not in body
+    assert body["error"] == UNSUPPORTED_FORMAT_BODY["message"]
+    assert body["error_detail"] == UNSUPPORTED_FORMAT_BODY
 
 
 ALL, LABELS = KServeV2("seven"), KServeV2("seven", RequestedOutputs(("label",)))
@@ -165,10 +166,11 @@ ALL, LABELS = KServeV2("seven"), KServeV2("seven", RequestedOutputs(("label",)))
     ],
     ids=["photo", "request", "photo-and-requested-outputs", "request-and-requested-outputs"],
 )
-def test_a_single_error_of_v2_is_a_tensor_and_the_key_error_of_the_body(reply: Reply) -> None:
+def test_a_single_error_of_v2_is_a_tensor_and_a_text_of_the_body(reply: Reply) -> None:
     assert (reply.status, reply.content_type) == (400, "application/json")
     body = json.loads(reply.body)
     # TorchServe's gRPC frontend crashes on a body that lacks one of these.
     assert {"id", "model_name", "model_version", "outputs"} < body.keys()
-    assert body["error"] == INVALID_OPTION_BODY
+    assert body["error"] == INVALID_OPTION_BODY["message"]
+    assert body["error_detail"] == INVALID_OPTION_BODY
     assert contract.outcomes(body, "v2") == [{"error": INVALID_OPTION_BODY}]

@@ -459,7 +459,6 @@ V2_INVALID: dict[str, tuple[dict[str, Any], str]] = {
     "input text": ({"inputs": [B64]}, "invalid_request"),
     "no name": ({"inputs": [{"shape": [1], "data": [B64]}]}, "invalid_request"),
     "name no text": ({"inputs": [{**IMAGES, "name": 1}]}, "invalid_request"),
-    "no shape": ({"inputs": [{"name": "image", "data": [B64]}]}, "invalid_request"),
     "no data": ({"inputs": [{"name": "image", "shape": [1]}]}, "invalid_request"),
     "data text": ({"inputs": [{**IMAGES, "data": B64}]}, "invalid_request"),
     "shape too long": ({"inputs": [{**IMAGES, "shape": [3]}]}, "invalid_request"),
@@ -471,7 +470,6 @@ V2_INVALID: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "shape negative": ({"inputs": [{**IMAGES, "shape": [-1, -2]}]}, "invalid_request"),
     "shape number": ({"inputs": [{**IMAGES, "shape": 2}]}, "invalid_request"),
-    "shape null": ({"inputs": [{**IMAGES, "shape": None}]}, "invalid_request"),
     "data ragged": (
         {"inputs": [{**IMAGES, "data": [B64, [OTHER64]]}]},
         "invalid_request",
@@ -563,7 +561,8 @@ def test_a_conflict_between_the_header_and_v2_parameters_is_rejected() -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        {"inputs": [{**IMAGES, "name": "x" * 1_000_000}]},
+        {"inputs": [IMAGES, {**IMAGES, "name": "x" * 1_000_000}]},
+        {"inputs": [{**IMAGES, "name": "x" * 1_000_000, "shape": [7]}]},
         {"inputs": [{**IMAGES, "shape": [1] * 1_000_000}]},
         {"inputs": [{**IMAGES, "shape": [9] * 10_000}]},
         {"inputs": [IMAGES], "id": [1] * 1_000_000},
@@ -604,11 +603,70 @@ def test_a_v2_id_that_cannot_be_encoded_is_rejected() -> None:
     assert json.loads(parsed.reply_format.error_reply(rejection(parsed), MODEL).body)["error"]
 
 
-def test_a_v2_photo_under_another_name_is_rejected_with_the_right_name() -> None:
-    body = {"inputs": [tensor("photo", "BYTES", [B64])]}
-    for parsed in (parse(body, GRPC), parse(body)):
-        assert photos_or_codes(parsed) == "missing_image"
-        assert 'an input "image"' in rejection(parsed).message
+# The input of photos
+
+NAMES = ("image", "bytes", "INPUT__0", "input-0", "4be4e82e-5500-420a-a5c5-ac86841e271b")
+
+
+@pytest.mark.parametrize("headers", [HTTP, GRPC], ids=["http", "grpc"])
+@pytest.mark.parametrize("name", NAMES)
+def test_the_only_input_that_is_no_option_holds_the_photos(
+    name: str, headers: dict[str, str]
+) -> None:
+    photos = {**IMAGES, "name": name, "shape": [-1]}
+    body = {"inputs": [tensor("top_k", "INT64", [2]), photos]}
+    assert photos_or_codes(parse(body, headers)) == [photo(top_k=2), photo(OTHER, top_k=2)]
+
+
+@pytest.mark.parametrize(
+    ("names", "code"),
+    [
+        (("image", "image2"), "unknown_option"),
+        (("photo", "picture"), "unknown_option"),
+        (("photo", "photo"), "invalid_request"),
+        (("target",), "missing_image"),
+    ],
+)
+def test_several_inputs_of_photos_are_rejected(names: tuple[str, ...], code: str) -> None:
+    body = {"inputs": [tensor(name, "BYTES", [B64]) for name in names]}
+    assert photos_or_codes(parse(body)) == code
+
+
+OPEN_SHAPES: list[tuple[list[int] | None, list[Any]]] = [
+    ([2], [B64, OTHER64]),
+    ([-1], [B64, OTHER64]),
+    ([2, 1], [B64, OTHER64]),
+    ([-1, 1], [B64, OTHER64]),
+    ([1, -1], [B64, OTHER64]),
+    ([2, -1], [B64, OTHER64]),
+    ([1, 2], [B64, OTHER64]),
+    (None, [B64, OTHER64]),
+    ([-1, -1], [[B64], [OTHER64]]),
+    (None, [[B64], [OTHER64]]),
+]
+
+
+@pytest.mark.parametrize("headers", [HTTP, GRPC], ids=["http", "grpc"])
+@pytest.mark.parametrize(("shape", "data"), OPEN_SHAPES)
+def test_a_shape_may_leave_lengths_open_or_be_left_out(
+    shape: list[int] | None, data: list[Any], headers: dict[str, str]
+) -> None:
+    images = {"name": "image", "datatype": "BYTES", "data": data}
+    images |= {} if shape is None else {"shape": shape}
+    assert photos_or_codes(parse({"inputs": [images]}, headers)) == [photo(), photo(OTHER)]
+
+
+@pytest.mark.parametrize("shape", [[-1, -1], [-1, 3], [0, -1], [-2], [3], [-1, 5, -1]])
+def test_a_shape_that_the_data_do_not_complete_is_rejected(shape: list[int]) -> None:
+    error = rejection(parse({"inputs": [{**IMAGES, "shape": shape}]}))
+    assert error.code == "invalid_request"
+    assert "'image' has the shape" in error.message
+
+
+def test_what_grpc_loses_is_said_over_grpc_alone() -> None:
+    body = {"inputs": [{**IMAGES, "shape": [3]}]}
+    assert "raw_input_contents" in rejection(parse(body, GRPC)).message
+    assert "raw_input_contents" not in rejection(parse(body)).message
 
 
 # Without an early check, each of these held the worker for longer than the response timeout.

@@ -548,6 +548,7 @@ header_dicts = st.fixed_dictionaries(
     optional={
         "x-explain": texts | json_objects.map(json.dumps),
         "content-type": st.sampled_from(["image/png", *JSON.values(), *URLENCODED.values()]),
+        "inference-header-content-length": texts | st.integers(0, 200).map(str),
     },
 )
 paths = st.just("") | texts | st.lists(st.tuples(options, values).map("=".join)).map(",".join)
