@@ -46,7 +46,16 @@ _LENGTHS: Final = (
     "0x10",
     "\u0663",
 )
-_SHAPES: Final = ([1], [1], [2], [], [-1], [0], [2**62, 2**62], [1, 1, 1, 1, 1])
+_SHAPES: Final[tuple[list[int], ...]] = (
+    [1],
+    [1],
+    [2],
+    [],
+    [-1],
+    [0],
+    [2**62, 2**62],
+    [1, 1, 1, 1, 1],
+)
 _DATATYPES: Final = ("BYTES", "BYTES", "FP32", "UINT8", "INT64", "BOOL", "FP16", "BF16", "", "x")
 
 
