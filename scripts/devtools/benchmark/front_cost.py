@@ -42,8 +42,8 @@ class FrontCost:
     Attributes:
         way: its name.
         ms: the median.
-        more_than_straight, more_than_plain: the medians of the differences to the requests by KServe
-            v2 and by /predictions that were sent in the same round, in ms.
+        more_than_straight, more_than_plain: the medians of the differences to the requests of the
+            same round by KServe v2 and by /predictions, in ms.
     """
 
     way: str
