@@ -58,3 +58,6 @@ def set_up(file: Path | None) -> None:
     handler.setFormatter(_JsonLines())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("camserve_cli").setLevel(logging.INFO)
+    # It calls what is no HTTP an error, and whoever sends it could fill the log. A handler's own
+    # errors never come so far.
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
