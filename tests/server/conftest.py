@@ -33,12 +33,39 @@ def open_inference_tls(
 ) -> Iterator[OpenInferenceServer]:
     """The same with TLS on every port, and one model."""
     from camserve_cli.serving.certificate_authority import issue
+    from camserve_cli.serving.certificates import LOOPBACK
     from tests.support.kserve_clients.server import running_server
 
     folder = tmp_path_factory.mktemp("tls")
-    issue(folder, ["cam.example"], 1)
+    issue(folder, list(LOOPBACK), 1)
     with running_server(store, tmp_path_factory.mktemp("run"), folder, COLOR_MODEL) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def open_inference_edge(
+    open_inference: OpenInferenceServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[OpenInferenceServer]:
+    """The server with the front behind ``camserve edge``, which has one port for both protocols."""
+    from camserve_cli.serving.certificate_authority import issue
+    from camserve_cli.serving.certificates import LOOPBACK
+    from devtools.edge_proxy import running_edge
+    from tests.support.kserve_clients.server import OpenInferenceServer
+
+    folder = tmp_path_factory.mktemp("edge")
+    made = issue(folder, list(LOOPBACK), 1)
+    before = open_inference.environment
+    # Envoy is found where the package put it, not on PATH.
+    with running_edge(made, folder / "edge.log", {**before, "PATH": ""}, {}) as proxy:
+        ports = dict.fromkeys(("OPEN_INFERENCE_PORT", "OPEN_INFERENCE_GRPC_PORT"), str(proxy.port))
+        yield OpenInferenceServer({**before, **ports}, open_inference.token, str(made.authority))
+
+
+@pytest.fixture(params=["open_inference_tls", "open_inference_edge"])
+def over_tls(request: pytest.FixtureRequest) -> OpenInferenceServer:
+    """A server with TLS, and the edge before one without."""
+    server: OpenInferenceServer = request.getfixturevalue(request.param)
+    return server
 
 
 @pytest.fixture(scope="session")

@@ -472,15 +472,21 @@ def test_a_reply_of_12_megapixels_in_v1(client: KServe, large_photo: bytes) -> N
 
 
 @each_of_v2
-def test_over_tls(
-    kserve: ClientProcess, open_inference_tls: OpenInferenceServer, transport: str
+def test_over_tls_and_through_the_edge(
+    kserve: ClientProcess, over_tls: OpenInferenceServer, transport: str
 ) -> None:
-    client = KServe(kserve, open_inference_tls)
+    client = KServe(kserve, over_tls)
     assert labels(client.outcomes(transport, photos(BLUE))) == ["blue"]
     assert client.method(transport, "is_model_ready", COLOR_MODEL) is True
+    failure = client.refusal(transport, photos(b"junk"))
+    assert REFUSALS["not a photo"].message in failure.message
+    failure = client.refusal(transport, photos(BLUE), token="wrong")
+    assert failure.status in ("401", "UNAUTHENTICATED")
 
 
-def test_v1_over_tls(kserve: ClientProcess, open_inference_tls: OpenInferenceServer) -> None:
-    client = KServe(kserve, open_inference_tls)
+def test_v1_over_tls_and_through_the_edge(
+    kserve: ClientProcess, over_tls: OpenInferenceServer
+) -> None:
+    client = KServe(kserve, over_tls)
     reply = client.v1("explain", {"instances": [instance(BLUE)]})
     assert labels(contract.outcomes(reply, "v1")) == ["blue"]

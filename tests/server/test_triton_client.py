@@ -383,9 +383,13 @@ def test_a_reply_of_12_megapixels(client: Triton, transport: str, large_photo: b
 
 
 @each_transport
-def test_over_tls(
-    triton: ClientProcess, open_inference_tls: OpenInferenceServer, transport: str
+def test_over_tls_and_through_the_edge(
+    triton: ClientProcess, over_tls: OpenInferenceServer, transport: str
 ) -> None:
-    client = Triton(triton, open_inference_tls)
+    client = Triton(triton, over_tls)
     assert labels(client.outcomes(transport, photos(BLUE))) == ["blue"]
     assert client.method(transport, "is_model_ready", COLOR_MODEL) is True
+    failure = client.refusal(transport, photos(b"junk"))
+    assert REFUSALS["not a photo"].message in failure.message
+    failure = client.refusal(transport, photos(BLUE), token="wrong")
+    assert failure.status in ("401", "StatusCode.UNAUTHENTICATED")

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import gevent.ssl
 import tritonclient.grpc as grpc_client
 import tritonclient.grpc.aio as grpc_aio
 import tritonclient.http as http_client
@@ -103,9 +102,8 @@ def _open(transport: str, url: str, authority: str) -> Any:
         return grpc_client.InferenceServerClient(
             url, ssl=bool(authority), root_certificates=authority or None
         )
-    trust = partial(gevent.ssl.create_default_context, cafile=authority)
     return http_client.InferenceServerClient(
-        url, concurrency=64, ssl=bool(authority), ssl_context_factory=trust
+        url, concurrency=64, ssl=bool(authority), ssl_options={"ca_certs": authority or None}
     )
 
 
