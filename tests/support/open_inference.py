@@ -101,14 +101,13 @@ LARGE_MESSAGES = [
 
 def code_of(failure: grpc.RpcError) -> str:
     """The code in the details of a gRPC error; empty where it has none."""
-    for key, value in failure.trailing_metadata() or ():
-        if key == "grpc-status-details-bin":
-            (packed,) = status_pb2.Status.FromString(value).details
-            info = error_details_pb2.ErrorInfo()
-            assert packed.Unpack(info)
-            assert info.domain == "camserve"
-            return str(info.reason)
-    return ""
+    trailers = dict(failure.trailing_metadata() or ())
+    info = error_details_pb2.ErrorInfo()
+    for packed in status_pb2.Status.FromString(
+        trailers.get("grpc-status-details-bin", b"")
+    ).details:
+        packed.Unpack(info)
+    return str(info.reason) if info.domain == "camserve" else ""
 
 
 def raw_bytes(*elements: bytes) -> bytes:
