@@ -499,3 +499,33 @@ def test_many_large_requests_stay_within_the_memory(
             thread.join()
         assert len(outcomes) == 10
         assert set(outcomes) <= {200, 400, 413}
+
+
+def test_odd_http_is_the_callers_fault(front: Front) -> None:
+    host, port = front.http.base_url.host, front.http.base_url.port
+    head = f"POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n"
+    bearer = f"Authorization: Bearer {front.token}\r\n"
+    for headers, status in (
+        (f"{bearer}Expect: something\r\n", b" 417 "),
+        ("Authorization: Bearer \xe9\r\n", b" 401 "),
+        (f"{bearer}Authorization: Bearer other\r\n", b" 400 "),
+        (f"{bearer}Transfer-Encoding: chunked\r\n", b" 400 "),
+        (f"{bearer}X: {'x' * 20_000}\r\n", b" 400 "),
+    ):
+        with socket.create_connection((host, port), timeout=30) as connection:
+            connection.sendall(f"{head}{headers}\r\n{{}}".encode("latin-1"))
+            assert status in connection.recv(1000)
+    # Callers that go away while they send take no place from others.
+    for _ in range(70):
+        with socket.create_connection((host, port), timeout=30) as connection:
+            connection.sendall(f"{head}{bearer}\r\n{{".encode())
+    assert front.call("ModelInfer", raw_request(RED)).outputs
+
+
+def test_options_of_the_query_may_hold_any_character(front: Front) -> None:
+    body = {"instances": [base64.b64encode(BLUE).decode()]}
+    options = '{"target":\n"caf\u00e9\U0001f600\u0000"}'
+    reply = front.http.post(f"{V1}:predict", json=body, params={"options": options})
+    (answer,) = reply.json()["predictions"]
+    assert answer["error"]["code"] == "unknown_class"
+    assert "caf\u00e9\U0001f600" in answer["error"]["message"]
