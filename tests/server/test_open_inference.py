@@ -21,7 +21,6 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from camserve.protocols.output_tensors import OUTPUT_METADATA
 from camserve_cli.open_inference import open_inference_pb2 as pb
-from devtools.ports import free_server_ports
 from tests.support import color_resnet
 from tests.support.open_inference import (
     LARGE_MESSAGES,
@@ -29,12 +28,12 @@ from tests.support.open_inference import (
     Front,
     binary_body,
     code_of,
-    connected,
     front_before,
     raw_bytes,
     raw_request,
 )
-from tests.support.scripts import CAMSERVE, COLOR_MODEL, camserve, run
+from tests.support.scripts import COLOR_MODEL, IMAGENET
+from tests.support.server_client import Client
 
 RED = color_resnet.png(color_resnet.photo(("red", (160, 120), 60)))
 BLUE = color_resnet.png(color_resnet.photo(("blue", (160, 120), 60)))
@@ -43,33 +42,14 @@ V1 = f"/v1/models/{COLOR_MODEL}"
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    return {"RUN_DIR": str(tmp_path_factory.mktemp("run")), **free_server_ports()}
-
-
-@pytest.fixture(scope="module")
-def front(store: Path, environment: dict[str, str]) -> Iterator[Front]:
-    """A server with a front, as ``camserve serve start --open-inference`` starts it."""
-    options = ("--store", store, "--models", COLOR_MODEL, "--workers", "1", "--open-inference")
-    said = camserve("serve", "start", *options, **environment)
-    try:
-        base = f"http://127.0.0.1:{environment['OPEN_INFERENCE_PORT']}"
-        address = f"127.0.0.1:{environment['OPEN_INFERENCE_GRPC_PORT']}"
-        assert f"\nOpen Inference: HTTP {base}, gRPC {address}\n" in said
-        with connected(base, address, camserve("serve", "token", **environment).strip()) as front:
-            yield front
-    finally:
-        camserve("serve", "stop", **environment)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _nothing_fails_in_the_front(front: Front, environment: dict[str, str]) -> Iterator[None]:
-    """Whatever these tests send, the front's log tells of no defect, and of nothing sent."""
-    yield
-    log = Path(environment["RUN_DIR"]) / "logs" / "open_inference.log"
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
-    assert {line["level"] for line in lines} == {"INFO"}
-    assert front.token not in log.read_text()
+def front(server: Client, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
+    """A front with its own limits. Its log tells of no defect, and of nothing that is sent."""
+    folder = tmp_path_factory.mktemp("front")
+    with front_before(server.ports, server.token, folder) as front:
+        yield front
+    log = (folder / "front.log").read_text()
+    assert {json.loads(line)["level"] for line in log.splitlines()} == {"INFO"}
+    assert front.token not in log
 
 
 def labels(reply: pb.ModelInferResponse) -> list[str]:
@@ -168,8 +148,8 @@ def test_metadata_is_the_same_over_both(front: Front) -> None:
     assert [(one.name, one.datatype, list(one.shape)) for one in reply.outputs] == [
         (one["name"], one["datatype"], one["shape"]) for one in told["outputs"]
     ]
-    assert front.http.get("/v2/models").json() == {"models": [COLOR_MODEL]}
-    assert front.http.get("/v1/models").json() == {"models": [COLOR_MODEL]}
+    for path in ("/v2/models", "/v1/models"):
+        assert sorted(front.http.get(path).json()["models"]) == [COLOR_MODEL, IMAGENET]
     server = front.http.get("/v2").json()
     grpc_server = front.call("ServerMetadata", pb.ServerMetadataRequest())
     assert (server["name"], server["version"]) == (grpc_server.name, grpc_server.version)
@@ -436,11 +416,8 @@ def test_what_is_too_large_is_refused(front: Front) -> None:
     assert status == "RESOURCE_EXHAUSTED"
 
 
-def test_a_message_that_unpacks_to_much_more_takes_no_memory(
-    front: Front, environment: dict[str, str]
-) -> None:
-    noted = json.loads((Path(environment["RUN_DIR"]) / "server.json").read_text())
-    process = psutil.Process(noted["front"]["pid"])
+def test_a_message_that_unpacks_to_much_more_takes_no_memory(front: Front) -> None:
+    process = psutil.Process(front.pid)
     before = process.memory_info().rss
     bomb = raw_request(bytes(200_000_000)).SerializeToString()
     with (
@@ -454,11 +431,9 @@ def test_a_message_that_unpacks_to_much_more_takes_no_memory(
     assert process.memory_info().rss - before < 100e6
 
 
-def test_a_full_queue_is_told_at_once(
-    front: Front, environment: dict[str, str], tmp_path: Path
-) -> None:
+def test_a_full_queue_is_told_at_once(front: Front, server: Client, tmp_path: Path) -> None:
     options = {"max_active": 1, "max_waiting": 1}
-    with front_before(environment, front.token, tmp_path, **options) as strict:
+    with front_before(server.ports, front.token, tmp_path, **options) as strict:
         host, port = strict.http.base_url.host, strict.http.base_url.port
         head = (
             f"POST {INFER} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {front.token}\r\n"
@@ -478,11 +453,9 @@ def test_a_full_queue_is_told_at_once(
         assert strict.call("ModelInfer", raw_request(RED)).outputs
 
 
-def test_slow_callers_are_cut_off(
-    front: Front, environment: dict[str, str], tmp_path: Path
-) -> None:
+def test_slow_callers_are_cut_off(front: Front, server: Client, tmp_path: Path) -> None:
     limits = {"header_seconds": 1, "receive_seconds": 1}
-    with front_before(environment, front.token, tmp_path, **limits) as strict:
+    with front_before(server.ports, front.token, tmp_path, **limits) as strict:
         host, port = strict.http.base_url.host, strict.http.base_url.port
         with socket.create_connection((host, port), timeout=30) as silent:
             silent.sendall(b"GET /v2 HTTP/1.1\r\nHost:")
@@ -507,11 +480,11 @@ def test_slow_callers_are_cut_off(
 
 
 def test_many_large_requests_stay_within_the_memory(
-    front: Front, environment: dict[str, str], tmp_path: Path
+    front: Front, server: Client, tmp_path: Path
 ) -> None:
     """Each is 20 MB, of which the memory holds three."""
     limits = {"memory": 70_000_000, "max_reply": 10_000_000}
-    with front_before(environment, front.token, tmp_path, **limits) as strict:
+    with front_before(server.ports, front.token, tmp_path, **limits) as strict:
         photo = RED + bytes(20_000_000)
         outcomes: list[int] = []
 
@@ -528,11 +501,31 @@ def test_many_large_requests_stay_within_the_memory(
         assert set(outcomes) <= {200, 400, 413}
 
 
-def test_status_tells_of_a_front_that_died(front: Front, environment: dict[str, str]) -> None:
-    """The last test of this file: nobody is answered after it."""
-    noted = json.loads((Path(environment["RUN_DIR"]) / "server.json").read_text())
-    psutil.Process(noted["front"]["pid"]).kill()
-    status = run(CAMSERVE, "serve", "status", **environment)
-    assert status.returncode == 1
-    assert "DOES NOT ANSWER (its process has ended" in status.stdout
-    assert f"{COLOR_MODEL}: answers" in status.stdout
+def test_odd_http_is_the_callers_fault(front: Front) -> None:
+    host, port = front.http.base_url.host, front.http.base_url.port
+    head = f"POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n"
+    bearer = f"Authorization: Bearer {front.token}\r\n"
+    for headers, status in (
+        (f"{bearer}Expect: something\r\n", b" 417 "),
+        ("Authorization: Bearer \xe9\r\n", b" 401 "),
+        (f"{bearer}Authorization: Bearer other\r\n", b" 400 "),
+        (f"{bearer}Transfer-Encoding: chunked\r\n", b" 400 "),
+        (f"{bearer}X: {'x' * 20_000}\r\n", b" 400 "),
+    ):
+        with socket.create_connection((host, port), timeout=30) as connection:
+            connection.sendall(f"{head}{headers}\r\n{{}}".encode("latin-1"))
+            assert status in connection.recv(1000)
+    # Callers that go away while they send take no place from others.
+    for _ in range(70):
+        with socket.create_connection((host, port), timeout=30) as connection:
+            connection.sendall(f"{head}{bearer}\r\n{{".encode())
+    assert front.call("ModelInfer", raw_request(RED)).outputs
+
+
+def test_options_of_the_query_may_hold_any_character(front: Front) -> None:
+    body = {"instances": [base64.b64encode(BLUE).decode()]}
+    options = '{"target":\n"caf\u00e9\U0001f600\u0000"}'
+    reply = front.http.post(f"{V1}:predict", json=body, params={"options": options})
+    (answer,) = reply.json()["predictions"]
+    assert answer["error"]["code"] == "unknown_class"
+    assert "caf\u00e9\U0001f600" in answer["error"]["message"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import threading
 import time
@@ -23,6 +24,7 @@ from tests.support import color_resnet
 from tests.support.fault_server import wait_until
 from tests.support.open_inference import Front, binary_body, connected, raw_request
 from tests.support.scripts import CAMSERVE, COLOR_MODEL, camserve, run
+from tests.support.server_client import Client
 
 RED = color_resnet.png(color_resnet.photo(("red", (160, 120), 60)))
 INFER = f"/v2/models/{COLOR_MODEL}/infer"
@@ -35,7 +37,10 @@ def started(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[d
     issue(folder, ["localhost"], 1)
     environment = {"RUN_DIR": str(tmp_path_factory.mktemp("run")), **free_server_ports()}
     options = ("--store", store, "--models", COLOR_MODEL, "--workers", "1", "--tls", folder)
-    camserve("serve", "start", *options, "--open-inference", **environment)
+    said = camserve("serve", "start", *options, "--open-inference", **environment)
+    address = f"127.0.0.1:{environment['OPEN_INFERENCE_GRPC_PORT']}"
+    port = environment["OPEN_INFERENCE_PORT"]
+    assert f"\nOpen Inference: HTTP https://127.0.0.1:{port}, gRPC {address}\n" in said
     yield environment
     camserve("serve", "stop", **environment)
 
@@ -104,6 +109,18 @@ def test_it_survives_a_torchserve_that_is_restarted(started: dict[str, str]) -> 
         assert infer(front) == 200
         assert front.call("ModelInfer", raw_request(RED)).outputs
     assert "Open Inference" in camserve("serve", "status", **started)
+
+
+def test_status_tells_of_a_front_that_died(server: Client, tmp_path: Path) -> None:
+    """Of the tests' own server, with a note of a front that is not there any more."""
+    state = json.loads((server.run_dir / "server.json").read_text())
+    gone = {"pid": 1, "started": 0.0, "http": "http://127.0.0.1:1", "grpc": "127.0.0.1:1"}
+    (tmp_path / "server.json").write_text(json.dumps({**state, "front": gone}))
+    shutil.copy(server.run_dir / "key_file.json", tmp_path)
+    status = run(CAMSERVE, "serve", "status", RUN_DIR=str(tmp_path))
+    assert status.returncode == 1
+    assert "DOES NOT ANSWER (its process has ended" in status.stdout
+    assert f"{COLOR_MODEL}: answers" in status.stdout
 
 
 def test_a_start_whose_front_cannot_start_leaves_nothing(store: Path, tmp_path: Path) -> None:

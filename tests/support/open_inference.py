@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +35,14 @@ class Front:
         address: of its gRPC service.
         token: that the server accepts.
         authority: what its gRPC clients trust; None where it speaks no TLS.
+        pid: of its process; 0 where another has started it.
     """
 
     http: httpx.Client
     address: str
     token: str
     authority: Path | None = None
+    pid: int = 0
 
     @property
     def metadata(self) -> list[tuple[str, str]]:
@@ -101,14 +103,13 @@ LARGE_MESSAGES = [
 
 def code_of(failure: grpc.RpcError) -> str:
     """The code in the details of a gRPC error; empty where it has none."""
-    for key, value in failure.trailing_metadata() or ():
-        if key == "grpc-status-details-bin":
-            (packed,) = status_pb2.Status.FromString(value).details
-            info = error_details_pb2.ErrorInfo()
-            assert packed.Unpack(info)
-            assert info.domain == "camserve"
-            return str(info.reason)
-    return ""
+    trailers = dict(failure.trailing_metadata() or ())
+    info = error_details_pb2.ErrorInfo()
+    for packed in status_pb2.Status.FromString(
+        trailers.get("grpc-status-details-bin", b"")
+    ).details:
+        packed.Unpack(info)
+    return str(info.reason) if info.domain == "camserve" else ""
 
 
 def raw_bytes(*elements: bytes) -> bytes:
@@ -175,7 +176,7 @@ def front_before(
     try:
         with connected(f"http://{http}", rpc, token) as front:
             wait_until(lambda: _answers(front), 30, "the front answers")
-            yield front
+            yield replace(front, pid=process.pid)
     finally:
         process.terminate()
         assert process.wait(timeout=60) == 0

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -59,6 +61,7 @@ def create_app(
     app = web.Application(
         middlewares=[note_request, _errors_as_json], client_max_size=limits.max_request
     )
+    app.on_response_prepare.append(_hide_software)
     get, post = app.router.add_get, app.router.add_post
     get("/", routes.alive, allow_head=False)
     get("/v2", routes.server_metadata, allow_head=False)
@@ -223,13 +226,12 @@ async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamR
 
 
 async def _expect(request: web.Request) -> None:
-    """Let the caller wait until its request is admitted.
+    """Let the caller wait until its request is admitted."""
 
-    Raises:
-        FrontError: ``expectation_failed``: it expects something else.
-    """
-    if request.headers.get(hdrs.EXPECT, "").lower() != "100-continue":
-        raise FrontError("expectation_failed", "accepted: no header Expect, or 100-continue")
+
+async def _hide_software(request: web.Request, response: web.StreamResponse) -> None:
+    """Leave out the versions of Python and aiohttp."""
+    response.headers[hdrs.SERVER] = "camserve"
 
 
 def _json(
@@ -270,8 +272,11 @@ def _headers_for_host(request: web.Request) -> dict[str, str]:
     """The headers of a prediction that the host needs.
 
     Raises:
-        FrontError: ``invalid_request``: a header is given twice; ``json_too_large``.
+        FrontError: ``invalid_request``: a header is given twice; ``expectation_failed``;
+            ``json_too_large``.
     """
+    if request.headers.get(hdrs.EXPECT, "100-continue").lower() != "100-continue":
+        raise FrontError("expectation_failed", "accepted: no header Expect, or 100-continue")
     for name in (_JSON_LENGTH, hdrs.CONTENT_ENCODING, hdrs.AUTHORIZATION):
         if len(request.headers.getall(name, ())) > 1:
             raise FrontError("invalid_request", f"the header {name} is given twice; give it once")
@@ -294,11 +299,8 @@ def _options(request: web.Request) -> str:
     """
     objects = [*request.headers.getall(_OPTIONS, ())]
     for name, value in parse_qsl(request.query_string, keep_blank_values=True):
-        if name == "options":
-            # An object; a header has no line breaks.
-            objects.append(" ".join(value.splitlines()))
-        else:
-            objects.append(orjson.dumps({name: value}).decode())
+        # Under "options", an object. A header has no line breaks, and not every host reads UTF-8 in it.
+        objects.append(_ascii_json(value) if name == "options" else json.dumps({name: value}))
     options = ", ".join(objects)
     if len(options.encode()) > _MAX_OPTIONS:
         raise FrontError(
@@ -307,6 +309,13 @@ def _options(request: web.Request) -> str:
             "up to that, or options in the body",
         )
     return options
+
+
+def _ascii_json(text: str) -> str:
+    """JSON in printable ASCII: what else is in it is escaped, or a space between values."""
+    return re.sub(
+        r"[^ -~]", lambda found: json.dumps(found[0])[1:-1] if found[0] > "~" else " ", text
+    )
 
 
 def _timeout_in(body: bytearray, headers: Mapping[str, str]) -> float | None:

@@ -123,7 +123,7 @@ class InferenceService:
             FrontError: ``unauthorized``, or ``unavailable``: the host does not say.
         """
         # A token is kept as its hash alone.
-        digest = hashlib.sha256(authorization.encode()).digest()
+        digest = hashlib.sha256(authorization.encode("utf-8", "surrogateescape")).digest()
         if time.monotonic() < self._accepted.get(digest, 0.0):
             return
         await self._host.check_authorization(authorization)
