@@ -345,8 +345,27 @@ local function allow_origin(handle)
   end
 end
 
-function envoy_on_response(handle)
-  allow_origin(handle)
+-- In KServe v2, `error` is a text, and the object stands beside it. Of the object, and of what the server
+-- has written as a text already, nothing else is changed.
+local function write_error_as_text(handle)
+  local metadata = handle:streamInfo():dynamicMetadata():get("camserve") or {}
+  if metadata.path ~= "/v2" or tonumber(handle:headers():get(":status")) < 400 then return end
+  local body = handle:body()
+  if body == nil then return end
+  local object = body:getBytes(0, body:length()):match('^%s*{%s*"error"%s*:%s*({.*})%s*}%s*$')
+  local first, last = (object or ""):find('"message"%s*:%s*"')
+  if first == nil then return end
+  local stop = last + 1
+  while object:sub(stop, stop) ~= '"' do
+    -- Behind a backslash, a quote does not end the text.
+    stop = stop + (object:sub(stop, stop) == "\\" and 2 or 1)
+    if stop > #object then return end
+  end
+  handle:headers():replace("content-length", body:setBytes(
+    '{"error": ' .. object:sub(last, stop) .. ', "error_detail": ' .. object .. "}"))
+end
+
+local function mend_response(handle)
   local status = handle:headers():get(":status")
   if status ~= "500" and status ~= "403" and status ~= "400" then return end
   local body = handle:body()
@@ -370,4 +389,10 @@ function envoy_on_response(handle)
       return
     end
   end
+end
+
+function envoy_on_response(handle)
+  allow_origin(handle)
+  mend_response(handle)
+  write_error_as_text(handle)
 end

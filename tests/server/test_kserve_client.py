@@ -478,8 +478,13 @@ def test_over_tls_and_through_the_edge(
     client = KServe(kserve, over_tls)
     assert labels(client.outcomes(transport, photos(BLUE))) == ["blue"]
     assert client.method(transport, "is_model_ready", COLOR_MODEL) is True
-    failure = client.refusal(transport, photos(b"junk"))
-    assert REFUSALS["not a photo"].message in failure.message
+    for name in ("not a photo", "an unknown model", "a request too large"):
+        refused = REFUSALS[name]
+        failure = client.refusal(transport, *refused.inputs, **refused.more)
+        assert (failure.status.removeprefix("StatusCode."), refused.message in failure.message) == (
+            refused.http if transport.startswith("v2") else refused.grpc,
+            True,
+        )
     failure = client.refusal(transport, photos(BLUE), token="wrong")
     assert failure.status in ("401", "UNAUTHENTICATED")
 
