@@ -96,7 +96,8 @@ class ExplanationBody(PredictionBody):
 
     ``against`` is the class B of the target "A-B". ``layer`` is a list if several layers were
     requested. ``evidence`` is false if the map is zero everywhere. ``peak`` is the map's maximum
-    before normalisation. An output is present if it was requested.
+    before normalisation. ``map_statistics`` is always present, but in replies of servers before it.
+    An output is present if it was requested.
     """
 
     against: NotRequired[PredictionBody]
@@ -104,7 +105,7 @@ class ExplanationBody(PredictionBody):
     layer: str | list[str]
     evidence: bool
     peak: float
-    map_statistics: MapStatisticsBody
+    map_statistics: NotRequired[MapStatisticsBody]
     heatmap: NotRequired[PictureBody]
     overlay: NotRequired[PictureBody]
     mask: NotRequired[PictureBody]
