@@ -26,6 +26,8 @@ _OPTIONS: Final = (*Options.model_fields, INPUT_KIND)
 #: What KServe's and Triton's clients say of a tensor, and not of a photo. ``content_type`` is
 #: MLServer's word for how a client encoded it.
 _TENSOR_PARAMETERS: Final = (BINARY_SIZE, "binary_data", "content_type")
+#: Triton's parameter of a tensor whose elements are not in the request.
+_SHARED_MEMORY: Final = "shared_memory_region"
 _USAGE_HINT: Final = (
     'send the photos as an input "image" of datatype "BYTES" and shape [n], in base64 where the '
     "body is JSON"
@@ -139,6 +141,13 @@ def _parse_tensor(tensor: Any) -> InputTensor:
             "invalid_request", f"an input must be an object with a name; {_USAGE_HINT}"
         )
     name, shape, data = tensor["name"], tensor.get("shape"), tensor.get("data")
+    parameters = copy_options(f"parameters of {name}", tensor.get("parameters", {}))
+    if _SHARED_MEMORY in parameters:
+        raise RequestError(
+            "invalid_request",
+            f"input {short_repr(name)} is in shared memory, which this server has not; accepted: "
+            "its elements in the request",
+        )
     if not isinstance(data, list | memoryview):
         raise RequestError(
             "invalid_request",
@@ -154,7 +163,6 @@ def _parse_tensor(tensor: Any) -> InputTensor:
             f"input {short_repr(name)} has the shape {short_repr(shape)}; accepted: a list of up "
             f"to {MAX_RANK} lengths, -1 for any",
         )
-    parameters = copy_options(f"parameters of {name}", tensor.get("parameters", {}))
     return InputTensor(
         name, tensor.get("datatype"), None if shape is None else tuple(shape), data, parameters
     )

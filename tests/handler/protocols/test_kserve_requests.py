@@ -540,6 +540,14 @@ def test_v2_tensors_may_have_four_axes(changes: dict[str, Any]) -> None:
     assert photos_or_codes(parse(body)) == [photo()]
 
 
+def test_a_v2_input_in_shared_memory_is_rejected_in_these_words() -> None:
+    region = {"shared_memory_region": "photos", "shared_memory_byte_size": 100}
+    image = {"name": "image", "datatype": "BYTES", "shape": [1], "parameters": region}
+    error = rejection(parse({"inputs": [image]}))
+    assert error.code == "invalid_request"
+    assert "shared memory, which this server has not" in error.message
+
+
 def test_a_v2_body_without_inputs_is_rejected_over_grpc() -> None:
     parsed = parse({"id": "7", "model_name": "m"}, GRPC)
     assert parsed.reply_format == KServeV2("7", from_grpc=True)
