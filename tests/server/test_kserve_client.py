@@ -352,6 +352,12 @@ def test_a_timeout_that_passes(client: KServe, transport: str) -> None:
     assert "no answer in 0.001 s" in failure.message
 
 
+def test_the_client_writes_to_the_headers_that_it_gets(client: KServe) -> None:
+    """So that each call needs its own, as docs/clients.md says (``infer``, inference_client.py)."""
+    headers = client.infer("v2 binary", photos(RED))["headers"]
+    assert "inference-header-content-length" in map(str.lower, headers)
+
+
 # v2: errors
 
 # The client names no version over REST.

@@ -87,7 +87,8 @@ class Agent:
             headers=headers,
             response_headers=answered,
         )
-        return _told(reply) | {"content_type": answered["content-type"]}
+        # The client may write to the dictionary that it gets.
+        return _told(reply) | {"content_type": answered["content-type"], "headers": headers}
 
     async def _together(
         self, client: Any, transport: str, url: str, requests: Sequence[Asked]

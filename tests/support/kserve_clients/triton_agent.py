@@ -59,10 +59,12 @@ class Agent:
         return getattr(client, name)(*arguments, headers=_headers(token), **as_json)
 
     def _infer(self, client: Any, transport: str, **asked: Any) -> Any:
-        result = client.infer(**_arguments(transport, asked))
-        return (
-            _awaited(result, transport) if transport.endswith("aio") else _told(result, transport)
-        )
+        arguments = _arguments(transport, asked)
+        result = client.infer(**arguments)
+        if transport.endswith("aio"):
+            result = self._loop.run_until_complete(result)
+        # The client may write to the dictionary that it gets.
+        return _told(result, transport) | {"headers": arguments["headers"]}
 
     def _together(self, client: Any, transport: str, requests: Sequence[Asked]) -> Any:
         """Requests that are sent at the same time; their replies in order."""
@@ -142,10 +144,6 @@ def _input(module: Any, tensor: Asked, in_json: Any) -> Any:
     else:
         made.set_data_from_numpy(array)
     return made.set_shape(claimed["shape"]) if "shape" in claimed else made
-
-
-async def _awaited(result: Any, transport: str) -> dict[str, Any]:
-    return _told(await result, transport)
 
 
 async def _gathered(results: Sequence[Any], transport: str) -> list[dict[str, Any]]:
