@@ -29,7 +29,15 @@ from camserve_client.errors import (
 from camserve_client.options import ExplainOptions, PredictOptions
 from camserve_client.photos import Photo
 from camserve_client.pictures import Map, Picture
-from camserve_client.replies import Explanation, ImageInfo, Model, Prediction, Region, Reply
+from camserve_client.replies import (
+    Explanation,
+    ImageInfo,
+    MapStatistics,
+    Model,
+    Prediction,
+    Region,
+    Reply,
+)
 from camserve_client.tokens import Token
 from camserve_client.transports.grpc import AsyncGrpcClient, GrpcClient
 from camserve_client.transports.http import AsyncClient, Client
@@ -47,6 +55,7 @@ __all__ = [
     "ImageInfo",
     "InvalidReplyError",
     "Map",
+    "MapStatistics",
     "Model",
     "Photo",
     "Picture",

@@ -74,6 +74,30 @@ class Region:
 
 
 @dataclass(frozen=True)
+class MapStatistics:
+    """Figures of a map: how focused it is, and where. None where the map is zero everywhere.
+
+    Attributes:
+        entropy: in nats; 0 where one cell of the map has all heat.
+        gini: 0 where all cells have the same heat, near 1 where one has all.
+        centre: x, y of the heat's centre, in pixels of the photo's file.
+        spread: the root mean squared distance of the heat from the centre, in pixels.
+        border: the share of heat in the outer seventh, on each side, of what the network saw.
+        corners: the share of heat where two sides of that border meet.
+        explained: the sum of the map before it was normalised, over the part of the score that the
+            layer makes; None where the server cannot say so exactly.
+    """
+
+    entropy: float | None
+    gini: float | None
+    centre: tuple[float, float] | None
+    spread: float | None
+    border: float | None
+    corners: float | None
+    explained: float | None
+
+
+@dataclass(frozen=True)
 class Explanation:
     """The explanation of one class: which parts of the photo its score depends on.
 
@@ -83,6 +107,7 @@ class Explanation:
         layer: the target layer; a tuple if the call asked for several.
         evidence: false if the map is zero everywhere.
         peak: the map's maximum before it was normalised; for several layers, that of their mean.
+        map_statistics: figures of the map; None if the server is older than they are.
         against: class B of a target ``A-B``, which explains why A rather than B.
         heatmap, overlay, mask, map, boxes: the outputs that the call asked for; else None.
     """
@@ -95,6 +120,7 @@ class Explanation:
     layer: str | tuple[str, ...]
     evidence: bool
     peak: float
+    map_statistics: MapStatistics | None = None
     against: Prediction | None = None
     heatmap: Picture | None = None
     overlay: Picture | None = None
@@ -170,8 +196,9 @@ def _prediction(node: JsonNode) -> Prediction:
 
 def _explanation(node: JsonNode) -> Explanation:
     prediction = _prediction(node)
-    against, heatmap, overlay, mask, map, boxes = (
-        node.optional(key) for key in ("against", "heatmap", "overlay", "mask", "map", "boxes")
+    statistics, against = node.optional("map_statistics"), node.optional("against")
+    heatmap, overlay, mask, map, boxes = (
+        node.optional(key) for key in ("heatmap", "overlay", "mask", "map", "boxes")
     )
     return Explanation(
         prediction.class_id,
@@ -182,12 +209,33 @@ def _explanation(node: JsonNode) -> Explanation:
         _layer(node.required("layer")),
         node.required("evidence").boolean(),
         node.required("peak").number(),
+        map_statistics=_statistics(statistics) if statistics else None,
         against=_prediction(against) if against else None,
         heatmap=Picture.from_json(heatmap) if heatmap else None,
         overlay=Picture.from_json(overlay) if overlay else None,
         mask=Picture.from_json(mask, grey=True) if mask else None,
         map=Map.from_json(map) if map else None,
         boxes=tuple(_region(item) for item in boxes.items()) if boxes else None,
+    )
+
+
+def _statistics(node: JsonNode) -> MapStatistics:
+    def number(key: str) -> float | None:
+        figure = node.required(key)
+        return None if figure.value is None else figure.number()
+
+    centre, point = node.required("centre"), None
+    if centre.value is not None:
+        x, y = (edge.number() for edge in centre.list_of_length(2))
+        point = (x, y)
+    return MapStatistics(
+        number("entropy"),
+        number("gini"),
+        point,
+        number("spread"),
+        number("border"),
+        number("corners"),
+        number("explained"),
     )
 
 

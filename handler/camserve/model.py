@@ -21,6 +21,8 @@ from camserve.networks import (
     ScoreReader,
     accelerate,
     check_network,
+    get_layer,
+    linear_head_biases,
     run_network,
 )
 from camserve.runtime import release_memory, worker_threads
@@ -89,6 +91,8 @@ class LoadedModel:
         checked = check_network(network.module, reader, layouts, example, other, batch_size)
         reader.attach(network.module)
         settings = _check_classes(settings, network.labels, checked.classes)
+        modules = {layer: get_layer(network.module, layer) for layer in settings.served}
+        biases = linear_head_biases(network.module, modules, checked.layouts, example, other)
         acceleration = accelerate(
             network.module,
             settings.layer,
@@ -109,11 +113,14 @@ class LoadedModel:
                     example,
                     checked.layouts,
                     bfloat16=acceleration.precision == "bfloat16",
+                    biases=biases,
                 )
             )
         if accelerated is None or len(settings.served) > 1:
             forward_paths.append(
-                HookedNetwork(network.module, settings.served, example, checked.layouts)
+                HookedNetwork(
+                    network.module, settings.served, example, checked.layouts, biases=biases
+                )
             )
         else:
             # Frees the original network, which no layer needs.

@@ -8,7 +8,7 @@ from itertools import islice
 
 from camserve.errors import RequestError
 from camserve.explain import BatchExplanations, ScoreExplanation
-from camserve.images import Heatmap, RenderedOutput, render_outputs
+from camserve.images import Heatmap, MapStatistics, RenderedOutput, render_outputs
 from camserve.networks import Labels
 from camserve.options import Output
 from camserve.photo_preparation import PreparedPhoto
@@ -140,5 +140,7 @@ class ReplyBuilder:
             layers=request.layers,
             evidence=any(map.evidence for map in maps) and not heatmap.is_constant,
             peak=maps[0].peak if len(maps) == 1 else heatmap.peak,
+            statistics=MapStatistics.of(heatmap, result.photo.frame),
+            explained=maps[0].explained if len(maps) == 1 else None,
             rendered=rendered,
         )

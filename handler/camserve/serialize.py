@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pybase64
 
-from camserve.images import Box, EncodedImage, InputFrame, Map, RenderedOutput
+from camserve.images import Box, EncodedImage, InputFrame, Map, MapStatistics, RenderedOutput
 from camserve.options import Method, Output
 from camserve.protocols import (
     AnswerBody,
@@ -16,6 +16,7 @@ from camserve.protocols import (
     ExplanationBody,
     ImageBody,
     MapBody,
+    MapStatisticsBody,
     ModelBody,
     PictureBody,
     PredictionBody,
@@ -32,6 +33,9 @@ class ExplanationFields:
         method, layers: by which method, and at which layers, the map was computed.
         evidence: false where the map is zero everywhere.
         peak: the maximum of the map before normalisation.
+        statistics: figures of the map; None where it is zero everywhere.
+        explained: the sum of the map before normalisation over what its layer adds to the score;
+            None where that is not exact.
         rendered: each output that was asked for.
     """
 
@@ -41,6 +45,8 @@ class ExplanationFields:
     layers: tuple[str, ...]
     evidence: bool
     peak: float
+    statistics: MapStatistics | None
+    explained: float | None
     rendered: Mapping[Output, RenderedOutput]
 
 
@@ -89,12 +95,25 @@ def _explanation(explanation: ExplanationFields) -> ExplanationBody:
         "layer": layers[0] if len(layers) == 1 else list(layers),
         "evidence": explanation.evidence,
         "peak": explanation.peak,
+        "map_statistics": _statistics(explanation.statistics, explanation.explained),
     }
     if explanation.against:
         body["against"] = explanation.against
     for name, output in explanation.rendered.items():
         body[name] = _serialize_output(output)
     return cast(ExplanationBody, body)
+
+
+def _statistics(figures: MapStatistics | None, explained: float | None) -> MapStatisticsBody:
+    return {
+        "entropy": figures.entropy if figures else None,
+        "gini": figures.gini if figures else None,
+        "centre": [round(edge, 3) + 0.0 for edge in figures.centre] if figures else None,
+        "spread": figures.spread if figures else None,
+        "border": figures.border if figures else None,
+        "corners": figures.corners if figures else None,
+        "explained": explained,
+    }
 
 
 def _serialize_output(output: RenderedOutput) -> PictureBody | MapBody | list[BoxBody]:

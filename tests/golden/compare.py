@@ -7,8 +7,8 @@
 - Whole numbers, strings, booleans and null are equal. A whole number may not become a float, since
   a typed client reads the two differently. Floats are within :data:`TOLERANCES`.
 - Pictures have the same type and size; their decoded pixels are within :data:`LEVELS`.
-- Of an error, ``code``, ``status`` and ``type`` are equal. Its ``message`` is for people and may be
-  reworded: it must be a string that is not empty.
+- Of an error, ``code``, ``status`` and ``type`` are equal. Its ``message``, which is the text
+  ``error`` in KServe v2, is for people and may be reworded: it must be a string that is not empty.
 - A recorded ``{"$any": TYPE}`` accepts every value of that JSON type. It stands for what depends on
   the machine, the versions or the time.
 - In a model's description of itself, lists of strings may gain entries anywhere (``methods`` has a
@@ -133,14 +133,18 @@ class _Comparison:
     def _objects(
         self, recorded: dict[str, Any], got: dict[str, Any], path: str, tolerance: Tolerance
     ) -> Iterator[str]:
-        is_error = {"code", "message"} <= recorded.keys()
+        # KServe v2 has the message as text under "error".
+        messages = {
+            *(["message"] if {"code", "message"} <= recorded.keys() else []),
+            *(["error"] if "error_detail" in recorded else []),
+        }
         for key, value in recorded.items():
             inner_path = f"{path}.{key}"
             if key not in got:
                 yield f"{inner_path}: missing, recorded {_short(value)}"
             elif key == "b64":
                 yield from _picture_differences(value, got[key], inner_path)
-            elif key == "message" and is_error:
+            elif key in messages:
                 if not isinstance(got[key], str) or not got[key].strip():
                     yield f"{inner_path}: {_short(got[key])}, accepted is any nonempty string"
             else:

@@ -251,6 +251,23 @@ def test_an_error_keeps_code_and_status_and_its_message_may_be_reworded(
 
 
 @pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        ({"error": "unknown class"}, True),
+        ({"error": ""}, False),
+        ({"error": ERROR}, False),
+        ({"error_detail": {**ERROR, "message": "unknown class"}}, True),
+        ({"error_detail": {**ERROR, "code": "invalid_option"}}, False),
+    ],
+)
+def test_an_error_of_kserve_v2_is_a_text_beside_its_code(
+    change: dict[str, Any], same: bool
+) -> None:
+    recorded = {"error": ERROR["message"], "error_detail": ERROR}
+    assert (differences_after(recorded, lambda body: body.update(change)) == []) is same
+
+
+@pytest.mark.parametrize(
     ("recorded", "got"),
     [
         (Reply(200, "application/json", {}), Reply(400, "application/json", {})),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from camserve.images.geometry import Box, InputFrame
+from camserve.images.map_statistics import MapStatistics
 from camserve.images.regions import HotRegion
 from camserve.images.render import EncodedImage
 from camserve.protocols.schema import ModelBody, PredictionBody
@@ -17,6 +18,7 @@ from camserve.serialize import ExplanationFields, photo_reply
 MODEL: ModelBody = {"name": "resnet50", "version": "1.0"}
 FRAME = InputFrame(451, 300, 1, Box(80.3505747, 5.1724138, 370.6494253, 294.8275862))
 TABBY: PredictionBody = {"class_id": 281, "label": "tabby", "probability": 0.625, "score": 9.125}
+STATISTICS = MapStatistics(1.25, 0.5, (10.12345, -0.0), 3.5, 0.25, 0.125)
 TIGER: PredictionBody = {"class_id": 282, "label": "tiger cat", "probability": 0.25, "score": 8.5}
 
 
@@ -27,7 +29,9 @@ def explanation(
     evidence: bool = True,
     peak: float = 0.4375,
 ) -> ExplanationFields:
-    return ExplanationFields(TABBY, against, "gradcam", layers, evidence, peak, drawings)
+    return ExplanationFields(
+        TABBY, against, "gradcam", layers, evidence, peak, STATISTICS, 0.5, drawings
+    )
 
 
 def explained(*args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -61,6 +65,15 @@ def test_reply_is_the_contracts_document() -> None:
                 "layer": "layer4.2",
                 "evidence": True,
                 "peak": 0.4375,
+                "map_statistics": {
+                    "entropy": 1.25,
+                    "gini": 0.5,
+                    "centre": [10.123, 0.0],
+                    "spread": 3.5,
+                    "border": 0.25,
+                    "corners": 0.125,
+                    "explained": 0.5,
+                },
                 "heatmap": {
                     "b64": "iVBORyBoZWF0bWFw",
                     "media_type": "image/png",

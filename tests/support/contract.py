@@ -271,6 +271,7 @@ def _explanation(found: Mapping[str, NDArray[Any]], n: int, t: int) -> dict[str,
     explanation |= {
         name: _value(found[name][n, t]) for name in ("method", "layer", "evidence", "peak")
     }
+    explanation["map_statistics"] = json.loads(found["map_statistics"][n, t])
     if "," in explanation["layer"]:
         explanation["layer"] = explanation["layer"].split(",")
     if "against_class_id" in found and found["against_class_id"][n, t] >= 0:

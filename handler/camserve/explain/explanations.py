@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -56,11 +57,14 @@ class LayerMap:
         values: (h, w) in [0, 1]; zeros where the map is constant.
         peak: the maximum of the raw map.
         evidence: false where the raw map is constant.
+        explained: the sum of the raw map over y - b, the part of the score that the layer makes;
+            None where that is not positive, or the score is no such sum.
     """
 
     values: NDArray[np.float32]
     peak: float
     evidence: bool
+    explained: float | None = None
 
 
 @dataclass(frozen=True)
@@ -101,11 +105,19 @@ class BatchExplanations:
 
 @dataclass(frozen=True)
 class _MapGroup:
-    """The maps of one backward pass, layer and method; ``indices`` are those of their scores."""
+    """The maps of one backward pass, layer and method.
+
+    Attributes:
+        indices: of their scores.
+        layer: the layer's name.
+        maps: of the scores.
+        explained: (M,) the sum of each raw map over y - b; NaN where it is not exact.
+    """
 
     indices: list[int]
     layer: str
     maps: Maps
+    explained: Tensor
 
 
 @dataclass(frozen=True)
@@ -158,6 +170,7 @@ def _compute_maps(
     if not scores.samples:
         return
     samples, weights = scores.samples, score_weights(output.logits, scores)
+    selected = backward.select_rows(output.logits.detach(), samples)
     layers = [requests[sample].layers for sample in samples]
     for indices, gradients in backward.score_gradients(output, samples, weights, layers):
         for layer, layer_gradient in gradients.items():
@@ -168,25 +181,38 @@ def _compute_maps(
                 group = [indices[row] for row in rows]
                 group_activations = backward.select_rows(activations, [samples[i] for i in group])
                 group_gradients = backward.select_rows(gradient, rows)
-                yield _MapGroup(
-                    group,
-                    layer,
-                    _compute(
-                        method,
-                        group_activations.float(),
-                        group_gradients.float(),
-                        output.rounding[layer],
-                    ),
+                raw, normalised = _compute(
+                    method,
+                    group_activations.float(),
+                    group_gradients.float(),
+                    output.rounding[layer],
                 )
+                explained = raw.new_full((len(group),), torch.nan)
+                bias = output.biases.get(layer)
+                if method == "gradcam" and bias is not None:
+                    made = backward.select_rows(selected - bias, group)
+                    explained = _explained(
+                        raw, (backward.select_rows(weights, group) * made).sum(1)
+                    )
+                yield _MapGroup(group, layer, normalised, explained)
 
 
 def _compute(
     method: Method, activations: Tensor, gradients: Tensor, rounding: RoundingErrors
-) -> Maps:
-    """The maps of activations and gradients (M, K, h, w)."""
+) -> tuple[Tensor, Maps]:
+    """The maps of activations and gradients (M, K, h, w), raw and normalised."""
     raw = METHODS[method](activations, gradients)
     perturbed = METHODS[method](rounding.apply(activations), gradients)
-    return maps.normalise_maps(raw, perturbed)
+    return raw, maps.normalise_maps(raw, perturbed)
+
+
+def _explained(raw: Tensor, made: Tensor) -> Tensor:
+    """(M,): the sum of each raw map over what the layer adds to its score; NaN where it adds none.
+
+    Without the ReLU the sum would be just that. With it the sum is larger by what speaks against
+    the class, and may exceed 1.
+    """
+    return torch.where(made > 0, raw.sum(dim=(1, 2)) / made, torch.nan)
 
 
 def _rows_by_method(
@@ -208,10 +234,17 @@ def _collect(host: _BatchTensors, requests: Sequence[ExplanationRequest]) -> Bat
     """The batch's tensors, which are on the host now, as explanations of each photo's targets."""
     logits, order, scores = host.logits.numpy(), host.order.numpy(), host.scores
     maps_by_score = {
-        (index, group.layer): LayerMap(values, float(peak), bool(evidence))
+        (index, group.layer): LayerMap(
+            values,
+            float(peak),
+            bool(evidence),
+            None if math.isnan(explained) else float(explained),
+        )
         for group in host.map_groups
-        for index, values, peak, evidence in zip(
-            group.indices, *(tensor.numpy() for tensor in group.maps.as_tuple()), strict=True
+        for index, values, peak, evidence, explained in zip(
+            group.indices,
+            *(tensor.numpy() for tensor in (*group.maps.as_tuple(), group.explained)),
+            strict=True,
         )
     }
     against_ids = dict(zip(scores.contrast_indices, scores.against_ids.tolist(), strict=True))

@@ -30,12 +30,15 @@ class ForwardOutput:
         activations: by layer, the outputs that the logits depend on.
         layouts: by layer, how its output, and its gradient, is a grid (N, K, h, w).
         rounding: by layer, the rounding errors of its grid.
+        biases: by layer, b (C,) where the logits are b + w . mean(A) of its grid A; layers that are
+            followed by something else are left out.
     """
 
     logits: Tensor
     activations: Mapping[str, Tensor]
     layouts: Mapping[str, GridLayout]
     rounding: Mapping[str, RoundingErrors]
+    biases: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ class HookedNetwork:
         layouts: by name, how a layer's output is a grid; of one that is not there it is
             (N, K, h, w).
         bfloat16: whether the network computes any layer's output in bfloat16.
+        biases: as of :class:`ForwardOutput`.
 
     Attributes:
         network: the classifier.
@@ -98,11 +102,13 @@ class HookedNetwork:
         layouts: Mapping[str, GridLayout] | None = None,
         *,
         bfloat16: bool = False,
+        biases: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.layouts = {name: layouts[name] for name in names if name in layouts} if layouts else {}
         self.network = network.requires_grad_(False)
         self._rounding: dict[str, RoundingErrors] = {}
         self._bfloat16 = bfloat16
+        self._biases = dict(biases or {})
         # Whether the network switches the recording of gradients off in its forward.
         self._switches_off_gradients = False
         # The layers whose output is changed in place later on, so that a clone is passed on.
@@ -145,7 +151,7 @@ class HookedNetwork:
                     f"layer {name!r} must run once in a forward pass, not {len(outputs)} times"
                 )
             activations[name] = outputs[0]
-        return ForwardOutput(logits, activations, self.layouts, self._rounding)
+        return ForwardOutput(logits, activations, self.layouts, self._rounding, self._biases)
 
     def _gradient_mode(self) -> AbstractContextManager[object]:
         return GradientsStayOn() if self._switches_off_gradients else nullcontext()

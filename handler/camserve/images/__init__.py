@@ -13,6 +13,7 @@ from camserve.images.geometry import Background, Box, InputFrame, Pixels, uprigh
 from camserve.images.header import ImageHeader, read_header
 from camserve.images.heatmap import Heatmap, Map
 from camserve.images.library_settings import configure_libraries
+from camserve.images.map_statistics import MapStatistics
 from camserve.images.preprocess import (
     downscale_factor,
     input_frame,
@@ -39,6 +40,7 @@ __all__ = [
     "ImageHeader",
     "InputFrame",
     "Map",
+    "MapStatistics",
     "Pixels",
     "RenderedOutput",
     "decode_photo",

@@ -15,6 +15,7 @@ from camserve.networks.gradient_mode import GradientsStayOn
 from camserve.networks.labels import Labels
 from camserve.networks.layers import default_layer, get_layer
 from camserve.networks.layouts import GridLayout
+from camserve.networks.linear_head import linear_head_biases
 from camserve.networks.model_libraries import (
     check_requirements,
     installed_version,
@@ -42,6 +43,7 @@ __all__ = [
     "installed_version",
     "is_hf_model",
     "is_timm_model",
+    "linear_head_biases",
     "openvino_unavailable_reason",
     "run_network",
     "set_eval",

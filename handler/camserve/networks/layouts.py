@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import torch
 from torch import Tensor
 
 from camserve.errors import SettingsError
@@ -62,6 +63,19 @@ class GridLayout:
             case "tokens":
                 tokens = values[:, self.prefix :].transpose(1, 2)
                 return tokens.view(*tokens.shape[:2], self.height, self.width)
+
+    def shuffled(self, values: Tensor, generator: torch.Generator) -> Tensor:
+        """A layer's output without prefix tokens, its cells in another order."""
+        grid = self.to_grid(values).flatten(2)
+        order = torch.randperm(grid.shape[2], generator=generator).to(grid.device)
+        cells = grid[:, :, order].view(*grid.shape[:2], self.height, self.width)
+        match self.kind:
+            case "grid":
+                return cells
+            case "channels_last":
+                return cells.permute(0, 2, 3, 1)
+            case "tokens":
+                return cells.flatten(2).transpose(1, 2)
 
 
 def find_layout(

@@ -42,6 +42,10 @@ def _boxes_json(explanation: ExplanationBody) -> str | None:
     return orjson.dumps(explanation["boxes"]).decode() if "boxes" in explanation else None
 
 
+def _statistics_json(explanation: ExplanationBody) -> str:
+    return orjson.dumps(explanation["map_statistics"]).decode()
+
+
 _PREDICTION_COLUMNS: Final = {
     "class_id": _Column("INT64", lambda p: p["class_id"], -1),
     "label": _Column("BYTES", lambda p: p["label"], ""),
@@ -57,6 +61,7 @@ _EXPLANATION_COLUMNS: Final = {
     "layer": _Column("BYTES", _layer_names, ""),
     "evidence": _Column("BOOL", lambda e: e["evidence"], False),
     "peak": _Column("FP32", lambda e: e["peak"], 0.0),
+    "map_statistics": _Column("BYTES", _statistics_json, ""),
     "heatmap": _Column("BYTES", _picture_b64("heatmap"), ""),
     "overlay": _Column("BYTES", _picture_b64("overlay"), ""),
     "mask": _Column("BYTES", _picture_b64("mask"), ""),

@@ -72,12 +72,32 @@ class BoxBody(TypedDict):
     share: float
 
 
+class MapStatisticsBody(TypedDict):
+    """Figures of a map; null where it is zero everywhere.
+
+    ``entropy``, in nats, is 0 where one cell has all heat; ``gini`` is 0 where all have the same.
+    ``centre`` (x, y) and ``spread``, the root mean squared distance from it, are in pixels of the
+    file. ``border`` and ``corners`` are shares of heat in the outer seventh of what was seen.
+    ``explained`` is the sum of the map before normalisation over y - b, the part of the score that
+    the layer makes; null where that is not exact or not positive.
+    """
+
+    entropy: float | None
+    gini: float | None
+    centre: list[float] | None
+    spread: float | None
+    border: float | None
+    corners: float | None
+    explained: float | None
+
+
 class ExplanationBody(PredictionBody):
     """Where the network saw a class.
 
     ``against`` is the class B of the target "A-B". ``layer`` is a list if several layers were
     requested. ``evidence`` is false if the map is zero everywhere. ``peak`` is the map's maximum
-    before normalisation. An output is present if it was requested.
+    before normalisation. ``map_statistics`` is always present, but in replies of servers before it.
+    An output is present if it was requested.
     """
 
     against: NotRequired[PredictionBody]
@@ -85,6 +105,7 @@ class ExplanationBody(PredictionBody):
     layer: str | list[str]
     evidence: bool
     peak: float
+    map_statistics: NotRequired[MapStatisticsBody]
     heatmap: NotRequired[PictureBody]
     overlay: NotRequired[PictureBody]
     mask: NotRequired[PictureBody]

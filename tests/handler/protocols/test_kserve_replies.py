@@ -32,6 +32,15 @@ EXPLANATION: ExplanationBody = {
     "layer": "layer4.2",
     "evidence": True,
     "peak": 0.5,
+    "map_statistics": {
+        "entropy": 0.0,
+        "gini": 0.5,
+        "centre": [27.5, 15.0],
+        "spread": 0.0,
+        "border": 0.5,
+        "corners": 0.0,
+        "explained": None,
+    },
     "map": {"shape": [1, 2], "values": [0.0, 1.0]},
 }
 
@@ -103,7 +112,7 @@ def test_a_v2_reply_repeats_the_id(request_id: str) -> None:
     [
         ((), {"size", "orientation", "seen", "class_id", "label", "probability", "score",
               "explained_class_id", "explained_label", "explained_probability", "explained_score",
-              "method", "layer", "evidence", "peak", "map"}),
+              "method", "layer", "evidence", "peak", "map_statistics", "map"}),
         (("label",), {"label"}),
         (("map", "label", "label"), {"map", "label"}),
         (("mask",), set()),

@@ -13,6 +13,7 @@ from camserve.protocols.schema import (
     AnswerBody,
     ExplanationBody,
     MapBody,
+    MapStatisticsBody,
     ModelBody,
     PictureBody,
     PredictionBody,
@@ -22,6 +23,17 @@ from tests.support import contract
 MODEL: ModelBody = {"name": "m", "version": "1.0"}
 CAT: PredictionBody = {"class_id": 1, "label": "cat", "probability": 0.75, "score": 2.5}
 DOG: PredictionBody = {"class_id": 0, "label": "dog", "probability": 0.25, "score": 1.5}
+
+
+STATISTICS: MapStatisticsBody = {
+    "entropy": 1.5,
+    "gini": 0.5,
+    "centre": [20.0, 15.0],
+    "spread": 4.0,
+    "border": 0.25,
+    "corners": 0.125,
+    "explained": None,
+}
 
 
 def answer(
@@ -47,6 +59,7 @@ def explanation(prediction: PredictionBody = CAT, **fields: Any) -> ExplanationB
         "layer": "layer4.2",
         "evidence": True,
         "peak": 0.5,
+        "map_statistics": STATISTICS,
         **fields,
     }
     return cast(ExplanationBody, body)
