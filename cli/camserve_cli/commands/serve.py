@@ -27,8 +27,9 @@ import typer
 
 from camserve_cli import paths
 from camserve_cli.serving import sizing
-from camserve_cli.serving.launch import LOG, start_server, stop_server
+from camserve_cli.serving.launch import start_server, stop_server
 from camserve_cli.serving.local_server import LocalServer, ServerError
+from camserve_cli.serving.startup import LOG
 
 NOT_RUNNING = f"not running (RUN_DIR is {paths.RUN_DIR})"
 

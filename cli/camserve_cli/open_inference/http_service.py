@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
-from urllib.parse import parse_qsl
 
 import orjson
 from aiohttp import hdrs, web
@@ -16,13 +13,17 @@ from aiohttp import hdrs, web
 from camserve_cli.open_inference.errors import FrontError
 from camserve_cli.open_inference.host import HostReply, HostRequest
 from camserve_cli.open_inference.http_connections import Connections
+from camserve_cli.open_inference.http_request import (
+    JSON_LENGTH,
+    authorization_of,
+    headers_for_host,
+    timeout_in,
+)
 from camserve_cli.open_inference.limits import Limits
-from camserve_cli.open_inference.messages import timeout_seconds
 from camserve_cli.open_inference.service import (
     EXTENSIONS,
     InferenceService,
     ModelMetadata,
-    normalize_authorization,
     server_version,
 )
 
@@ -30,14 +31,8 @@ _logger = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-_JSON_LENGTH: Final = "Inference-Header-Content-Length"
-# In this case TorchServe leaves it to the handler, which finds keys that are given twice.
-_JSON_FOR_HOST: Final = "Application/JSON"
 #: As KServe's client compares it, without a charset.
 _JSON: Final = "application/json"
-_OPTIONS: Final = "X-Explain"
-#: The most bytes of options in headers and query. TorchServe's Netty takes 8 KiB of headers.
-_MAX_OPTIONS: Final = 6144
 _PATHS: Final = (
     "GET /v2, /v2/health/live, /v2/health/ready, /v2/models, /v2/models/M, /v2/models/M/ready, "
     "/v1/models, /v1/models/M; POST /v2/models/M/infer, /v2/models/M/explain, "
@@ -101,16 +96,16 @@ class _Routes:
         return _json({"ready": ready}, 200 if ready else 503)
 
     async def server_metadata(self, request: web.Request) -> web.Response:
-        await self._service.authorize(_authorization(request))
+        await self._service.authorize(authorization_of(request))
         told = {"name": "camserve", "version": server_version(), "extensions": EXTENSIONS}
         return _json(told)
 
     async def models(self, request: web.Request) -> web.Response:
-        await self._service.authorize(_authorization(request))
+        await self._service.authorize(authorization_of(request))
         return _json({"models": list(await self._service.models())})
 
     async def model_metadata(self, request: web.Request) -> web.Response:
-        await self._service.authorize(_authorization(request))
+        await self._service.authorize(authorization_of(request))
         return _json(_metadata_json(await self._service.model_metadata(*_model(request))))
 
     async def model_ready(self, request: web.Request) -> web.Response:
@@ -131,8 +126,8 @@ class _Routes:
         return await self._infer(request, explain=True)
 
     async def _infer(self, request: web.Request, *, explain: bool) -> web.StreamResponse:
-        authorization = _authorization(request)
-        headers = _headers_for_host(request)
+        authorization = authorization_of(request)
+        headers = headers_for_host(request)
         await self._service.authorize(authorization)
         length = request.content_length
         largest = self._limits.max_request
@@ -143,7 +138,7 @@ class _Routes:
             body = await self._read(request)
             reservation.shrink(len(body))
             model, version = _model(request)
-            timeout = _timeout_in(body, headers)
+            timeout = timeout_in(body, headers)
             host_request = HostRequest(
                 model, version, body, headers, explain, authorization, timeout
             )
@@ -183,7 +178,7 @@ class _Routes:
         response = web.Response(status=reply.status, body=body)
         response.headers[hdrs.CONTENT_TYPE] = reply.content_type
         if reply.json_length is not None:
-            response.headers[_JSON_LENGTH] = str(reply.json_length)
+            response.headers[JSON_LENGTH] = str(reply.json_length)
         # Who names one encoding wants it. Libraries that name all they know would pay for it with
         # more time than it saves.
         encoding = request.headers.get(hdrs.ACCEPT_ENCODING, "").strip().lower()
@@ -262,73 +257,6 @@ def _metadata_json(told: ModelMetadata) -> dict[str, Any]:
 def _model(request: web.Request) -> tuple[str, str]:
     """The model and the version of a path; the version is empty where it names none."""
     return request.match_info["model"], request.match_info.get("version", "")
-
-
-def _authorization(request: web.Request) -> str:
-    return normalize_authorization(request.headers.get(hdrs.AUTHORIZATION, ""))
-
-
-def _headers_for_host(request: web.Request) -> dict[str, str]:
-    """The headers of a prediction that the host needs.
-
-    Raises:
-        FrontError: ``invalid_request``: a header is given twice; ``expectation_failed``;
-            ``json_too_large``.
-    """
-    if request.headers.get(hdrs.EXPECT, "100-continue").lower() != "100-continue":
-        raise FrontError("expectation_failed", "accepted: no header Expect, or 100-continue")
-    for name in (_JSON_LENGTH, hdrs.CONTENT_ENCODING, hdrs.AUTHORIZATION):
-        if len(request.headers.getall(name, ())) > 1:
-            raise FrontError("invalid_request", f"the header {name} is given twice; give it once")
-    headers = {}
-    if json_length := request.headers.get(_JSON_LENGTH):
-        headers[_JSON_LENGTH] = json_length
-    headers[hdrs.CONTENT_TYPE] = "application/octet-stream" if json_length else _JSON_FOR_HOST
-    if encoding := request.headers.get(hdrs.CONTENT_ENCODING):
-        headers[hdrs.CONTENT_ENCODING] = encoding
-    if options := _options(request):
-        headers[_OPTIONS] = options
-    return headers
-
-
-def _options(request: web.Request) -> str:
-    """The options of header and query, as the handler reads them from one header.
-
-    Raises:
-        FrontError: ``json_too_large``.
-    """
-    objects = [*request.headers.getall(_OPTIONS, ())]
-    for name, value in parse_qsl(request.query_string, keep_blank_values=True):
-        # Under "options", an object. A header has no line breaks, and not every host reads UTF-8 in it.
-        objects.append(_ascii_json(value) if name == "options" else json.dumps({name: value}))
-    options = ", ".join(objects)
-    if len(options.encode()) > _MAX_OPTIONS:
-        raise FrontError(
-            "json_too_large",
-            f"the options of query and {_OPTIONS} have more than {_MAX_OPTIONS} bytes; accepted: "
-            "up to that, or options in the body",
-        )
-    return options
-
-
-def _ascii_json(text: str) -> str:
-    """JSON in printable ASCII: what else is in it is escaped, or a space between values."""
-    return re.sub(
-        r"[^ -~]", lambda found: json.dumps(found[0])[1:-1] if found[0] > "~" else " ", text
-    )
-
-
-def _timeout_in(body: bytearray, headers: Mapping[str, str]) -> float | None:
-    """The parameter ``timeout`` of a body of KServe v2, in seconds; None without one."""
-    try:
-        json_length = int(headers.get(_JSON_LENGTH, len(body)))
-        # Most requests have none, and are not parsed here.
-        if body.find(b'"timeout"', 0, max(0, json_length)) < 0:
-            return None
-        return timeout_seconds(orjson.loads(memoryview(body)[:json_length])["parameters"])
-    except (ValueError, KeyError, TypeError, AttributeError):
-        # The handler says what is wrong with it.
-        return None
 
 
 def _error_as_text(body: bytes | bytearray) -> bytes | bytearray:
