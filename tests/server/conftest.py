@@ -61,6 +61,15 @@ def open_inference_edge(
         yield OpenInferenceServer({**before, **ports}, open_inference.token, str(made.authority))
 
 
+@pytest.fixture(scope="session")
+def server_away(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenInferenceServer]:
+    """A front whose TorchServe is away."""
+    from tests.support.kserve_clients.server import front_without_server
+
+    with front_without_server(tmp_path_factory.mktemp("away")) as server:
+        yield server
+
+
 @pytest.fixture(params=["open_inference_tls", "open_inference_edge"])
 def over_tls(request: pytest.FixtureRequest) -> OpenInferenceServer:
     """A server with TLS, and the edge before one without."""

@@ -400,6 +400,36 @@ def test_a_photo_that_fails_has_its_error_in_its_place(client: KServe, transport
     assert labels(found) == ["red", "unsupported_format", "blue"]
 
 
+@each_of_v2
+def test_a_server_that_is_away(
+    kserve: ClientProcess, server_away: OpenInferenceServer, transport: str
+) -> None:
+    """Over gRPC, the client has tried three times before it raises (its ``retries``)."""
+    failure = KServe(kserve, server_away).refusal(transport, photos(RED))
+    assert failure.status == ("UNAVAILABLE" if transport in GRPC else "503")
+    assert "try again later" in failure.message
+
+
+def test_a_server_that_is_away_is_not_live_over_grpc(
+    kserve: ClientProcess, server_away: OpenInferenceServer
+) -> None:
+    client = KServe(kserve, server_away)
+    for method in ("is_server_live", "is_server_ready"):
+        assert client.method("grpc raw", method) is False
+
+
+@pytest.mark.parametrize(
+    ("transport", "method"), [("v2 json", "is_server_live"), ("v2 json", "is_server_ready")]
+)
+def test_a_server_that_is_away_is_an_error_over_rest(
+    kserve: ClientProcess, server_away: OpenInferenceServer, transport: str, method: str
+) -> None:
+    """The client raises where the status is not 2xx (``is_server_ready``, inference_client.py)."""
+    with pytest.raises(Failure) as caught:
+        KServe(kserve, server_away).method(transport, method)
+    assert caught.value.status == "503"
+
+
 # Health
 
 

@@ -285,6 +285,18 @@ def test_a_photo_that_fails_has_its_error_in_its_place(client: Triton, transport
     assert labels(found) == ["red", "unsupported_format", "blue"]
 
 
+@each_transport
+def test_a_server_that_is_away(
+    triton: ClientProcess, server_away: OpenInferenceServer, transport: str
+) -> None:
+    client = Triton(triton, server_away)
+    failure = client.refusal(transport, photos(RED))
+    assert failure.status in ("503", "StatusCode.UNAVAILABLE")
+    assert "try again later" in failure.message
+    for method in ("is_server_live", "is_server_ready"):
+        assert client.method(transport, method) is False
+
+
 # Health and metadata
 
 

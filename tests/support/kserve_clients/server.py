@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +14,8 @@ from typing import Any
 
 import httpx
 
-from devtools.ports import free_server_ports
+from devtools.ports import free_ports, free_server_ports
+from tests.support.fault_server import wait_until
 from tests.support.scripts import COLOR_MODEL, camserve
 
 
@@ -73,3 +77,35 @@ def running_server(
         yield OpenInferenceServer(environment, token, authority)
     finally:
         camserve("serve", "stop", **environment)
+
+
+@contextmanager
+def front_without_server(folder: Path) -> Iterator[OpenInferenceServer]:
+    """A front whose TorchServe is away.
+
+    Args:
+        folder: for its log.
+    """
+    http, grpc, nobody = free_ports(3)
+    addresses = {"http": http, "grpc": grpc}
+    options = [f"--{name}=127.0.0.1:{port}" for name, port in addresses.items()]
+    options += [f"--{name}=http://127.0.0.1:{nobody}" for name in ("inference", "management")]
+    options += [f"--tokens={folder}", f"--log={folder / 'front.log'}"]
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "camserve_cli.open_inference", *options]
+    )
+    try:
+        wait_until(lambda: _listens(grpc) and _listens(http), 30, "the front listens")
+        ports = {"OPEN_INFERENCE_PORT": str(http), "OPEN_INFERENCE_GRPC_PORT": str(grpc)}
+        yield OpenInferenceServer(ports, "token")
+    finally:
+        process.terminate()
+        assert process.wait(timeout=60) == 0
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
