@@ -206,6 +206,14 @@ def test_wanted_outputs_alone(client: Triton, transport: str) -> None:
 
 
 @pytest.mark.parametrize("transport", ["http", "http aio"])
+def test_all_outputs_stand_behind_the_json_where_none_is_named(
+    client: Triton, transport: str
+) -> None:
+    reply = client.infer(transport, photos(RED))
+    assert reply["binary"] == [one["name"] for one in reply["outputs"]]
+
+
+@pytest.mark.parametrize("transport", ["http", "http aio"])
 def test_outputs_with_and_without_binary_data(client: Triton, transport: str) -> None:
     wanted = [
         {"name": "label", "binary_data": False},
