@@ -265,6 +265,13 @@ local function may_call(handle, origin)
   return false
 end
 
+-- Whether the server has an Open Inference front, which listens somewhere else than the server itself.
+local function has_front(handle)
+  local context = handle:filterContext()
+  return context:get("open_inference_address") ~= context:get("inference_address")
+    or context:get("open_inference_port") ~= context:get("inference_port")
+end
+
 function envoy_on_request(handle)
   local headers = handle:headers()
   local metadata = handle:streamInfo():dynamicMetadata()
@@ -293,6 +300,10 @@ function envoy_on_request(handle)
     refuse(handle, 405, "method_not_allowed",
       "pages of this origin may not call; accepted: those of the edge's setting cors_origins",
       {allow = "POST, PUT"})
+    return
+  end
+  if handle:streamInfo():routeName() == "open_inference" and not has_front(handle) then
+    refuse(handle, 404, "not_found", "no such path here")
     return
   end
   -- Envoy answers 100-continue by itself. TorchServe answers others with a 417 without a body.

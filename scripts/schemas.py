@@ -1,6 +1,7 @@
-"""Write the JSON Schemas of requests and replies into docs/, generated from the code.
+"""Write what is generated from the code: the JSON Schemas in docs/, and the modules of protobuf.
 
-python scripts/schemas.py            write docs/request.schema.json and docs/reply.schema.json
+python scripts/schemas.py            write docs/request.schema.json, docs/reply.schema.json, and
+                                     open_inference_pb2.py and .pyi beside open_inference.proto
 python scripts/schemas.py --check    exit 1 where a file differs from what the code says
 """
 
@@ -11,13 +12,15 @@ import sys
 
 from devtools.json_schemas import reply_schema, request_schema
 from devtools.paths import ROOT
+from devtools.protobuf import generated_modules
 
 
 def main() -> None:
-    outdated = []
+    texts = generated_modules()
     for name, schema in (("request", request_schema()), ("reply", reply_schema())):
-        file = ROOT / "docs" / f"{name}.schema.json"
-        text = json.dumps(schema, indent=2) + "\n"
+        texts[ROOT / "docs" / f"{name}.schema.json"] = json.dumps(schema, indent=2) + "\n"
+    outdated = []
+    for file, text in texts.items():
         if sys.argv[1:] != ["--check"]:
             file.write_text(text)
         elif not file.exists() or file.read_text() != text:

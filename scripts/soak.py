@@ -4,6 +4,7 @@
     python scripts/soak.py fuzz --requests 5000 --seed 1    broken requests of all kinds
     python scripts/soak.py fuzz --seed 1 --only 1234        one of them again
     python scripts/soak.py fuzz --edge                      through deploy/envoy.yaml
+    python scripts/soak.py fuzz --front                     to the Open Inference front
     python scripts/soak.py soak --minutes 20                a mixed load, memory sampled
 
 It starts a server of its own with one archive (the first of model_store, or --archive), and stops
@@ -27,8 +28,9 @@ from typing import Annotated, Any
 import typer
 
 from devtools.command import run_app, table_console
-from devtools.errors import SetupError
+from devtools.errors import OptionError, SetupError
 from devtools.fuzzing.behind_edge import behind_edge
+from devtools.fuzzing.front_calls import generate_front_call
 from devtools.fuzzing.generators import generate_call
 from devtools.fuzzing.photos import CLASS_COLORS, valid_photo
 from devtools.fuzzing.process_memory import MemorySampler, java_growth, worker_growth
@@ -51,6 +53,10 @@ Out = Annotated[Path, typer.Option(help="Folder for JSON, plot and requests answ
 Seed = Annotated[int, typer.Option(min=0, help="Selects the requests.")]
 Connections = Annotated[int, typer.Option(min=1, help="Number of requests in flight.")]
 Edge = Annotated[bool, typer.Option("--edge", help="Send through deploy/envoy.yaml.")]
+Front = Annotated[
+    bool,
+    typer.Option("--front", help="Send to the server's Open Inference front; not with --edge."),
+]
 
 
 def _archive(given: Path | None) -> Path:
@@ -76,23 +82,30 @@ def _run(
     seconds: float | None = None,
     valid_share: float = 0.25,
     edge: bool = False,
+    front: bool = False,
 ) -> None:
     """Start the server, send calls, judge the answers, report, and exit with 1 on a failure."""
+    if edge and front:
+        raise OptionError("--edge and --front: accepted is one of them")
     archive = _archive(archive)
     options: dict[str, Any] = {
         "archive": archive.name, "seed": seed, "connections": connections, "good": valid_share,
-        "seconds": seconds, "edge": edge,
+        "seconds": seconds, "edge": edge, "front": front,
     }  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         scratch = Path(folder)
         photo = scratch / "photo.png"
         photo.write_bytes(valid_photo(0)[0])
         with ExitStack() as running:
-            server = running.enter_context(camserve_server(archive, photo, scratch / "server"))
+            server = running.enter_context(
+                camserve_server(archive, photo, scratch / "server", open_inference=front)
+            )
             run_dir = scratch / "server" / "run"
             target = _target(server, run_dir)
             options["predicts_color"] = target.predicts_color
-            if edge:
+            if front:
+                target = target.front(run_dir)
+            elif edge:
                 target = running.enter_context(behind_edge(target, run_dir, scratch))
             results, sampler = FuzzResults(seed, out), MemorySampler(server.pid)
             took = send_calls(
@@ -132,17 +145,19 @@ def fuzz(
     connections: Connections = 4,
     out: Out = Path("out/fuzz"),
     edge: Edge = False,
+    front: Front = False,
 ) -> None:
     """Broken requests of all kinds over all protocols; a quarter of them are valid."""
+    generate = generate_front_call if front else generate_call
     if only is not None:
-        call = generate_call(seed, only, "ours")
+        call = generate(seed, only, "ours")
         typer.echo(f"index {only}: {call.kind}, {call.method} {call.target[:200]}", err=True)
     indices = range(requests) if only is None else [only]
     # One that must succeed shows, even after a single broken request, that the server is alive.
     valid = next(
-        n for n in range(requests, requests + 1000) if generate_call(seed, n, "ours").must_succeed
+        n for n in range(requests, requests + 1000) if generate(seed, n, "ours").must_succeed
     )
-    _run("fuzz", archive, out, seed, connections, indices=[*indices, valid], edge=edge)
+    _run("fuzz", archive, out, seed, connections, indices=[*indices, valid], edge=edge, front=front)
 
 
 @app.command()
@@ -153,9 +168,13 @@ def soak(
     connections: Connections = 6,
     out: Out = Path("out/soak"),
     edge: Edge = False,
+    front: Front = False,
 ) -> None:
     """A mixed load: three quarters of the photos are valid."""
-    _run("soak", archive, out, seed, connections, seconds=minutes * 60, valid_share=0.75, edge=edge)
+    _run(
+        "soak", archive, out, seed, connections, seconds=minutes * 60, valid_share=0.75, edge=edge,
+        front=front,
+    )  # fmt: skip
 
 
 def main() -> None:

@@ -23,13 +23,18 @@ class EmptyArgumentError(ArgumentError):
     exit_status = 2
 
 
+def is_name(value: str) -> bool:
+    """Whether it can be the name of a model or a version."""
+    return _NAME.fullmatch(value) is not None
+
+
 def check_name(option: str, value: str) -> None:
     """Refuse what cannot be the name of a model or a version.
 
     Raises:
         ArgumentError: it cannot.
     """
-    if not _NAME.fullmatch(value):
+    if not is_name(value):
         # Not at the top: ``camserve --help`` imports nothing of the handler.
         from camserve.errors import short_repr
 

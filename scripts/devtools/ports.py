@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 
+from camserve_cli.serving import front_process
 from camserve_cli.serving.torchserve_config import PORT_VARIABLES
 
 
@@ -21,6 +22,6 @@ def free_ports(count: int) -> list[int]:
 
 def free_server_ports() -> dict[str, str]:
     """A free port for each address of a server, by the environment variable that sets it."""
-    variables = PORT_VARIABLES.values()
+    variables = [*PORT_VARIABLES.values(), *front_process.PORTS]
     ports = map(str, free_ports(len(variables)))
     return dict(zip(variables, ports, strict=True))

@@ -104,7 +104,13 @@ class ServerUnderTest:
 
 @contextmanager
 def camserve_server(
-    archive: Path, photo: Path, folder: Path, workers: str = "auto", name: str = "ours"
+    archive: Path,
+    photo: Path,
+    folder: Path,
+    workers: str = "auto",
+    name: str = "ours",
+    *,
+    open_inference: bool = False,
 ) -> Iterator[ServerUnderTest]:
     """Our server, started as scripts/serve.sh does; its model is named ``ours``.
 
@@ -113,6 +119,7 @@ def camserve_server(
         folder: new; the server's logs and its run directory ``run`` lie in it.
         workers: as ``serve.sh start --workers`` takes it.
         name: its name in the results.
+        open_inference: whether it has an Open Inference front, which server.json in ``run`` names.
 
     Raises:
         SetupError: it does not start or answer.
@@ -125,6 +132,7 @@ def camserve_server(
         *("start", "--store", str(archive.parent), "--models", f"ours={archive.name}"),
         *("--config", str(folder / "bench.properties"), "--timeout", str(START_TIMEOUT)),
         *("--workers", workers),
+        *(["--open-inference"] if open_inference else []),
     )
     try:
         _run_server_script(environment, *start)

@@ -34,6 +34,14 @@ _PORT_VARIABLES: Final = {
     "inference_port": "INFERENCE_PORT", "grpc_port": "GRPC_INFERENCE_PORT",
 }  # fmt: skip
 
+#: The settings that name a front, and those that name the server itself.
+_SERVER_OF: Final = {
+    "open_inference_address": "inference_address",
+    "open_inference_port": "inference_port",
+    "open_inference_grpc_address": "grpc_address",
+    "open_inference_grpc_port": "grpc_port",
+}
+
 app = typer.Typer(add_completion=False)
 
 
@@ -57,12 +65,41 @@ def upstream_settings(server: LocalServer | None) -> dict[str, str]:
         )
     http = urlsplit(server.inference)
     grpc_address, _, grpc_port = server.grpc.rpartition(":")
-    return {
+    upstream = {
         "inference_address": str(http.hostname),
         "inference_port": str(http.port),
         "grpc_address": grpc_address.strip("[]"),
         "grpc_port": grpc_port,
     }
+    if server.front:
+        front = urlsplit(server.front.http)
+        grpc_address, _, grpc_port = server.front.grpc.rpartition(":")
+        upstream |= {
+            "open_inference_address": str(front.hostname),
+            "open_inference_port": str(front.port),
+            "open_inference_grpc_address": grpc_address.strip("[]"),
+            "open_inference_grpc_port": grpc_port,
+        }
+    return upstream
+
+
+def choose(upstream: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
+    """The settings that name a server, with those of ``--set``.
+
+    Without a front, what it would answer goes to the server itself. Who names another server does
+    not mean the front of the one that runs here.
+
+    Args:
+        upstream: of :func:`upstream_settings`.
+        given: by ``--set``.
+    """
+    if given.keys() & _SERVER_OF.values():
+        upstream = {name: value for name, value in upstream.items() if name not in _SERVER_OF}
+    chosen = {**upstream, **given}
+    for name, servers in _SERVER_OF.items():
+        if name not in chosen and servers in chosen:
+            chosen[name] = chosen[servers]
+    return chosen
 
 
 def _check_certificate(made: Certificate, chosen: Mapping[str, str]) -> None:
@@ -109,11 +146,10 @@ def edge(
     source = paths.ENVOY_CONFIG.read_text("utf-8")
     server = LocalServer.running()
     chosen = {
-        **upstream_settings(server),
         "certificate": str(certificate.chain),
         "private_key": str(certificate.key),
         **{f"{name}_script": str(path) for name, path in paths.ENVOY_SCRIPTS.items()},
-        **key_values("--set", set or [], "listen_port=443"),
+        **choose(upstream_settings(server), key_values("--set", set or [], "listen_port=443")),
     }
     text = render_config(source, chosen)
     if show:

@@ -1,7 +1,9 @@
 """Start, stop and check a TorchServe on this machine.
 
 Where it listens: config.properties, or the variables INFERENCE_PORT,
-MANAGEMENT_PORT, METRICS_PORT, GRPC_INFERENCE_PORT and GRPC_MANAGEMENT_PORT.
+MANAGEMENT_PORT, METRICS_PORT, GRPC_INFERENCE_PORT and GRPC_MANAGEMENT_PORT;
+with --open-inference also OPEN_INFERENCE_PORT (8000) and
+OPEN_INFERENCE_GRPC_PORT (8001).
 RUN_DIR (default: .run) holds what a running server leaves: its logs, tokens
 and process id. Servers with different RUN_DIRs do not disturb one another.
 
@@ -25,8 +27,9 @@ import typer
 
 from camserve_cli import paths
 from camserve_cli.serving import sizing
-from camserve_cli.serving.launch import LOG, start_server, stop_server
+from camserve_cli.serving.launch import start_server, stop_server
 from camserve_cli.serving.local_server import LocalServer, ServerError
+from camserve_cli.serving.startup import LOG
 
 NOT_RUNNING = f"not running (RUN_DIR is {paths.RUN_DIR})"
 
@@ -62,6 +65,14 @@ def start(
         ),
     ] = sizing.AUTO,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the models.")] = 180,
+    open_inference: Annotated[
+        bool,
+        typer.Option(
+            "--open-inference",
+            help="Also answer KServe's and Triton's own clients, over HTTP and gRPC, on the ports "
+            "OPEN_INFERENCE_PORT and OPEN_INFERENCE_GRPC_PORT.",
+        ),
+    ] = False,
 ) -> None:
     """Start the server, wait until its models answer, and say how to call them.
 
@@ -72,10 +83,15 @@ def start(
       camserve serve start
       camserve serve start --models resnet50,pets --workers 2
       camserve serve start --tls .tls
+      camserve serve start --open-inference
     """
     names = [name.strip() for name in models.split(",")] if models else []
-    server, lines = start_server(store, names, config, tls, workers, timeout, _report)
+    server, lines = start_server(
+        store, names, config, tls, workers, timeout, _report, open_inference=open_inference
+    )
     ready = f"HTTP {server.inference}, gRPC {server.grpc}, log in {LOG}"
+    if server.front:
+        lines.append(f"Open Inference: HTTP {server.front.http}, gRPC {server.front.grpc}")
     how = server.how_to_call(server.models[0], "PHOTO.jpg")
     typer.echo("\n".join([f"{', '.join(server.models)} ready: {ready}", *lines, how]))
 
@@ -123,6 +139,11 @@ def status() -> None:
         healthy &= refusal is None
         says = f"DOES NOT ANSWER ({refusal})" if refusal else "answers"
         typer.echo(f"{name}: {says}; workers: {workers}")
+    if server.front:
+        refusal = server.front.why_not_ready(server.trust())
+        healthy &= refusal is None
+        says = f"DOES NOT ANSWER ({refusal})" if refusal else "answers"
+        typer.echo(f"Open Inference: HTTP {server.front.http}, gRPC {server.front.grpc}: {says}")
     raise typer.Exit(0 if healthy else 1)
 
 

@@ -3,41 +3,31 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import math
 import os
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 
 from camserve_cli.arguments import check_name
 from camserve_cli.paths import CONFIG_PROPERTIES, JAVA_LOGGING, LOG_CONFIG, RUN_DIR
-from camserve_cli.serving import sizing, torchserve_config
+from camserve_cli.serving import front_process, sizing, torchserve_config
 from camserve_cli.serving.certificates import Certificate, CertificateError
 from camserve_cli.serving.java import java_home
 from camserve_cli.serving.local_server import LocalServer, ServerError
+from camserve_cli.serving.startup import CONSOLE, LOG, Report, wait_until_ready
 
-#: One JSON object a line, of the server and its workers; and what they say before that is set up.
-LOG = RUN_DIR / "logs" / "server.log"
-CONSOLE = RUN_DIR / "console.log"
 # How often one of PyTorch's threads looks for more to do before it sleeps. That is long enough for
 # the gap between two layers, some 50 us; by default it takes a core for milliseconds more, from
 # whoever draws the pictures and from TorchServe.
 SPINS = "20000"
-
-
-#: Seconds between two lines that say what is waited for.
-_REPORT_EVERY = 15
-#: Is told how far a start is, in lines.
-Report = Callable[[str], None]
 
 
 def start_server(
@@ -48,6 +38,8 @@ def start_server(
     workers: str = sizing.AUTO,
     timeout: float = 180,
     report: Report = lambda line: None,
+    *,
+    open_inference: bool = False,
 ) -> tuple[LocalServer, list[str]]:
     """Start TorchServe and wait until its models answer; one that cannot answer is stopped.
 
@@ -59,6 +51,7 @@ def start_server(
         workers: a number for each model, or ``auto``.
         timeout: to wait for the models, in seconds.
         report: is told in a line what is waited for, when it changes and every 15 seconds.
+        open_inference: whether to start the Open Inference front as well.
 
     Returns:
         The server, and for each model a line that says how many workers it has, and why so many.
@@ -75,7 +68,7 @@ def start_server(
     archives = _find_archives(store, names)
     RUN_DIR.mkdir(parents=True, exist_ok=True)
     with _only_start():
-        return _start(archives, store, config, certificate, wanted, timeout, report)
+        return _start(archives, store, config, certificate, wanted, timeout, report, open_inference)
 
 
 @contextmanager
@@ -101,24 +94,34 @@ def _start(
     wanted: int | None,
     timeout: float,
     report: Report,
+    open_inference: bool,
 ) -> tuple[LocalServer, list[str]]:
     if left := LocalServer.last_started():
         if left.process():
             raise ServerError(f"already running, as process {left.pid}; stop it first")
         left.stop()
-    for old in (*LOG.parent.glob("server*.log"), *LOG.parent.glob("grpc.*.log*")):
+    for old in (
+        *LOG.parent.glob("server*.log"),
+        *LOG.parent.glob("grpc.*.log*"),
+        *front_process.LOG.parent.glob("open_inference.log*"),
+    ):
         old.unlink()
     LOG.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(JAVA_LOGGING, RUN_DIR)
     (RUN_DIR / "key_file.json").unlink(missing_ok=True)
     values = torchserve_config.write(config, store, certificate)
     torchserve_config.check_replies(values, archives.values())
-    torchserve_config.check_ports(values)
+    front_ports = torchserve_config.check_ports(
+        values, front_process.chosen_ports() if open_inference else {}
+    )
     sized = sizing.choose(wanted, archives, values)
     server = _launch(store, archives, values, certificate, sized.environment())
     try:
         report(f"TorchServe is starting as process {server.pid}; its log is {LOG}")
-        _wait_until_ready(server, sized.scale, timeout, report)
+        if open_inference:
+            # Before the models are loaded, which may take minutes: it may fail to start as well.
+            server = _with_front(server, values, front_ports, certificate)
+        wait_until_ready(server, sized.scale, timeout, report)
         lines = [
             sizing.describe_workers(server, name, sized.reasons.get(name, "")) for name in archives
         ]
@@ -126,6 +129,27 @@ def _start(
         server.stop()
         raise
     return server, lines
+
+
+def _with_front(
+    server: LocalServer,
+    config: dict[str, str],
+    ports: dict[str, int],
+    certificate: Certificate | None,
+) -> LocalServer:
+    """The server with an Open Inference front, which runs."""
+    upstream = {
+        "--inference": server.inference,
+        "--management": server.management,
+        "--tokens": str(RUN_DIR),
+        "--token-lifetime": str(server.token_lifetime),
+    }
+    if server.authority:
+        upstream |= {"--ca": server.authority, "--name": server.name}
+    front = front_process.launch(upstream, config, ports, certificate)
+    server = replace(server, front=front)
+    server.save()
+    return server
 
 
 def stop_server() -> bool:
@@ -241,56 +265,3 @@ def _launch(
     )
     server.save()
     return server
-
-
-def _failures() -> Iterator[str]:
-    """What the workers say of a load that cannot succeed."""
-    if LOG.exists():
-        # What follows the last line break is half a line.
-        for line in LOG.read_text("utf-8", "replace").split("\n")[:-1]:
-            entry = json.loads(line)
-            if entry["logger"] == "MODEL_LOG" and (
-                match := re.match(r"(?:[\w.]+\.)?(\w*Error: .*)", entry["message"])
-            ):
-                yield match[1]
-
-
-def _wait_until_ready(
-    server: LocalServer, scale: dict[str, int], seconds: float, report: Report
-) -> None:
-    """Have models scaled as soon as TorchServe listens, and wait until all their workers answer.
-
-    Args:
-        scale: by model, how many workers it is to have, where its archive says otherwise.
-        seconds: to wait at most.
-        report: is told what is waited for.
-
-    Raises:
-        ServerError: it did not start, a model cannot be loaded, or the time is up.
-    """
-    begun = time.monotonic()
-    deadline, next_report = begun + seconds, begun
-    waiting, unscaled = list(server.models), dict(scale)
-    while waiting:
-        if time.monotonic() >= next_report:
-            report(
-                f"waiting until {', '.join(waiting)} {'answers' if len(waiting) == 1 else 'answer'}"
-                f" ({time.monotonic() - begun:.0f} of at most {seconds:g} s)"
-            )
-            next_report = time.monotonic() + _REPORT_EVERY
-        if not server.process():
-            raise ServerError(f"TorchServe ended; see {CONSOLE} and {LOG}")
-        if failure := next(_failures(), None):
-            raise ServerError(f"a model cannot be loaded: {failure}")
-        if time.monotonic() > deadline:
-            raise ServerError(f"{', '.join(waiting)} not ready after {seconds:g} s; see {LOG}")
-        try:
-            for name in list(unscaled):
-                server.scale(name, unscaled[name])
-                del unscaled[name]
-            if server.is_loaded(waiting[0]) and server.is_ready(waiting[0]):
-                report(f"{waiting.pop(0)} answers")
-                continue
-        except ServerError:
-            pass  # Java is still starting.
-        time.sleep(0.2)

@@ -16,6 +16,7 @@ from camserve_cli.errors import CommandError
 from camserve_cli.paths import RUN_DIR, command_line
 from camserve_cli.serving import ready
 from camserve_cli.serving.certificates import LOOPBACK, PinnedHostContext
+from camserve_cli.serving.front_process import FrontProcess
 from camserve_cli.serving.tokens import Token, TokenError, current_token
 
 
@@ -36,6 +37,7 @@ class LocalServer:
         authority, name: with TLS, the file of the authority that clients trust, and the name in the
             certificate; empty without.
         token_lifetime: of a new token, in seconds.
+        front: the Open Inference front before it; None where none was started.
     """
 
     pid: int
@@ -48,6 +50,7 @@ class LocalServer:
     authority: str = ""
     name: str = ""
     token_lifetime: float = 3600.0
+    front: FrontProcess | None = None
 
     @classmethod
     def last_started(cls) -> LocalServer | None:
@@ -58,10 +61,12 @@ class LocalServer:
         """
         file = RUN_DIR / "server.json"
         try:
-            return cls(**json.loads(file.read_text("utf-8")))
+            noted = json.loads(file.read_text("utf-8"))
+            front = noted.get("front")
+            return cls(**{**noted, "front": FrontProcess(**front) if front else None})
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, AttributeError):
             raise ServerError(
                 f"{file} is damaged; end the TorchServe that was started there, if it runs, by its "
                 "process id, and remove the file"
@@ -185,7 +190,10 @@ class LocalServer:
         )
 
     def stop(self) -> None:
-        """End Java and its workers, by their ids, and remove what only they needed."""
+        """End the front, Java and its workers, by their ids, and remove what only they needed."""
+        if self.front:
+            # First, so that it can answer what is in work.
+            self.front.stop()
         process = self.process()
         if process:
             family = [process, *process.children(recursive=True)]

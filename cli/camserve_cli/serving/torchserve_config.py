@@ -7,7 +7,7 @@ import re
 import socket
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -98,15 +98,25 @@ def _parse_port(name: str, text: str) -> int:
     return int(text)
 
 
-def check_ports(config: dict[str, str]) -> None:
+def check_ports(config: Mapping[str, str], others: Mapping[str, str]) -> dict[str, int]:
     """Name the port that something else listens on; TorchServe would just end.
+
+    Args:
+        others: further ports to listen on, by the variables that set them.
+
+    Returns:
+        The further ports.
 
     Raises:
         ServerError: a port is taken, given to two addresses, or none.
     """
     users: dict[int, str] = {}
-    for key, variable in PORT_VARIABLES.items():
-        port = _parse_port(key, config[key].rpartition(":")[2])
+    wanted = [
+        (variable, _parse_port(key, config[key].rpartition(":")[2]))
+        for key, variable in PORT_VARIABLES.items()
+    ]
+    parsed = {variable: _parse_port(variable, port) for variable, port in others.items()}
+    for variable, port in [*wanted, *parsed.items()]:
         if (user := users.setdefault(port, variable)) != variable:
             raise ServerError(f"port {port} is given twice, by {user} and {variable}")
         with socket.socket() as probe:
@@ -115,6 +125,7 @@ def check_ports(config: dict[str, str]) -> None:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 raise ServerError(f"port {port} is taken; {variable} names another") from None
+    return parsed
 
 
 def model_config(archive: Path) -> dict[str, Any]:

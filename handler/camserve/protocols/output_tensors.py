@@ -69,21 +69,21 @@ _EXPLANATION_COLUMNS: Final = {
 }
 #: The tensors that can name their best classes as texts in their place.
 RANKED_NAMES: Final = ("probability", "score")
-#: The names of all output tensors. A tensor has the shape (n,) for photos (``size`` (n, 2),
-#: ``seen`` (n, 4)), (n, k) for predictions, (n, t) for explanations (``map`` (n, t, h, w)).
-OUTPUT_NAMES: Final = frozenset(
-    {
-        "size",
-        "orientation",
-        "seen",
-        "warnings",
-        "profile",
-        "map",
-        "error",
-        *_PREDICTION_COLUMNS,
-        *_EXPLANATION_COLUMNS,
-    }
-)
+#: The datatype and the shape of each output tensor, by name. -1 is an axis of any length: n photos,
+#: then k predictions, or t explanations (and a map's height and width).
+OUTPUT_METADATA: Final[Mapping[str, tuple[Datatype, tuple[int, ...]]]] = {
+    "size": ("INT64", (-1, 2)),
+    "orientation": ("INT64", (-1,)),
+    "seen": ("FP32", (-1, 4)),
+    "warnings": ("BYTES", (-1,)),
+    "profile": ("BYTES", (-1,)),
+    **{name: (column.datatype, (-1, -1)) for name, column in _PREDICTION_COLUMNS.items()},
+    **{name: (column.datatype, (-1, -1)) for name, column in _EXPLANATION_COLUMNS.items()},
+    "map": ("FP32", (-1, -1, -1, -1)),
+    "error": ("BYTES", (-1,)),
+}
+#: The names of all output tensors.
+OUTPUT_NAMES: Final = frozenset(OUTPUT_METADATA)
 
 
 def output_tensors(answers: Sequence[AnswerBody | None]) -> Iterator[TensorBody]:

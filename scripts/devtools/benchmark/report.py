@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from camserve_cli.serving.sizing import worker_summary
+from devtools.benchmark.front_cost import FRONT_GRPC, FRONT_HTTP, GOAL_MS, FrontCost
 from devtools.benchmark.goals import GoalResult
 from devtools.benchmark.in_process import BatchPoint
 from devtools.benchmark.load_rig import RunNotes
@@ -36,6 +37,7 @@ class BenchReport:
         profile: of one request.
         served: how our server runs, as it describes itself.
         delays: the maxBatchDelay of each server.
+        front: a request with the Open Inference front, and without.
     """
 
     machine: dict[str, Any]
@@ -48,6 +50,7 @@ class BenchReport:
     profile: list[StageTime] = field(default_factory=list)
     served: dict[str, Any] = field(default_factory=dict)
     delays: dict[str, DelayChoice] = field(default_factory=dict)
+    front: list[FrontCost] = field(default_factory=list)
 
     def content(self) -> dict[str, Any]:
         """Everything, as JSON objects."""
@@ -59,6 +62,7 @@ class BenchReport:
             "batches": [asdict(point) for point in self.batches],
             "growth": asdict(self.growth) if self.growth else None,
             "profile_ms": {time.stage: time.ms for time in self.profile},
+            "open_inference": [asdict(cost) for cost in self.front],
             "served": self.served,
             "max_batch_delay_ms": {name: choice.delay for name, choice in self.delays.items()},
             "tried_delays": {
@@ -97,7 +101,10 @@ class BenchReport:
                 + f" {result.unit}",
             )
             key = goal.key
-        console.print(table)
+        if self._sorted_results():
+            console.print(table)
+        if self.front:
+            console.print(_front_table(self.front))
         for line in self.remarks():
             console.print(line, soft_wrap=True, markup=False, highlight=False)
         if self.notes.failures:
@@ -148,6 +155,22 @@ class BenchReport:
 
     def _sorted_results(self) -> Sequence[GoalResult]:
         return sorted(self.results, key=lambda result: result.goal.key)
+
+
+def _front_table(costs: Sequence[FrontCost]) -> Table:
+    """A request at one connection, in each way."""
+    table = Table("one connection", "ms", "more than v2", f"goal <= {GOAL_MS:g}", "more than plain")
+    for cost in costs:
+        is_judged = cost.way in (FRONT_HTTP, FRONT_GRPC)
+        met = "met" if cost.more_than_straight <= GOAL_MS else "missed"
+        table.add_row(
+            cost.way,
+            format_number(cost.ms),
+            f"{cost.more_than_straight:+.2f}",
+            met if is_judged else "",
+            f"{cost.more_than_plain:+.2f}",
+        )
+    return table
 
 
 def format_number(value: float) -> str:

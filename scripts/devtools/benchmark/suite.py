@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +18,7 @@ from devtools.benchmark.archives import (
     with_batch_delay,
 )
 from devtools.benchmark.cpu_meter import CpuMeter
+from devtools.benchmark.front_cost import measure_front_cost
 from devtools.benchmark.goals import GoalResult
 from devtools.benchmark.load_rig import LoadRig
 from devtools.benchmark.plan import MeasurementPlan
@@ -29,7 +31,8 @@ from devtools.servers import ServerUnderTest, camserve_server
 IN_PROCESS = ("T5", "T6", "batches")
 THROUGH_SERVERS = ("T1", "T2", "T3", "T4", "T7", "profile", "connections")
 WORKERS = ("workers",)
-PARTS = (*THROUGH_SERVERS, *IN_PROCESS, *WORKERS)
+FRONT = ("open_inference",)
+PARTS = (*THROUGH_SERVERS, *IN_PROCESS, *WORKERS, *FRONT)
 #: A window in process is shorter by this factor than one through a server: there are no queues.
 IN_PROCESS_FACTOR = 5
 
@@ -68,6 +71,23 @@ class Suite:
         if parts & {*WORKERS}:
             notes = self.report.notes
             self.report.results += worker_scaling.compare(self.archive, self.plan, notes, self.log)
+        if parts & {*FRONT}:
+            self._measure_front()
+
+    def _measure_front(self) -> None:
+        """What the Open Inference front costs a request."""
+        self.log("open_inference: one connection, with the front and without")
+        scratch = self.archive.parent
+        photo, folder = small_photo(scratch), scratch / "front"
+        meter = CpuMeter()
+        with camserve_server(
+            self.archive, photo, folder, workers=self.workers, open_inference=True
+        ) as server:
+            noted = json.loads((folder / "run" / "server.json").read_text())["front"]
+            self.report.front = measure_front_cost(
+                server, (noted["http"], noted["grpc"]), photo, self.plan.front_rounds
+            )
+        self.report.notes.other_cores.append(meter.cores()["others"])
 
     def _measure_in_process(self, parts: set[str]) -> None:
         """T5, T6 and the curve over the batch size."""

@@ -7,7 +7,7 @@ import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ class ServerTarget:
         predicts_color: the model is the tests' constructed network, which predicts the colour of a
             valid photo.
         authority: with TLS, the file of the authority that signed the server's certificate.
+        is_front: it is the Open Inference front of the server.
     """
 
     base: str
@@ -59,6 +60,7 @@ class ServerTarget:
     model: str
     predicts_color: bool
     authority: Path | None = None
+    is_front: bool = False
 
     @classmethod
     def from_run_dir(
@@ -67,6 +69,15 @@ class ServerTarget:
         """The server that scripts/serve.sh started with this RUN_DIR."""
         server = json.loads((run_dir / "server.json").read_text())
         return cls(server["inference"], server["grpc"], token, server["pid"], model, predicts_color)
+
+    def front(self, run_dir: Path) -> ServerTarget:
+        """The Open Inference front that was started before this server.
+
+        Args:
+            run_dir: the server's.
+        """
+        noted = json.loads((run_dir / "server.json").read_text())["front"]
+        return replace(self, base=noted["http"], grpc=noted["grpc"], is_front=True)
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:

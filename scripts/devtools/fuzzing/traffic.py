@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 
+from devtools.fuzzing.front_calls import generate_front_call
+from devtools.fuzzing.front_oracle import judge_front
 from devtools.fuzzing.generators import generate_call
 from devtools.fuzzing.oracle import judge
 from devtools.fuzzing.results import FuzzResults
@@ -46,10 +48,14 @@ def send_calls(
                 send(connection, index)
 
     def send(connection: Connection, index: int) -> None:
-        call = generate_call(results.seed, index, target.model, valid_share)
+        generate = generate_front_call if target.is_front else generate_call
+        call = generate(results.seed, index, target.model, valid_share)
         answer = connection.send(call)
-        through_edge = target.authority is not None
-        verdict = judge(call, answer, target.predicts_color, through_edge=through_edge)
+        if target.is_front:
+            verdict = judge_front(call, answer, target.predicts_color)
+        else:
+            through_edge = target.authority is not None
+            verdict = judge(call, answer, target.predicts_color, through_edge=through_edge)
         results.add(index, call, verdict, answer.seconds)
 
     with ThreadPoolExecutor(connections) as pool:
