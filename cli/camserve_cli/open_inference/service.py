@@ -22,7 +22,7 @@ _HEALTH_SECONDS: Final = 1.0
 _TOKEN_SECONDS: Final = 5.0
 _MAX_TOKENS: Final = 1000
 #: The extensions of the protocol, by the names that Triton gives them.
-EXTENSIONS: Final = ("binary_tensor_data",)
+EXTENSIONS: Final = ("binary_tensor_data", "classification")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What the Open Inference front costs a request, at one connection.
 
-The same photo goes to a server in four ways, one request after the other, in an order that changes:
-as it is, by KServe v2 with binary tensors, and by the same through the front, over HTTP and gRPC.
+The same photo goes to a server in several ways, one request after the other, in changing order:
+as it is, and by KServe v2 over HTTP and gRPC, straight to the server and through the front.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import random
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -25,9 +25,14 @@ from devtools.measurements import percentile
 from devtools.servers import ServerUnderTest
 
 PLAIN: Final = "/predictions"
-STRAIGHT: Final = "KServe v2, straight to the server"
-FRONT_HTTP: Final = "KServe v2 through the front, HTTP"
-FRONT_GRPC: Final = "KServe v2 through the front, gRPC"
+HTTP: Final = "KServe v2, HTTP"
+GRPC: Final = "KServe v2, gRPC"
+FRONT_HTTP: Final = "KServe v2, HTTP, through the front"
+FRONT_GRPC: Final = "KServe v2, gRPC, through the front"
+#: The ways through the front, and the same call without it. TorchServe's gRPC takes typed contents
+#: alone, and turns them into JSON.
+WITHOUT_FRONT: Final = {FRONT_HTTP: HTTP, FRONT_GRPC: GRPC}
+_TORCHSERVE: Final = "org.pytorch.serve.grpc.openinference."
 #: The most that the front may cost a request, in ms.
 GOAL_MS: Final = 1.5
 #: The first requests are not counted.
@@ -42,22 +47,26 @@ class FrontCost:
     Attributes:
         way: its name.
         ms: the median.
-        more_than_straight, more_than_plain: the medians of the differences to the requests of the
-            same round by KServe v2 and by /predictions, in ms.
+        more_than: by the name of each way, the median of the differences to its requests of the
+            same round, in ms.
     """
 
     way: str
     ms: float
-    more_than_straight: float
-    more_than_plain: float
+    more_than: Mapping[str, float]
 
 
 def measure_front_cost(
-    server: ServerUnderTest, front: tuple[str, str], photo: Path, rounds: int
+    server: ServerUnderTest,
+    server_grpc: str,
+    front: tuple[str, str],
+    photo: Path,
+    rounds: int,
 ) -> list[FrontCost]:
     """The time of a request in each way.
 
     Args:
+        server_grpc: host:port of the server's own gRPC service.
         front: the base URL of the front, and host:port of its gRPC service.
         rounds: how many requests are sent in each way.
 
@@ -69,12 +78,17 @@ def measure_front_cost(
     headers |= server.headers
     base, address = front
     path = f"/predictions/{server.model}"
-    with grpc.insecure_channel(address) as channel:
+    element = struct.pack("<I", len(image)) + image
+    raw = _infer_request(server.model, raw_input_contents=[element])
+    typed = _infer_request(server.model)
+    typed.inputs[0].contents.bytes_contents.append(image)
+    with grpc.insecure_channel(address) as channel, grpc.insecure_channel(server_grpc) as straight:
         ways: dict[str, Send] = {
             PLAIN: _poster(server.base, path, image, server.headers),
-            STRAIGHT: _poster(server.base, path, body, headers),
+            HTTP: _poster(server.base, path, body, headers),
             FRONT_HTTP: _poster(base, f"/v2/models/{server.model}/infer", body, headers),
-            FRONT_GRPC: _caller(channel, server, image),
+            GRPC: _caller(straight, _TORCHSERVE, typed, server.headers),
+            FRONT_GRPC: _caller(channel, "inference.", raw, server.headers),
         }
         times: dict[str, list[float]] = {way: [] for way in ways}
         order, shuffle = list(ways), random.Random(1)  # noqa: S311
@@ -89,8 +103,7 @@ def measure_front_cost(
         FrontCost(
             way,
             percentile(values, 0.5),
-            _median_difference(values, counted[STRAIGHT]),
-            _median_difference(values, counted[PLAIN]),
+            {other: _median_difference(values, counted[other]) for other in counted},
         )
         for way, values in counted.items()
     ]
@@ -131,14 +144,19 @@ def _poster(base: str, path: str, body: bytes, headers: dict[str, str]) -> Send:
     return post
 
 
-def _caller(channel: Any, server: ServerUnderTest, photo: bytes) -> Send:
-    """Sends a photo with raw contents."""
-    element = struct.pack("<I", len(photo)) + photo
-    request = pb.ModelInferRequest(model_name=server.model, raw_input_contents=[element])
+def _infer_request(model: str, **contents: Any) -> pb.ModelInferRequest:
+    request = pb.ModelInferRequest(model_name=model, **contents)
     request.inputs.add(name="image", datatype="BYTES", shape=[1])
-    metadata = [("authorization", server.headers["Authorization"])]
+    return request
+
+
+def _caller(
+    channel: Any, package: str, request: pb.ModelInferRequest, headers: Mapping[str, str]
+) -> Send:
+    """Calls ModelInfer of a package, whose messages are the same on the wire."""
+    metadata = [("protocol", "gRPC"), ("authorization", headers["Authorization"])]
     call = channel.unary_unary(
-        "/inference.GRPCInferenceService/ModelInfer",
+        f"/{package}GRPCInferenceService/ModelInfer",
         request_serializer=pb.ModelInferRequest.SerializeToString,
         response_deserializer=pb.ModelInferResponse.FromString,
     )

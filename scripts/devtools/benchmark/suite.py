@@ -83,9 +83,10 @@ class Suite:
         with camserve_server(
             self.archive, photo, folder, workers=self.workers, open_inference=True
         ) as server:
-            noted = json.loads((folder / "run" / "server.json").read_text())["front"]
+            noted = json.loads((folder / "run" / "server.json").read_text())
+            front = noted["front"]["http"], noted["front"]["grpc"]
             self.report.front = measure_front_cost(
-                server, (noted["http"], noted["grpc"]), photo, self.plan.front_rounds
+                server, noted["grpc"], front, photo, self.plan.front_rounds
             )
         self.report.notes.other_cores.append(meter.cores()["others"])
 
