@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from camserve.protocols.output_tensors import OUTPUT_METADATA
+from camserve_cli.open_inference.service import EXTENSIONS
 from tests.support import color_resnet, contract
 from tests.support.color_resnet import LABELS
 from tests.support.contract import as_v2_has_it, assert_replies_close
@@ -336,7 +337,7 @@ def test_a_model_that_is_not_there_is_an_error_over_grpc(
 @each_transport
 def test_metadata_of_the_server(client: Triton, transport: str) -> None:
     told = client.method(transport, "get_server_metadata")
-    assert (told["name"], told["extensions"]) == ("camserve", ["binary_tensor_data"])
+    assert (told["name"], told["extensions"]) == ("camserve", list(EXTENSIONS))
 
 
 @each_transport
