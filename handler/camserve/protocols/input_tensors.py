@@ -190,14 +190,19 @@ def _photo_name(tensors: Sequence[InputTensor]) -> str:
 def _photo_elements(tensor: InputTensor, limits: Limits, from_grpc: bool) -> list[Any]:
     """The photos of a tensor: files in base64 or as they are, or tensors."""
     what, datatype = tensor.what, tensor.datatype
-    if datatype not in ("UINT8", "FP32"):
-        if isinstance(tensor.data, memoryview) and datatype != "BYTES":
-            raise RequestError(
-                "invalid_request",
-                f"{what} holds the photos and has the datatype {short_repr(datatype)}; accepted: "
-                "BYTES for files, UINT8 or FP32 for numbers",
-            )
+    if datatype == "BYTES":
         return _elements(tensor, limits, from_grpc)
+    if datatype not in ("UINT8", "FP32"):
+        if isinstance(tensor.data, list):
+            elements = _elements(tensor, limits, from_grpc)
+            if not elements or not {*map(type, elements)} <= {int, float}:
+                # Files whose datatype is not named; what else there is among them fails by itself.
+                return elements
+        raise RequestError(
+            "invalid_request",
+            f"{what} holds the photos and has the datatype {short_repr(datatype)}; accepted: "
+            "BYTES for files, UINT8 or FP32 for numbers",
+        )
     if isinstance(tensor.data, memoryview):
         # The numbers are kept as they are: those of the extension are in little endian.
         size = photo_tensors.ITEM_SIZE[datatype]
@@ -249,6 +254,9 @@ def _complete_shape(
         length in (-1, actual) for length, actual in zip(shape, of_data, strict=True)
     ):
         return of_data
+    if len(_without_ones(of_data)) > 1 and _without_ones(shape) != _without_ones(of_data):
+        # Only a flat list has no order of axes of its own.
+        raise _disagreement(tensor, f"nested lists of the shape {list(of_data)}", from_grpc)
     known = math.prod(length for length in shape if length != -1)
     unknown = shape.count(-1)
     if unknown == 0 and known == count:
@@ -256,6 +264,10 @@ def _complete_shape(
     if unknown and (known and count % known == 0) and (unknown == 1 or count == known):
         return tuple(count // known if length == -1 else length for length in shape)
     raise _disagreement(tensor, f"{count} elements", from_grpc)
+
+
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(length for length in shape if length != 1)
 
 
 def _disagreement(tensor: InputTensor, content: str, from_grpc: bool) -> RequestError:

@@ -36,12 +36,14 @@ class PhotoTensor:
             input also channels, height and width.
         data: the numbers, row by row; FP32 in little endian.
         kind: what they are.
+        is_typed: whether the caller named the datatype, which lists of JSON do not.
     """
 
     datatype: PhotoDatatype
     shape: tuple[int, int, int]
     data: bytes | memoryview
     kind: InputKind = "pixels"
+    is_typed: bool = True
 
     def __len__(self) -> int:
         """The number of bytes."""
@@ -69,6 +71,9 @@ class PhotoTensor:
                 f"a photo of FP32 numbers needs the parameter {INPUT_KIND!r}; accepted: 'pixels' "
                 "for numbers from 0 to 255, 'normalized' for the network's own input",
             )
+        if self.datatype == "UINT8" and kind == "normalized" and not self.is_typed:
+            numbers = pack("FP32", self.data, "the photo")
+            return replace(self, datatype="FP32", data=numbers, kind="normalized")
         if self.datatype == "UINT8" and kind == "normalized":
             raise RequestError(
                 "invalid_request",
@@ -79,18 +84,19 @@ class PhotoTensor:
 
 
 def from_lists(lists: Sequence[Any]) -> PhotoTensor:
-    """The photo of nested lists of numbers: UINT8 where all are whole, else FP32.
+    """The photo of nested lists of numbers: UINT8 where all are whole and 0 to 255, else FP32.
 
     Raises:
         RequestError: ``invalid_request``: the lists are no tensor of three axes, or hold something
             else than numbers.
     """
     shape, flat = flatten(lists, "the photo")
-    datatype: PhotoDatatype = "UINT8" if set(map(type, flat)) == {int} else "FP32"
+    are_whole = set(map(type, flat)) == {int} and 0 <= min(flat) <= max(flat) <= 255
+    datatype: PhotoDatatype = "UINT8" if are_whole else "FP32"
     photos = split(datatype, shape, pack(datatype, flat, "the photo"), "the photo")
     if len(photos) != 1:
         raise _wrong_shape("the photo", shape)
-    return photos[0]
+    return replace(photos[0], is_typed=False)
 
 
 def flatten(lists: Sequence[Any], what: str) -> tuple[tuple[int, ...], list[Any]]:

@@ -132,6 +132,32 @@ def test_the_networks_own_input() -> None:
     assert (array_of(one) == normalized[0]).all()
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_whole_numbers_of_v1_can_be_the_networks_own_input(sign: int) -> None:
+    """JavaScript writes 1.0 as 1."""
+    lists = (sign * ONE.astype(int)).tolist()
+    (one,) = tensors_of(v1({"image": lists, "input_kind": "normalized"}))
+    assert (one.datatype, one.kind) == ("FP32", "normalized")
+    assert (array_of(one) == sign * ONE.astype(int)).all()
+
+
+CONTRADICTIONS = [([5, 4, 3], ONE), ([3, 4, 5], ONE), ([2, 2, 5, 3], ONE), ([1, 8, 5, 3], TWO),
+                  ([-1, 3], ONE), ([60], ONE), ([4, -1, 1], ONE)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("shape", "array"), CONTRADICTIONS)
+def test_nested_lists_keep_the_order_of_their_axes(
+    shape: list[int], array: NDArray[np.uint8]
+) -> None:
+    error = rejection(nested(array, shape=shape))
+    assert "and nested lists of the shape" in error.message
+
+
+def test_an_axis_of_one_may_be_added() -> None:
+    (one,) = tensors_of(nested(ONE, shape=[1, 4, 5, 3]))
+    assert one.shape == (4, 5, 3)
+
+
 def test_a_file_as_uint8_numbers() -> None:
     """Triton's pipelines that decode photos take them as UINT8 of shape [n] or [1, n]."""
     file = b"\xff\xd8\xff photo"
@@ -160,6 +186,8 @@ REJECTED: dict[str, tuple[IncomingRequest, str]] = {
     ),
     "unknown kind": (v2(ONE, parameters={"input_kind": "raw"}), "accepted: pixels or normalized"),
     "kind a list": (v2(ONE, parameters={"input_kind": ["pixels"]}), "accepted: pixels or"),
+    "INT32": (v2(ONE, datatype="INT32"), "has the datatype 'INT32'; accepted: BYTES for files"),
+    "no datatype": (v2(ONE, datatype=None), "has the datatype None; accepted: BYTES for files"),
     "two axes": (v2(ONE[..., 0]), "of the shape (4, 5); accepted: (height, width, 3)"),
     "five axes": (v2(ONE[None, None]), "a list of up to 4 lengths"),
     "no numbers": (v2(np.zeros((0, 5, 3), np.uint8)), "of the shape (0, 5, 3)"),
