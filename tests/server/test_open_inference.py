@@ -454,7 +454,7 @@ def test_a_full_queue_is_told_at_once(front: Front, server: Client, tmp_path: Pa
 
 
 def test_slow_callers_are_cut_off(front: Front, server: Client, tmp_path: Path) -> None:
-    limits = {"header_seconds": 1, "receive_seconds": 1}
+    limits = {"header_seconds": 1, "receive_seconds": 2, "silence_seconds": 1}
     with front_before(server.ports, front.token, tmp_path, **limits) as strict:
         host, port = strict.http.base_url.host, strict.http.base_url.port
         with socket.create_connection((host, port), timeout=30) as silent:
@@ -529,3 +529,62 @@ def test_options_of_the_query_may_hold_any_character(front: Front) -> None:
     (answer,) = reply.json()["predictions"]
     assert answer["error"]["code"] == "unknown_class"
     assert "caf\u00e9\U0001f600" in answer["error"]["message"]
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-8"])
+def test_options_of_the_header_may_be_in_either_encoding(front: Front, encoding: str) -> None:
+    """Python's http.client writes headers in Latin-1, most others in UTF-8."""
+    headers = {b"X-Explain": '{"target": "é"}'.encode(encoding)}
+    body = {"instances": [base64.b64encode(BLUE).decode()]}
+    reply = front.http.post(f"{V1}:predict", json=body, headers=headers)
+    (answer,) = reply.json()["predictions"]
+    assert answer["error"]["code"] == "unknown_class"
+    assert "'é'" in answer["error"]["message"]
+
+
+def test_watchers_leave_places_for_others(front: Front) -> None:
+    with grpc.insecure_channel(front.address) as channel:
+        watch = channel.unary_stream(
+            "/grpc.health.v1.Health/Watch",
+            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+            response_deserializer=health_pb2.HealthCheckResponse.FromString,
+        )
+        watching = [watch(health_pb2.HealthCheckRequest(), timeout=60) for _ in range(20)]
+        states = [next(call).status for call in watching]
+        with pytest.raises(grpc.RpcError) as refused:
+            next(watch(health_pb2.HealthCheckRequest(), timeout=60))
+        assert code_of(refused.value) == "queue_full"
+        assert front.call("ModelInfer", raw_request(RED)).outputs
+        for call in watching:
+            call.cancel()
+    assert set(states) == {health_pb2.HealthCheckResponse.SERVING}
+
+
+def test_a_call_that_needs_no_token_takes_a_small_message_alone(front: Front) -> None:
+    with grpc.insecure_channel(front.address, LARGE_MESSAGES) as channel:
+        ready = channel.unary_unary(f"{SERVICE}ServerReady")
+        assert ready(b"", timeout=30) == pb.ServerReadyResponse(ready=True).SerializeToString()
+        # A field that the message has not, of a megabyte.
+        unknown = b"\x7a\x80\x80\x40" + bytes(2**20)
+        with pytest.raises(grpc.RpcError) as refused:
+            ready(unknown, timeout=30)
+        assert code_of(refused.value) == "invalid_request"
+
+
+def test_slow_messages_of_small_calls_have_places_of_their_own(front: Front) -> None:
+    """Nobody who sends none keeps others from the server, or from its health for long."""
+    stop = threading.Event()
+
+    def never() -> Iterator[bytes]:
+        stop.wait(30)
+        yield b""
+
+    with grpc.insecure_channel(front.address) as channel:
+        call = channel.stream_unary(f"{SERVICE}ServerLive")
+        slow = [call.future(never(), timeout=30) for _ in range(8)]
+        time.sleep(0.5)
+        assert front.call("ModelInfer", raw_request(RED)).outputs
+        assert front.call("ServerLive", pb.ServerLiveRequest()).live
+        codes = {code_of(one.exception()) for one in slow}
+        stop.set()
+    assert codes == {"request_timeout"}

@@ -1,4 +1,4 @@
-"""inference.GRPCInferenceService, grpc.health.v1.Health and reflection, for grpc.aio.
+"""inference.GRPCInferenceService, and the gRPC server with all services, for grpc.aio.
 
 ModelInfer takes its message as raw bytes and as a stream of one, which is the same on the wire: the
 front decides whether it accepts a request before its message is read, and tells a message that is
@@ -8,18 +8,18 @@ none from a failure of its own.
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
 import grpc
-from google.protobuf.message import DecodeError, Message
-from grpc_health.v1 import health_pb2
+from google.protobuf.message import Message
 from grpc_reflection.v1alpha import reflection
 
 from camserve_cli.open_inference import messages
 from camserve_cli.open_inference import open_inference_pb2 as pb
 from camserve_cli.open_inference.errors import FrontError, error_of_reply
+from camserve_cli.open_inference.grpc_calls import SmallCalls, abort, abort_unforeseen
+from camserve_cli.open_inference.grpc_health import HEALTH, HealthServicer
 from camserve_cli.open_inference.host import HostReply, HostRequest
 from camserve_cli.open_inference.limits import Limits
 from camserve_cli.open_inference.service import (
@@ -29,14 +29,9 @@ from camserve_cli.open_inference.service import (
     server_version,
 )
 
-_logger = logging.getLogger(__name__)
-
 SERVICE: Final = "inference.GRPCInferenceService"
-_HEALTH: Final = "grpc.health.v1.Health"
 #: Messages of more bytes are translated in a thread, so that others are served meanwhile.
 _LARGE: Final = 1_000_000
-#: Seconds between two looks at the health that somebody watches.
-_WATCH_SECONDS: Final = 5.0
 
 
 class InferenceServicer:
@@ -45,11 +40,13 @@ class InferenceServicer:
     Args:
         service: answers them.
         limits: of messages and times.
+        small_calls: reads the messages of all calls but ModelInfer.
     """
 
-    def __init__(self, service: InferenceService, limits: Limits) -> None:
+    def __init__(self, service: InferenceService, limits: Limits, small_calls: SmallCalls) -> None:
         self._service = service
         self._limits = limits
+        self._small_calls = small_calls
 
     def handler(self) -> grpc.GenericRpcHandler:
         """What a server registers."""
@@ -60,7 +57,10 @@ class InferenceServicer:
             "ServerMetadata": (self._server_metadata, pb.ServerMetadataRequest),
             "ModelMetadata": (self._model_metadata, pb.ModelMetadataRequest),
         }
-        calls = {name: _unary(method, request) for name, (method, request) in unary.items()}
+        calls = {
+            name: self._small_calls.handler(method, request)
+            for name, (method, request) in unary.items()
+        }
         calls["ModelInfer"] = grpc.stream_stream_rpc_method_handler(self._model_infer)
         return grpc.method_handlers_generic_handler(SERVICE, calls)
 
@@ -136,11 +136,11 @@ class InferenceServicer:
                 async with asyncio.timeout(self._limits.send_seconds):
                     await context.write(response)
         except FrontError as error:
-            await _abort(context, error)
+            await abort(context, error)
         except TimeoutError:
-            await _abort(context, FrontError("timed_out", "the reply was not read in time"))
+            await abort(context, FrontError("timed_out", "the reply was not read in time"))
         except Exception as failure:
-            await _abort_unforeseen(context, failure)
+            await abort_unforeseen(context, failure)
 
     async def _read(self, context: Any) -> bytes:
         """The message of a call.
@@ -159,52 +159,6 @@ class InferenceServicer:
         if not isinstance(message, bytes):
             raise FrontError("invalid_request", "the call has no message")
         return message
-
-
-class HealthServicer:
-    """grpc.health.v1: whether the server, or this service, answers; as ServerReady says.
-
-    Args:
-        service: that is asked.
-    """
-
-    def __init__(self, service: InferenceService) -> None:
-        self._service = service
-
-    def handler(self) -> grpc.GenericRpcHandler:
-        """What a server registers."""
-        return grpc.method_handlers_generic_handler(
-            _HEALTH,
-            {
-                "Check": _unary(self._check, health_pb2.HealthCheckRequest),
-                "Watch": grpc.unary_stream_rpc_method_handler(
-                    self._watch,
-                    request_deserializer=health_pb2.HealthCheckRequest.FromString,
-                    response_serializer=health_pb2.HealthCheckResponse.SerializeToString,
-                ),
-            },
-        )
-
-    async def _check(self, request: health_pb2.HealthCheckRequest, context: Any) -> Message:
-        if request.service not in ("", SERVICE, _HEALTH):
-            raise FrontError("not_found", f"no service {request.service[:80]!r} here")
-        return health_pb2.HealthCheckResponse(status=await self._status(request.service))
-
-    async def _watch(self, request: health_pb2.HealthCheckRequest, context: Any) -> None:
-        last = None
-        while True:
-            status = await self._status(request.service)
-            if status != last:
-                await context.write(health_pb2.HealthCheckResponse(status=status))
-            last = status
-            await asyncio.sleep(_WATCH_SECONDS)
-
-    async def _status(self, service: str) -> int:
-        states = health_pb2.HealthCheckResponse
-        if service not in ("", SERVICE, _HEALTH):
-            return int(states.SERVICE_UNKNOWN)
-        ready = await self._service.is_ready()
-        return int(states.SERVING if ready else states.NOT_SERVING)
 
 
 def create_server(service: InferenceService, limits: Limits) -> grpc.aio.Server:
@@ -228,34 +182,12 @@ def create_server(service: InferenceService, limits: Limits) -> grpc.aio.Server:
             ("grpc.so_reuseport", 0),
         ],
     )
-    handlers = (InferenceServicer(service, limits).handler(), HealthServicer(service).handler())
-    server.add_generic_rpc_handlers(handlers)
-    reflection.enable_server_reflection((SERVICE, _HEALTH, reflection.SERVICE_NAME), server)
+    small_calls = SmallCalls(limits)
+    inference = InferenceServicer(service, limits, small_calls)
+    health = HealthServicer(service, SERVICE, small_calls)
+    server.add_generic_rpc_handlers((inference.handler(), health.handler()))
+    reflection.enable_server_reflection((SERVICE, HEALTH, reflection.SERVICE_NAME), server)
     return server
-
-
-def _unary(
-    method: Callable[[Any, Any], Awaitable[Message]], request_type: type[Message]
-) -> grpc.RpcMethodHandler:
-    """A call of one small message each way, with errors as gRPC has them."""
-
-    async def call(message: bytes, context: Any) -> bytes:
-        try:
-            return bytes((await method(_parse(message, request_type), context)).SerializeToString())
-        except FrontError as error:
-            await _abort(context, error)
-        except Exception as failure:
-            await _abort_unforeseen(context, failure)
-        raise AssertionError("abort raises")
-
-    return grpc.unary_unary_rpc_method_handler(call)
-
-
-def _parse(message: bytes, request_type: type[Message]) -> Message:
-    try:
-        return request_type.FromString(message)
-    except DecodeError:
-        raise FrontError("invalid_request", "the message is not of this call's type") from None
 
 
 def _authorization(context: Any) -> str:
@@ -273,26 +205,3 @@ async def _in_thread_if_large(size: int, function: Callable[..., Any], *argument
     if size > _LARGE:
         return await asyncio.to_thread(function, *arguments)
     return function(*arguments)
-
-
-async def _abort(context: Any, error: FrontError) -> None:
-    """End a call with an error.
-
-    Raises:
-        grpc.aio.AbortError: always.
-    """
-    context.set_trailing_metadata((("grpc-status-details-bin", error.grpc_details()),))
-    await context.abort(error.grpc_status, error.message)
-
-
-async def _abort_unforeseen(context: Any, failure: Exception) -> None:
-    """End a call that failed by a defect of the front.
-
-    Raises:
-        grpc.aio.AbortError: always.
-    """
-    if isinstance(failure, grpc.aio.AbortError):
-        raise failure
-    # Its text may repeat what a caller sent.
-    _logger.error("a call failed", exc_info=failure)
-    await _abort(context, FrontError("internal_error", "the server failed; its log says where"))

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import parse_qsl
 
-import orjson
 from aiohttp import hdrs, web
 
 from camserve_cli.open_inference.errors import FrontError
@@ -22,6 +21,8 @@ _JSON_FOR_HOST: Final = "Application/JSON"
 _OPTIONS: Final = "X-Explain"
 #: The most bytes of options in headers and query. TorchServe's Netty takes 8 KiB of headers.
 _MAX_OPTIONS: Final = 6144
+#: Among the parameters of a request, which hold no objects.
+_TIMEOUT: Final = re.compile(rb'"parameters"\s*:\s*\{[^{}]*"timeout"\s*:\s*([0-9]{1,18})\s*[,}]')
 
 
 def authorization_of(request: web.Request) -> str:
@@ -63,7 +64,8 @@ def _options(request: web.Request) -> str:
         # Under "options", an object. A header has no line breaks, and not every host reads UTF-8.
         objects.append(_ascii_json(value) if name == "options" else json.dumps({name: value}))
     options = ", ".join(objects)
-    if len(options.encode()) > _MAX_OPTIONS:
+    # A header's bytes that are no UTF-8 are kept as they are, for the handler to read or refuse.
+    if len(options.encode("utf-8", "surrogateescape")) > _MAX_OPTIONS:
         raise FrontError(
             "json_too_large",
             f"the options of query and {_OPTIONS} have more than {_MAX_OPTIONS} bytes; accepted: "
@@ -80,13 +82,12 @@ def _ascii_json(text: str) -> str:
 
 
 def timeout_in(body: bytearray, headers: Mapping[str, str]) -> float | None:
-    """The parameter ``timeout`` of a body of KServe v2, in seconds; None without one."""
-    try:
-        json_length = int(headers.get(JSON_LENGTH, len(body)))
-        # Most requests have none, and are not parsed here.
-        if body.find(b'"timeout"', 0, max(0, json_length)) < 0:
-            return None
-        return timeout_seconds(orjson.loads(memoryview(body)[:json_length])["parameters"])
-    except (ValueError, KeyError, TypeError, AttributeError):
-        # The handler says what is wrong with it.
-        return None
+    """The parameter ``timeout`` of a body of KServe v2, in seconds; None without one.
+
+    It is found, not parsed: a body may hold millions of values. The handler parses it, and says
+    what is wrong with it.
+    """
+    json_length = headers.get(JSON_LENGTH, "")
+    end = int(json_length) if json_length.isdecimal() and len(json_length) < 10 else len(body)
+    found = _TIMEOUT.search(body, 0, end)
+    return timeout_seconds({"timeout": float(found[1])}) if found else None

@@ -158,17 +158,22 @@ class _Routes:
         body = bytearray()
         try:
             async with asyncio.timeout(self._limits.receive_seconds):
-                async for piece in request.content.iter_any():
+                while piece := await self._read_piece(request):
                     body += piece
                     if len(body) > self._limits.max_request:
                         raise _too_large(self._limits.max_request)
         except TimeoutError:
             raise FrontError(
                 "request_timeout",
-                f"the body did not arrive in {self._limits.receive_seconds:g} s",
+                f"the body did not arrive in {self._limits.receive_seconds:g} s, or nothing of it "
+                f"for {self._limits.silence_seconds:g} s",
                 headers={"Connection": "close"},
             ) from None
         return body
+
+    async def _read_piece(self, request: web.Request) -> bytes:
+        async with asyncio.timeout(self._limits.silence_seconds):
+            return await request.content.readany()
 
     async def _send(self, request: web.Request, reply: HostReply) -> web.StreamResponse:
         """Send a reply, and return once the caller has read most of it."""

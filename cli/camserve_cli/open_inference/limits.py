@@ -33,6 +33,7 @@ class Limits:
     max_headers: int = _limit(8192, "Bytes of a line of headers over HTTP, of all over gRPC.")
     header_seconds: float = _limit(10.0, "For the first headers of a connection over HTTP.")
     receive_seconds: float = _limit(60.0, "For the body of a request.")
+    silence_seconds: float = _limit(10.0, "For the next bytes of a body over HTTP.")
     send_seconds: float = _limit(90.0, "For a reply to be read.")
     drain_seconds: float = _limit(20.0, "For the requests in work when the front stops.")
 

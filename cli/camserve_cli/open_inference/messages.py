@@ -24,6 +24,8 @@ from camserve_cli.open_inference.open_inference_pb2 import (
 
 #: The parameters with which HTTP says where elements are; in gRPC, the message says it.
 _PLACES: Final = ("binary_data_size", "binary_data", "binary_data_output")
+#: As many as the values of JSON that the handler takes.
+_MAX_PARTS: Final = 10_000
 _SHARED_MEMORY: Final = "shared_memory_region"
 
 
@@ -68,6 +70,7 @@ def translate_request(message: bytes) -> TranslatedRequest:
             raw or not those of its inputs, or a parameter has no value that JSON has.
     """
     request = parse_request(message)
+    _check_counts(request)
     raw = _raw_elements(request)
     inputs = []
     for tensor, elements in zip(request.inputs, raw, strict=True):
@@ -154,6 +157,27 @@ def _translate_reply(reply: HostReply, is_raw: bool) -> ModelInferResponse:
     if begin != len(body):
         raise ValueError("the body goes on behind its outputs")
     return response
+
+
+def _check_counts(request: ModelInferRequest) -> None:
+    """Reject a message of more parts than a request needs, before each becomes an object of JSON.
+
+    Raises:
+        FrontError: ``json_too_large``.
+    """
+    count = len(request.inputs) + len(request.outputs) + len(request.parameters)
+    if count <= _MAX_PARTS:
+        count += sum(
+            len(tensor.contents.bytes_contents) + len(tensor.parameters)
+            for tensor in request.inputs
+        )
+        count += sum(len(output.parameters) for output in request.outputs)
+    if count > _MAX_PARTS:
+        raise FrontError(
+            "json_too_large",
+            f"the message has more than {_MAX_PARTS} inputs, outputs, parameters and elements of "
+            "BYTES; accepted: up to that",
+        )
 
 
 def _raw_elements(request: ModelInferRequest) -> list[bytes]:

@@ -114,6 +114,8 @@ def launch(
         process = subprocess.Popen(
             [*command, *(part for option in options.items() for part in option)],
             cwd=RUN_DIR,
+            # gRPC writes a line for each connection that fails, which nobody would cut.
+            env={**os.environ, "GRPC_VERBOSITY": "NONE"},
             stdin=subprocess.DEVNULL,
             stdout=console,
             stderr=subprocess.STDOUT,

@@ -183,3 +183,32 @@ def test_a_reply_whose_elements_do_not_fit(raw: bytes) -> None:
     output = {"name": "a", "datatype": "BYTES", "shape": [1], "parameters": parameters}
     with pytest.raises(FrontError):
         messages.translate_reply(reply_of([output], raw), is_raw=False)
+
+
+def many(part: str, count: int) -> pb.ModelInferRequest:
+    """A request with so many parts of a kind."""
+    request = typed("BYTES", "bytes_contents", b"x")
+    for index in range(count):
+        match part:
+            case "inputs":
+                request.inputs.add(name="x", datatype="BYTES")
+            case "outputs":
+                request.outputs.add()
+            case "parameters":
+                request.parameters[str(index)].bool_param = True
+            case "elements":
+                request.inputs[0].contents.bytes_contents.append(b"")
+            case "parameters of an input":
+                request.inputs[0].parameters[str(index)].bool_param = True
+    return request
+
+
+PARTS = ["inputs", "outputs", "parameters", "elements", "parameters of an input"]
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_message_of_too_many_parts_is_refused(part: str) -> None:
+    assert messages.translate_request(many(part, 5_000).SerializeToString())
+    with pytest.raises(FrontError, match="more than 10000 inputs, outputs") as refused:
+        messages.translate_request(many(part, 10_001).SerializeToString())
+    assert refused.value.code == "json_too_large"
