@@ -150,9 +150,17 @@ class InferenceService:
             FrontError: ``not_found``: there is no such model, or no such version of it.
         """
         versions = (await self.models()).get(model)
-        if versions is None or (version and version not in versions):
-            what = f"model {model[:80]!r}" + (f" of version {version[:80]!r}" if version else "")
-            raise FrontError("not_found", f"no {what} is served here")
+        if versions is None:
+            raise FrontError(
+                "not_found",
+                f"no model {model[:80]!r} is served here; GET /v2/models lists those that are",
+            )
+        if version and version not in versions:
+            raise FrontError(
+                "not_found",
+                f"no version {version[:80]!r} of model {model[:80]!r} is served here; accepted: "
+                f"{', '.join(versions[:20])}",
+            )
         return versions
 
     async def _ask_ready(self, key: tuple[str, str]) -> bool:

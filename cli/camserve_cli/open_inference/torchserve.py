@@ -155,7 +155,10 @@ class TorchServe:
                     "POST", _path(request), headers, request.body, reserve
                 )
         except TimeoutError:
-            raise FrontError("timed_out", f"no answer in {limit:g} s; try again later") from None
+            hint = "try again later"
+            if limit == request.timeout:
+                hint = "that is the request's own timeout; accepted: a longer one"
+            raise FrontError("timed_out", f"no answer in {limit:g} s; {hint}") from None
         except UpstreamError:
             raise unavailable("the server cannot be reached, or ended its connection") from None
         if reply.status != 200 and not _is_of_handler(reply.body):
@@ -242,7 +245,10 @@ def _path(request: HostRequest) -> str:
 
 def _unknown(model: str, version: str) -> FrontError:
     what = f"model {model[:80]!r}" + (f" of version {version[:80]!r}" if version else "")
-    return FrontError("not_found", f"no {what} is served here; GET /v2/models lists those that are")
+    return FrontError(
+        "not_found",
+        f"no {what} is served here; GET /v2/models lists the models, GET /v2/models/M the versions",
+    )
 
 
 def _is_token_refusal(body: bytes | bytearray) -> bool:

@@ -53,7 +53,7 @@ def decode_pixel_tensor(
         shape: (height, width, channels), 3 for RGB or 1 for grey.
 
     Raises:
-        RequestError: ``invalid_image``: a number is not from 0 to 255.
+        RequestError: ``invalid_image``: a number is not from 0 to 255, or they are fractions of 1.
     """
     numbers = np.frombuffer(data, _DTYPES[datatype]).reshape(shape)
     if datatype == "FP32":
@@ -64,7 +64,14 @@ def decode_pixel_tensor(
                 f"the pixels are numbers from {numbers.min():.4g} to {numbers.max():.4g}; "
                 "accepted: 0 to 255, or the network's own input with input_kind 'normalized'",
             )
-        numbers = np.rint(numbers).astype(np.uint8)
+        rounded = np.rint(numbers)
+        if numbers.max() <= 1 and (rounded != numbers).any():
+            raise RequestError(
+                "invalid_image",
+                f"the pixels are fractions from {numbers.min():.4g} to {numbers.max():.4g}, all "
+                "but black; accepted: 0 to 255",
+            )
+        numbers = rounded.astype(np.uint8)
     return DecodedPhoto(_in_color(numbers), orientation=1)
 
 

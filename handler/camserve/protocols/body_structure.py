@@ -6,13 +6,15 @@ The numbers of a photo that is a tensor are not counted: its size is judged as t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from camserve.options import Options
 from camserve.protocols.json_limits import check_structure
-from camserve.protocols.photo_fields import IMAGE_KEYS
 from camserve.protocols.photo_tensors import MAX_RANK
 from camserve.settings import Limits
+
+#: A tuple: what is compared with its names can be anything, a list too.
+_OPTIONS: Final = tuple(Options.model_fields)
 
 
 def check_body(body: Any, limits: Limits) -> None:
@@ -48,15 +50,15 @@ def _reduced_instance(instance: Any) -> Any:
 
 
 def _reduced_photo(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Whatever its name: that of a photo under a wrong one is refused for that."""
     return {
-        name: [] if name in IMAGE_KEYS and _begins_with_number(value) else value
+        name: [] if name not in _OPTIONS and _begins_with_number(value) else value
         for name, value in body.items()
     }
 
 
 def _reduced_input(tensor: Any) -> Any:
-    # A name can be anything here, a list too.
-    if not isinstance(tensor, Mapping) or tensor.get("name") in tuple(Options.model_fields):
+    if not isinstance(tensor, Mapping) or tensor.get("name") in _OPTIONS:
         return tensor
     return {**tensor, "data": []} if _begins_with_number(tensor.get("data")) else tensor
 

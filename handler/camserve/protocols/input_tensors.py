@@ -125,10 +125,11 @@ def split_by_photo(
             continue
         values = [_decode_text(name, value, base64_text) for value in data]
         if len(values) not in (1, len(images)):
+            each = f" or {len(images)}, one for each photo" if len(images) > 1 else ""
             raise RequestError(
                 "invalid_request",
-                f"input {short_repr(name)} has {len(values)} elements; accepted: 1 or "
-                f"{len(images)}, one for each photo",
+                f"input {short_repr(name)} has {len(values)} elements; accepted: 1{each}; a list "
+                "of values is one text",
             )
         for index, instance in enumerate(instances):
             instance[name] = values[index % len(values)]

@@ -21,8 +21,8 @@ MAX_RANK: Final = 4
 #: The bytes of a number.
 ITEM_SIZE: Final[dict[PhotoDatatype, int]] = {"UINT8": 1, "FP32": 4}
 _USAGE_HINT: Final = (
-    "accepted: (height, width, 3) or (n, height, width, 3) of pixels, or the network's own input "
-    "with input_kind 'normalized'"
+    "accepted: (height, width, 3) of pixels, or 1 in place of 3 for grey, in KServe v2 also "
+    "(n, height, width, 3); or the network's own input with input_kind 'normalized'"
 )
 
 

@@ -39,6 +39,14 @@ def test_numbers_with_a_fraction_are_rounded() -> None:
     ]
 
 
+def test_fractions_of_1_are_rejected() -> None:
+    numbers = (NOISE / 255).astype("<f4")
+    with pytest.raises(RequestError, match="accepted: 0 to 255"):
+        decode_pixel_tensor(numbers.tobytes(), "FP32", NOISE.shape)
+    black = np.array([[[0, 1, 1]]], "<f4")
+    assert decode_pixel_tensor(black.tobytes(), "FP32", (1, 1, 3)).upright.tolist() == [[[0, 1, 1]]]
+
+
 @pytest.mark.parametrize("wrong", [-0.5, 255.5, np.nan, np.inf])
 def test_numbers_that_are_no_pixels_are_rejected(wrong: float) -> None:
     numbers = np.array([[[0, wrong, 255]]], "<f4")
