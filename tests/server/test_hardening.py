@@ -26,7 +26,7 @@ def test_nothing_listens_beyond_loopback(server: Client) -> None:
         if connection.status == psutil.CONN_LISTEN
     }
     assert {address.ip.removeprefix("::ffff:") for address in listening} == {"127.0.0.1"}
-    ports = {int(port) for name, port in server.ports.items() if name.endswith("_PORT")}
+    ports = {int(port) for port in server.torchserve_ports.values()}
     assert {address.port for address in listening} == ports
 
 

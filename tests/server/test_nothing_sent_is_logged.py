@@ -149,9 +149,7 @@ def raw(server: Client) -> dict[str, Exchange]:
     """Invalid HTTP, to every port of HTTP or gRPC."""
     exchanges = {}
     for n, (name, make) in enumerate(marked.RAW.items()):
-        for m, (variable, port) in enumerate(server.ports.items()):
-            if not variable.endswith("_PORT"):
-                continue
+        for m, (variable, port) in enumerate(server.torchserve_ports.items()):
             marker = marked.marker(5000 + 20 * n + m)
             body = send_raw(int(port), make(marker, server.token))
             exchanges[f"{name}, {variable}"] = Exchange(marker, Answer("raw", (body,), "", 0))

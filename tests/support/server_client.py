@@ -59,6 +59,15 @@ class Client:
             yield cls(http, stub, run_dir, environment, token, open_inference)
 
     @property
+    def torchserve_ports(self) -> dict[str, str]:
+        """The ports that TorchServe itself listens on; a front, where there is one, has its own."""
+        return {
+            name: port
+            for name, port in self.ports.items()
+            if name.endswith("_PORT") and not name.startswith("OPEN_INFERENCE")
+        }
+
+    @property
     def metadata(self) -> list[tuple[str, str]]:
         """What authorizes a gRPC call."""
         return [("protocol", "gRPC"), ("authorization", f"Bearer {self.token}")]

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import binascii
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import pybase64
 
 from camserve.errors import RequestError, short_repr, unknown_name_message
 from camserve.options import Options
-from camserve.protocols import binary_tensors, photo_tensors
+from camserve.protocols import photo_tensors
 from camserve.protocols.binary_tensors import BINARY_SIZE
 from camserve.protocols.json_limits import check_same
-from camserve.protocols.kserve_checks import check_photo_count, copy_options
-from camserve.protocols.photo_tensors import INPUT_KIND, MAX_RANK
+from camserve.protocols.kserve_checks import check_photo_count
+from camserve.protocols.photo_tensors import INPUT_KIND
+from camserve.protocols.tensor_elements import (
+    InputTensor,
+    complete_shape,
+    disagreement,
+    flat_elements,
+    parse_tensor,
+)
 from camserve.settings import Limits
 
 #: The name of the input tensor that holds the photos. A tensor of another name holds them where it
@@ -26,36 +31,10 @@ _OPTIONS: Final = (*Options.model_fields, INPUT_KIND)
 #: What KServe's and Triton's clients say of a tensor, and not of a photo. ``content_type`` is
 #: MLServer's word for how a client encoded it.
 _TENSOR_PARAMETERS: Final = (BINARY_SIZE, "binary_data", "content_type")
-#: Triton's parameter of a tensor whose elements are not in the request.
-_SHARED_MEMORY: Final = "shared_memory_region"
 _USAGE_HINT: Final = (
     'send the photos as an input "image" of datatype "BYTES" and shape [n], in base64 where the '
     "body is JSON"
 )
-
-
-@dataclass(frozen=True)
-class InputTensor:
-    """An input tensor, with its elements not parsed yet.
-
-    Attributes:
-        name: of the tensor.
-        datatype: KServe's name, as the caller wrote it.
-        shape: the lengths of its axes, -1 for any; None where the caller leaves it out.
-        data: the elements: nested lists, or bytes where they stand behind the JSON.
-        parameters: of the tensor.
-    """
-
-    name: str
-    datatype: Any
-    shape: tuple[int, ...] | None
-    data: list[Any] | memoryview
-    parameters: dict[str, Any]
-
-    @property
-    def what(self) -> str:
-        """What an error message calls it."""
-        return f"input {short_repr(self.name)}"
 
 
 def parse_inputs(
@@ -79,7 +58,7 @@ def parse_inputs(
     """
     if not isinstance(inputs, list):
         raise RequestError("invalid_request", f"'inputs' must be a list; {_USAGE_HINT}")
-    tensors = [_parse_tensor(tensor) for tensor in inputs]
+    tensors = [parse_tensor(tensor) for tensor in inputs]
     photo_name = _photo_name(tensors)
     elements: dict[str, list[Any]] = {}
     all_parameters = dict(parameters)
@@ -88,7 +67,7 @@ def parse_inputs(
         values = (
             _photo_elements(tensor, limits, from_grpc)
             if is_photo
-            else _elements(tensor, limits, from_grpc)
+            else flat_elements(tensor, limits, from_grpc)
         )
         key = IMAGE if is_photo else tensor.name
         if key in elements:
@@ -136,39 +115,6 @@ def split_by_photo(
     return instances
 
 
-def _parse_tensor(tensor: Any) -> InputTensor:
-    if not isinstance(tensor, dict) or not isinstance(tensor.get("name"), str):
-        raise RequestError(
-            "invalid_request", f"an input must be an object with a name; {_USAGE_HINT}"
-        )
-    name, shape, data = tensor["name"], tensor.get("shape"), tensor.get("data")
-    parameters = copy_options(f"parameters of {name}", tensor.get("parameters", {}))
-    if _SHARED_MEMORY in parameters:
-        raise RequestError(
-            "invalid_request",
-            f"input {short_repr(name)} is in shared memory, which this server has not; accepted: "
-            "its elements in the request",
-        )
-    if not isinstance(data, list | memoryview):
-        raise RequestError(
-            "invalid_request",
-            f"input {short_repr(name)} must have its elements in a list 'data'",
-        )
-    if shape is not None and not (
-        isinstance(shape, list)
-        and len(shape) <= MAX_RANK
-        and all(type(length) is int and length >= -1 for length in shape)
-    ):
-        raise RequestError(
-            "invalid_request",
-            f"input {short_repr(name)} has the shape {short_repr(shape)}; accepted: a list of up "
-            f"to {MAX_RANK} lengths, -1 for any",
-        )
-    return InputTensor(
-        name, tensor.get("datatype"), None if shape is None else tuple(shape), data, parameters
-    )
-
-
 def _photo_name(tensors: Sequence[InputTensor]) -> str:
     """The name of the input that holds the photos.
 
@@ -192,10 +138,10 @@ def _photo_elements(tensor: InputTensor, limits: Limits, from_grpc: bool) -> lis
     """The photos of a tensor: files in base64 or as they are, or tensors."""
     what, datatype = tensor.what, tensor.datatype
     if datatype == "BYTES":
-        return _elements(tensor, limits, from_grpc)
+        return flat_elements(tensor, limits, from_grpc)
     if datatype not in ("UINT8", "FP32"):
         if isinstance(tensor.data, list):
-            elements = _elements(tensor, limits, from_grpc)
+            elements = flat_elements(tensor, limits, from_grpc)
             if not elements or not {*map(type, elements)} <= {int, float}:
                 # Files whose datatype is not named; what else there is among them fails by itself.
                 return elements
@@ -208,12 +154,12 @@ def _photo_elements(tensor: InputTensor, limits: Limits, from_grpc: bool) -> lis
         # The numbers are kept as they are: those of the extension are in little endian.
         size = photo_tensors.ITEM_SIZE[datatype]
         if len(tensor.data) % size:
-            raise _disagreement(tensor, f"{len(tensor.data)} bytes", from_grpc)
-        shape = _complete_shape(tensor, (len(tensor.data) // size,), from_grpc)
+            raise disagreement(tensor, f"{len(tensor.data)} bytes", from_grpc)
+        shape = complete_shape(tensor, (len(tensor.data) // size,), from_grpc)
         data: bytes | memoryview = tensor.data
     else:
         nested, flat = photo_tensors.flatten(tensor.data, what)
-        shape = _complete_shape(tensor, nested, from_grpc)
+        shape = complete_shape(tensor, nested, from_grpc)
         if flat and isinstance(flat[0], str):
             return flat
         data = photo_tensors.pack(datatype, flat, what)
@@ -221,63 +167,6 @@ def _photo_elements(tensor: InputTensor, limits: Limits, from_grpc: bool) -> lis
         # The bytes of a file, as Triton's pipelines that decode photos take them.
         return [bytes(data)]
     return list(photo_tensors.split(datatype, shape, data, what))
-
-
-def _elements(tensor: InputTensor, limits: Limits, from_grpc: bool) -> list[Any]:
-    """A tensor's elements in a flat list, which fit its shape."""
-    if isinstance(tensor.data, memoryview):
-        elements = binary_tensors.elements(tensor.datatype, tensor.data, tensor.what, limits)
-        nested: tuple[int, ...] = (len(elements),)
-    else:
-        nested, elements = photo_tensors.flatten(tensor.data, tensor.what)
-    _complete_shape(tensor, nested, from_grpc)
-    return elements
-
-
-def _complete_shape(
-    tensor: InputTensor, of_data: tuple[int, ...], from_grpc: bool
-) -> tuple[int, ...]:
-    """A tensor's shape without -1, as its data complete it.
-
-    Args:
-        tensor: with or without a shape.
-        of_data: the lengths of the nested lists; the number of elements where there is one list.
-        from_grpc: for the error message.
-
-    Raises:
-        RequestError: ``invalid_request``: shape and data do not agree, or leave several lengths
-            open.
-    """
-    shape, count = tensor.shape, math.prod(of_data)
-    if shape is None:
-        return of_data
-    if len(shape) == len(of_data) and all(
-        length in (-1, actual) for length, actual in zip(shape, of_data, strict=True)
-    ):
-        return of_data
-    if len(_without_ones(of_data)) > 1 and _without_ones(shape) != _without_ones(of_data):
-        # Only a flat list has no order of axes of its own.
-        raise _disagreement(tensor, f"nested lists of the shape {list(of_data)}", from_grpc)
-    known = math.prod(length for length in shape if length != -1)
-    unknown = shape.count(-1)
-    if unknown == 0 and known == count:
-        return shape
-    if unknown and (known and count % known == 0) and (unknown == 1 or count == known):
-        return tuple(count // known if length == -1 else length for length in shape)
-    raise _disagreement(tensor, f"{count} elements", from_grpc)
-
-
-def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(length for length in shape if length != 1)
-
-
-def _disagreement(tensor: InputTensor, content: str, from_grpc: bool) -> RequestError:
-    hint = " (over gRPC, TorchServe drops raw_input_contents: use 'contents')" if from_grpc else ""
-    shape = None if tensor.shape is None else list(tensor.shape)
-    return RequestError(
-        "invalid_request",
-        f"{tensor.what} has the shape {short_repr(shape)} and {content}; they must agree{hint}",
-    )
 
 
 def _check_same(name: str, one: list[Any], other: list[Any], limits: Limits) -> None:

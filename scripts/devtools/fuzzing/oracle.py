@@ -180,7 +180,8 @@ def _schema() -> Any:
 
 def _errors(body: dict[str, Any]) -> list[dict[str, Any]]:
     """Every error in a body, of the request or of one of its photos."""
-    errors = [body["error"]] if "error" in body else []
+    # In KServe v2, "error" is the text of what stands under "error_detail".
+    errors = [body.get("error_detail", body["error"])] if "error" in body else []
     for reply in (*body.get("predictions", ()), *body.get("explanations", ())):
         if "error" in reply:
             errors.append(reply["error"])
