@@ -98,13 +98,15 @@ async def abort(context: Any, error: FrontError) -> None:
 
 
 async def abort_unforeseen(context: Any, failure: Exception) -> None:
-    """End a call that failed by a defect of the front.
+    """End a call that failed by a defect of the front, or whose caller has gone meanwhile.
 
     Raises:
-        grpc.aio.AbortError: always.
+        grpc.aio.AbortError: unless the caller has gone: then nothing can be told any more.
     """
     if isinstance(failure, grpc.aio.AbortError):
         raise failure
+    if context.cancelled() or context.done():
+        return
     # Its text may repeat what a caller sent.
     _logger.error("a call failed", exc_info=failure)
     await abort(context, FrontError("internal_error", "the server failed; its log says where"))

@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 
 from camserve_cli.open_inference.errors import FrontError
-from camserve_cli.open_inference.grpc_calls import SmallCalls, abort
+from camserve_cli.open_inference.grpc_calls import SmallCalls, abort, abort_unforeseen
 from camserve_cli.open_inference.service import InferenceService
 
 HEALTH: Final = "grpc.health.v1.Health"
@@ -68,6 +68,8 @@ class HealthServicer:
                 await asyncio.sleep(_WATCH_SECONDS)
         except FrontError as error:
             await abort(context, error)
+        except Exception as failure:
+            await abort_unforeseen(context, failure)
         finally:
             self._watchers -= 1
 
