@@ -178,7 +178,7 @@ class _Routes:
     async def _send(self, request: web.Request, reply: HostReply) -> web.StreamResponse:
         """Send a reply, and return once the caller has read most of it."""
         body = reply.body
-        if reply.status != 200 and request.path.startswith("/v2"):
+        if reply.status != 200 and _is_v2(request):
             body = _error_as_text(body)
         response = web.Response(status=reply.status, body=body)
         response.headers[hdrs.CONTENT_TYPE] = reply.content_type
@@ -221,8 +221,12 @@ async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamR
         # Its text may repeat what a caller sent.
         _logger.error("a request failed", exc_info=failure)
         error = FrontError("internal_error", "the server failed; its log says where")
-    as_text = request.path == "/v2" or request.path.startswith("/v2/")
-    return _json(error.to_json(as_text=as_text), error.status, error.headers)
+    return _json(error.to_json(as_text=_is_v2(request)), error.status, error.headers)
+
+
+def _is_v2(request: web.Request) -> bool:
+    """Whether errors are those of KServe v2, by the path."""
+    return request.path == "/v2" or request.path.startswith("/v2/")
 
 
 async def _expect(request: web.Request) -> None:

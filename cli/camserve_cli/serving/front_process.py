@@ -17,6 +17,7 @@ from camserve_cli.errors import CommandError
 from camserve_cli.paths import RUN_DIR
 from camserve_cli.serving import ready
 from camserve_cli.serving.certificates import Certificate, PinnedHostContext
+from camserve_cli.serving.processes import living_process
 
 #: The variables that set the front's ports, and the ports without them, which are Triton's.
 PORTS: Final = {"OPEN_INFERENCE_PORT": 8000, "OPEN_INFERENCE_GRPC_PORT": 8001}
@@ -56,12 +57,7 @@ class FrontProcess:
 
     def process(self) -> psutil.Process | None:
         """The process, while it lives."""
-        try:
-            process = psutil.Process(self.pid)
-            ended = process.status() == psutil.STATUS_ZOMBIE
-            return None if ended or process.create_time() != self.started else process
-        except psutil.NoSuchProcess:
-            return None
+        return living_process(self.pid, self.started)
 
     def why_not_ready(self, trust: PinnedHostContext | None, timeout: float = 15) -> str | None:
         """Why it does not say in so many seconds that all models answer; None where it does."""

@@ -17,6 +17,7 @@ from camserve_cli.paths import RUN_DIR, command_line
 from camserve_cli.serving import ready
 from camserve_cli.serving.certificates import LOOPBACK, PinnedHostContext
 from camserve_cli.serving.front_process import FrontProcess
+from camserve_cli.serving.processes import living_process
 from camserve_cli.serving.tokens import Token, TokenError, current_token
 
 
@@ -80,12 +81,7 @@ class LocalServer:
 
     def process(self) -> psutil.Process | None:
         """The server's process, while it lives."""
-        try:
-            process = psutil.Process(self.pid)
-            ended = process.status() == psutil.STATUS_ZOMBIE
-            return None if ended or process.create_time() != self.started else process
-        except psutil.NoSuchProcess:
-            return None
+        return living_process(self.pid, self.started)
 
     def save(self) -> None:
         partial = RUN_DIR / "server.json.partial"

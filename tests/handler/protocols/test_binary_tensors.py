@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import struct
 from collections.abc import Mapping, Sequence
@@ -123,8 +124,6 @@ def test_each_photo_has_its_own_options() -> None:
 
 
 def test_the_body_may_be_compressed() -> None:
-    import gzip
-
     text = json.dumps({"inputs": [IMAGE[0]]}).encode()
     headers = {HEADER_LENGTH: str(len(text)), "content-encoding": "gzip"}
     request = IncomingRequest({"body": gzip.compress(text + IMAGE[1])}, headers)
