@@ -109,9 +109,7 @@ async def open_page(
         async with aiohttp.ClientSession() as session:
             async with session.get(f"http://127.0.0.1:{port}/json/list") as reply:
                 (target,) = [one for one in await reply.json() if one["type"] == "page"]
-            async with session.ws_connect(
-                target["webSocketDebuggerUrl"], max_msg_size=0
-            ) as socket:
+            async with session.ws_connect(target["webSocketDebuggerUrl"], max_msg_size=0) as socket:
                 page = ChromiumPage(socket)
                 for domain in ("Page", "Runtime", "Network", "Log"):
                     await page.call(f"{domain}.enable")

@@ -88,7 +88,9 @@ def report(
     ] = None,
     url: Annotated[
         str | None,
-        typer.Option(help="A server to ask, as http://host:8080; by default the archive runs here."),
+        typer.Option(
+            help="A server to ask, as http://host:8080; by default the archive runs here."
+        ),
     ] = None,
     ca: Annotated[
         Path | None,

@@ -65,7 +65,8 @@ class Accuracy:
 
 def measure_accuracy(columns: ReportColumns) -> Accuracy:
     """The figures of all classes that occur."""
-    figures = _by_label(columns) if columns.task == "multilabel" else _by_class(columns)
+    sets = columns.true_sets
+    figures = _by_class(columns) if sets is None else _by_label(columns, sets)
     errors = sorted(figures, key=lambda one: (-(one.photos - one.right), -one.photos, one.label))
     labelled, right = int(columns.known.sum()), int(columns.right.sum())
     return Accuracy(labelled, right, share_interval(right, labelled), tuple(errors))
@@ -80,20 +81,17 @@ def _by_class(columns: ReportColumns) -> list[ClassFigures]:
         score = _average_precision(columns, int(index), shown)
         # Of those predicted, only labelled ones say whether that was right.
         figures.append(
-            _class_figures(
-                photos.classes[index], shown, chosen, known, photos.probability, score
-            )
+            _class_figures(photos.classes[index], shown, chosen, known, photos.probability, score)
         )
     return figures
 
 
-def _by_label(columns: ReportColumns) -> list[ClassFigures]:
+def _by_label(columns: ReportColumns, true_sets: NDArray[np.bool_]) -> list[ClassFigures]:
     """Each label by itself: a photo may have several, and several may be predicted."""
-    assert columns.true_sets is not None
     photos = columns.photos
     figures = []
     for index in range(len(photos.classes)):
-        shown = columns.true_sets[:, index]
+        shown = true_sets[:, index]
         if columns.probabilities is None:
             probability = np.where(photos.predicted == index, photos.probability, np.nan)
         else:

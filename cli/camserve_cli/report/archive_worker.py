@@ -67,7 +67,7 @@ def load() -> tuple[dict[str, Any], Answerer]:
 
 def serve(requests: int, replies: int) -> None:
     """Answer until the other end closes its pipe."""
-    with open(requests, encoding="utf-8") as lines, open(replies, "w", encoding="utf-8") as out:  # noqa: PTH123
+    with open(requests, encoding="utf-8") as lines, open(replies, "w", encoding="utf-8") as out:
 
         def write(message: object) -> None:
             out.write(f"{json.dumps(message)}\n")

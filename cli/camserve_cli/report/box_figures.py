@@ -133,8 +133,6 @@ def _upright_point(x: float, y: float, frame: InputFrame) -> tuple[float, float]
     return point.x0, point.y0
 
 
-def _to_raster(
-    x: float, y: float, frame: InputFrame, size: tuple[int, int]
-) -> tuple[float, float]:
+def _to_raster(x: float, y: float, frame: InputFrame, size: tuple[int, int]) -> tuple[float, float]:
     x0, y0, x1, y1 = frame.input_box
     return (x - x0) / (x1 - x0) * size[0], (y - y0) / (y1 - y0) * size[1]

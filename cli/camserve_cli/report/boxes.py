@@ -63,9 +63,7 @@ def read_boxes(path: Path, photos: PhotoNames) -> ObjectPlaces:
         listed = _read_csv(path)
     found: dict[str, list[ObjectPlace]] = {}
     missing = set()
-    for name, photo, place in (
-        (name, photos.find(name), place) for name, place in listed
-    ):
+    for name, photo, place in ((name, photos.find(name), place) for name, place in listed):
         if photo is None:
             missing.add(name)
         else:
@@ -122,7 +120,8 @@ def _read_voc(folder: Path, photos: PhotoNames) -> list[tuple[str, ObjectPlace]]
                 if corners is None:
                     continue
                 x0, y0, x1, y1 = (
-                    float(corners.findtext(name, "nan")) for name in ("xmin", "ymin", "xmax", "ymax")
+                    float(corners.findtext(name, "nan"))
+                    for name in ("xmin", "ymin", "xmax", "ymax")
                 )
                 box = _checked((x0 - 1, y0 - 1, x1, y1), str(file))
                 listed.append((photo, ObjectPlace(box, found.findtext("name", "").strip())))

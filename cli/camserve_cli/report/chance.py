@@ -50,7 +50,7 @@ class RankCorrelation(NamedTuple):
 
     rho: float
     p: float
-    count: int
+    photos: int
 
 
 def rank_correlation(one: Floats, other: Floats) -> RankCorrelation:

@@ -60,7 +60,9 @@ def read_coco(path: Path) -> list[CocoAnnotation]:
     except OSError as failure:
         raise AnnotationError(f"{path}: {failure.strerror}") from None
     except KeyError as failure:
-        raise AnnotationError(f"{path}: {failure} is missing or names nothing; {_ACCEPTED}") from None
+        raise AnnotationError(
+            f"{path}: {failure} is missing or names nothing; {_ACCEPTED}"
+        ) from None
     except (ValueError, TypeError) as failure:
         raise AnnotationError(f"{path}: {failure}; {_ACCEPTED}") from None
 

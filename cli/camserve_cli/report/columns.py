@@ -88,12 +88,12 @@ class ReportColumns:
     @property
     def right(self) -> Booleans:
         """(N,) whether the prediction is right; false where the truth is not known."""
-        return self.known & (self.photos.true == self.photos.predicted)
+        return np.asarray(self.known & (self.photos.true == self.photos.predicted))
 
     @property
     def wrong(self) -> Booleans:
         """(N,) whether the prediction is wrong; false where the truth is not known."""
-        return self.known & (self.photos.true != self.photos.predicted)
+        return np.asarray(self.known & (self.photos.true != self.photos.predicted))
 
 
 def read_columns(
@@ -142,8 +142,7 @@ class _Builder:
             for name in ("true", "predicted", "second", "compared", "cameras", "places")
         }
         self._floats = {
-            name: np.full(count, np.nan)
-            for name in ("probability", "margin", "border", "corners")
+            name: np.full(count, np.nan) for name in ("probability", "margin", "border", "corners")
         }
         self._properties = {name: np.full(count, np.nan) for name in PROPERTIES}
         self._boxes = {name: np.full(count, np.nan) for name in BOX_FIGURES}
@@ -203,9 +202,7 @@ class _Builder:
         count, integers, floats = len(self._paths), self._integers, self._floats
         maps = np.zeros((count, 1, 1), np.float16) if self._maps is None else self._maps
         properties = {
-            name: column
-            for name, column in self._properties.items()
-            if np.isfinite(column).any()
+            name: column for name, column in self._properties.items() if np.isfinite(column).any()
         }
         photos = ExplainedPhotos(
             paths=self._paths,

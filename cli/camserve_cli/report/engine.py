@@ -1,7 +1,7 @@
 """What answers the photos of a report: a model, asked for many photos at once.
 
-There are two: :mod:`archive_engine` runs an archive of the model store, :mod:`server_engine` calls a
-server. Both give the replies that a server gives, as JSON.
+There are two: :mod:`archive_engine` runs an archive of the model store, :mod:`server_engine` calls
+a server. Both give the replies that a server gives, as JSON.
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ class ModelDescription:
     def of(cls, told: Mapping[str, Any]) -> ModelDescription:
         """From what a model says of itself."""
         model = told["model"]
-        preprocess = {key: value for key, value in told["preprocess"].items() if key != "input_size"}
+        preprocess = {
+            key: value for key, value in told["preprocess"].items() if key != "input_size"
+        }
         return cls(
             name=model["name"],
             version=model["version"],

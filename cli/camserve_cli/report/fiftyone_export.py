@@ -1,5 +1,9 @@
 """placeholder"""
-from camserve_cli.report.columns import ReportColumns
+
 from pathlib import Path
+
+from camserve_cli.report.columns import ReportColumns
+
+
 def export_fiftyone(columns: ReportColumns, folder: Path, out: Path) -> None:
     raise NotImplementedError

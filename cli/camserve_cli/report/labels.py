@@ -101,7 +101,9 @@ def read_labels(path: Path, photos: PhotoNames, names: LabelNames) -> TrueLabels
     for name, label in pairs:
         index = names.find(label)
         if index is None:
-            raise AnnotationError(f"{path}: the model has no label {label!r}; {names.nearest(label)}")
+            raise AnnotationError(
+                f"{path}: the model has no label {label!r}; {names.nearest(label)}"
+            )
         photo = photos.find(name)
         if photo is None:
             missing.add(name)
@@ -122,7 +124,8 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
             header = [name.strip().lower() for name in reader.fieldnames or ()]
             reader.fieldnames = header
             rows = [
-                {key: value or "" for key, value in row.items() if key is not None} for row in reader
+                {key: value or "" for key, value in row.items() if key is not None}
+                for row in reader
             ]
     except OSError as failure:
         raise AnnotationError(f"{path}: {failure.strerror}") from None
@@ -130,8 +133,7 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
         raise AnnotationError(f"{path}: {failure}; accepted: CSV in UTF-8") from None
     if absent := [name for name in columns if name not in header]:
         raise AnnotationError(
-            f"{path}: no column {', '.join(absent)}; accepted: a first row with "
-            f"{','.join(columns)}"
+            f"{path}: no column {', '.join(absent)}; accepted: a first row with {','.join(columns)}"
         )
     return rows
 

@@ -76,7 +76,7 @@ def gather_photos(content: ReportContent, out: Path, rows: NDArray[np.int64]) ->
         thumbnails.append(base64.b64encode(picture).decode())
         places.append(places[-1] + len(thumbnails[-1]))
     drop = columns.faithfulness.get("drop")
-    comparison = analysis.comparison
+    comparison, other_maps = analysis.comparison, columns.compared_maps
     data = {
         "classes": list(photos.classes),
         "shape": list(photos.maps.shape[1:]),
@@ -102,10 +102,10 @@ def gather_photos(content: ReportContent, out: Path, rows: NDArray[np.int64]) ->
         "trueMaps": true_maps,
         "compared": columns.compared[rows].tolist() if comparison is not None else None,
         "distance": numbers(comparison.distance[rows]) if comparison is not None else None,
-        "comparedMaps": _compared_maps(columns, rows) if comparison is not None else None,
-        "comparedShape": list(columns.compared_maps.shape[1:])
-        if columns.compared_maps is not None
+        "comparedMaps": base64.b64encode(map_bytes(other_maps[rows])).decode()
+        if other_maps is not None
         else None,
+        "comparedShape": list(other_maps.shape[1:]) if other_maps is not None else None,
         "thumbnails": places,
     }
     return PagePhotos(rows, data, "".join(thumbnails))
@@ -114,11 +114,6 @@ def gather_photos(content: ReportContent, out: Path, rows: NDArray[np.int64]) ->
 def numbers(values: Iterable[float], digits: int = 3) -> list[float | None]:
     """With so many significant digits; null where there is no number."""
     return [float(f"{one:.{digits}g}") if np.isfinite(one) else None for one in values]
-
-
-def _compared_maps(columns: ReportColumns, rows: NDArray[np.int64]) -> str:
-    assert columns.compared_maps is not None
-    return base64.b64encode(map_bytes(columns.compared_maps[rows])).decode()
 
 
 def _read_lines(

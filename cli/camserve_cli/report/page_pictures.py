@@ -60,7 +60,7 @@ def reliability_diagram(calibration: Calibration) -> Markup:
             )
         )  # fmt: skip
     return Markup(
-        '<svg class="reliability" viewBox="-30 -8 240 244" role="img" aria-label="{}">'
+        '<svg class="reliability" viewBox="-36 -8 246 244" role="img" aria-label="{}">'
         '<rect class="frame" width="{side}" height="{side}"/>{}'
         '<line class="ideal" x1="0" y1="{side}" x2="{side}" y2="0"/>'
         '<text x="0" y="216">0%</text><text x="200" y="216" text-anchor="end">100%</text>'

@@ -137,8 +137,8 @@ def _exposure(exif: Mapping[int, Any]) -> dict[str, float]:
     found = {}
     for name, tag in _EXPOSURE.items():
         with suppress(TypeError, ValueError, ZeroDivisionError):
-            value = exif[tag] if tag in exif else None
-            number = float(value[0] if isinstance(value, tuple) else value)  # type: ignore[arg-type]
+            value: Any = exif.get(tag)
+            number = float(value[0] if isinstance(value, tuple) else value)
             if np.isfinite(number) and number > 0:
                 found[name] = number
     return found

@@ -101,9 +101,7 @@ def as_seen(pixels: Pixels, preprocess: Preprocess | None, margin: tuple[float, 
     # The crop begins at half of what is left over, rounded to even numbers or down.
     rounded = int if preprocess.crop_rounding == "down" else round
     top, left = rounded(added[0] / 2), rounded(added[1] / 2)
-    return _with_margin(
-        np.asarray(fitted, np.uint8), (top, added[0] - top, left, added[1] - left)
-    )
+    return _with_margin(np.asarray(fitted, np.uint8), (top, added[0] - top, left, added[1] - left))
 
 
 def _with_margin(pixels: Pixels, margin: tuple[int, int, int, int]) -> Pixels:

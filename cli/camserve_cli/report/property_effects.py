@@ -76,11 +76,11 @@ def property_effects(columns: ReportColumns) -> list[PropertyEffect]:
             outcome,
             found.rho,
             min(1.0, found.p * len(tests)),
-            found.count,
+            found.photos,
             *_ends(values, target),
         )
         for name, outcome, found, values, target in tests
-        if found.count
+        if found.photos
     ]
     return sorted(effects, key=lambda one: (one.p, -abs(one.rho)))
 

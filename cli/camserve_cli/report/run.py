@@ -129,9 +129,7 @@ def _ask(
     )
 
 
-def _compare(
-    other: Engine | None, photos: Photos, batch: Sequence[str]
-) -> Sequence[Answer | None]:
+def _compare(other: Engine | None, photos: Photos, batch: Sequence[str]) -> Sequence[Answer | None]:
     """What the other model says of the same photos."""
     if other is None:
         return [None] * len(batch)

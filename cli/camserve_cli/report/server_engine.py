@@ -79,7 +79,9 @@ class ServerEngine:
                     return {"error": {"code": failure.code, "message": str(failure)}}
                 except OSError as failure:
                     reason = failure.strerror or str(failure)
-                    return {"error": {"code": "local_error", "message": f"cannot be read: {reason}"}}
+                    return {
+                        "error": {"code": "local_error", "message": f"cannot be read: {reason}"}
+                    }
 
         return list(await asyncio.gather(*map(ask, questions)))
 

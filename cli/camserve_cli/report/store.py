@@ -8,7 +8,6 @@ thumbnails one after another; a photo's line says where its own begins.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -62,7 +61,7 @@ class ReportStore:
         if thumbnail:
             line = {**line, "thumbnail": [self._pictures.tell(), len(thumbnail)]}
             self._pictures.write(thumbnail)
-        self._out.write(f"{json.dumps(line, ensure_ascii=False, separators=(',', ':'))}\n".encode())
+        self._out.write(_encode(line))
 
     def flush(self) -> None:
         """Hand what was added to the system: it is there if this process is ended."""
@@ -110,7 +109,7 @@ class ReportStore:
                 if "reply" not in line or line["photo"] in done or begin + length > size:
                     continue
                 done.add(line["photo"])
-                kept.write(f"{json.dumps(line, ensure_ascii=False, separators=(',', ':'))}\n".encode())
+                kept.write(_encode(line))
         partial.replace(self._lines)
         return frozenset(done)
 
@@ -149,10 +148,14 @@ def read_thumbnails(folder: Path, places: Sequence[tuple[int, int]]) -> Iterator
             yield pictures.read(length)
 
 
+def _encode(line: Line) -> bytes:
+    return f"{json.dumps(line, ensure_ascii=False, separators=(',', ':'))}\n".encode()
+
+
 def _replace(path: Path, content: bytes) -> None:
     partial = path.with_name(f"{path.name}.partial")
     partial.write_bytes(content)
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def write_file(path: Path, content: str) -> None:

@@ -77,9 +77,7 @@ _STATISTICS = (
 )  # fmt: skip
 
 
-def _records(
-    lines: Path, rows: Sequence[int], columns: ReportColumns
-) -> Iterator[dict[str, Any]]:
+def _records(lines: Path, rows: Sequence[int], columns: ReportColumns) -> Iterator[dict[str, Any]]:
     outside = is_outside(columns)
     places = [int(columns.places[row]) for row in rows]
     for row, line in zip(rows, read_line(lines, places), strict=True):

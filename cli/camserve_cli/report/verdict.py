@@ -142,9 +142,7 @@ def _suspicious(
     return sorted(found, key=lambda one: -one[3] / one[2])
 
 
-def _property_findings(
-    columns: ReportColumns, effects: Sequence[PropertyEffect]
-) -> list[Finding]:
+def _property_findings(columns: ReportColumns, effects: Sequence[PropertyEffect]) -> list[Finding]:
     found = []
     for effect in effects:
         difference = abs(effect.high - effect.low)
@@ -215,10 +213,10 @@ def _calibration_findings(columns: ReportColumns, calibration: Calibration) -> l
     beyond = calibration.error >= max(CALIBRATION_LIMIT, calibration.by_chance)
     if not beyond or calibration.count < 30:
         return []
-    sure = "surer than it is right" if calibration.overconfident > 0 else "less sure than it is right"
+    sure = "surer" if calibration.overconfident > 0 else "less sure"
     text = (
-        f"The model is {sure}: its probabilities and its accuracy are {calibration.error:.2f} "
-        f"apart (expected calibration error over {calibration.count} predictions; chance alone "
+        f"The model is {sure} than it is right: its probabilities and its accuracy are "
+        f"{calibration.error:.2f} apart (expected calibration error over {calibration.count} predictions; chance alone "
         f"gives up to {calibration.by_chance:.2f})."
     )
     paths = _paths(columns, columns.wrong, -columns.photos.probability)
@@ -240,9 +238,7 @@ def _confusion_findings(columns: ReportColumns, pairs: Sequence[ConfusedPair]) -
         true, predicted = photos.classes[pair.true], photos.classes[pair.predicted]
         text = f"{pair.count} of {pair.of} photos that show {true!r} are predicted {predicted!r}."
         paths = tuple(photos.paths[row] for row in pair.photos[:SHOWN])
-        found.append(
-            Finding("confusion", true, pair.share, pair.of, CONFUSION_LIMIT, paths, text)
-        )
+        found.append(Finding("confusion", true, pair.share, pair.of, CONFUSION_LIMIT, paths, text))
     return found
 
 

@@ -48,12 +48,35 @@
     return ready;
   };
 
-  const heatCanvas = ({ cells, shape: [height, width] }) => {
+  // The places of a fine grid between a side's cells: [cell, next cell, share of the next]. Values,
+  // not colours, are interpolated, with cells' centres as the known points.
+  const FINE = 8;
+  const between = (cells) => Array.from({ length: cells * FINE }, (_, index) => {
+    const place = Math.max(0, Math.min(cells - 1, (index + 0.5) / FINE - 0.5));
+    const cell = Math.floor(place);
+    return [cell, Math.min(cell + 1, cells - 1), place - cell];
+  });
+  const COLOURS = Array.from({ length: 256 }, (_, value) => jet(value));
+  const heatCanvas = ({ cells, shape: [rows, columns] }) => {
     const canvas = document.createElement("canvas");
-    canvas.width = width;
-    canvas.height = height;
-    const context = canvas.getContext("2d"), pixels = context.createImageData(width, height);
-    cells.forEach((value, index) => pixels.data.set([...jet(value), 255], 4 * index));
+    canvas.width = columns * FINE;
+    canvas.height = rows * FINE;
+    const context = canvas.getContext("2d");
+    const pixels = context.createImageData(canvas.width, canvas.height), across = between(columns);
+    let at = 0;
+    for (const [top, bottom, down] of between(rows)) {
+      for (const [left, right, share] of across) {
+        const above = cells[top * columns + left] * (1 - share) + cells[top * columns + right] * share;
+        const below = cells[bottom * columns + left] * (1 - share)
+          + cells[bottom * columns + right] * share;
+        const [red, green, blue] = COLOURS[Math.round(above * (1 - down) + below * down)];
+        pixels.data[at] = red;
+        pixels.data[at + 1] = green;
+        pixels.data[at + 2] = blue;
+        pixels.data[at + 3] = 255;
+        at += 4;
+      }
+    }
     context.putImageData(pixels, 0, 0);
     return canvas;
   };
@@ -77,7 +100,6 @@
     const [x0, y0, x1, y1] = data.inputBox.slice(4 * photo, 4 * photo + 4);
     const alpha = Number(form.elements.alpha.value) / 100;
     if (map.cells.some((value) => value > 0)) {
-      // Cells' centres are what is interpolated: the edge's half cells repeat it.
       context.globalAlpha = alpha;
       context.imageSmoothingEnabled = true;
       context.imageSmoothingQuality = "high";
