@@ -176,7 +176,7 @@ def _write(call: ReportCall, content: ReportContent) -> None:
     write_parquet(call.out / LINES, call.out / TABLE, content.columns)
     write_page(content, call.out, call.out / PAGE)
     if call.export == "fiftyone":
-        export_fiftyone(content.columns, call.folder, call.out)
+        export_fiftyone(content.columns, content.description.name, call.folder, call.out)
 
 
 def _tell(

@@ -216,8 +216,8 @@ def _calibration_findings(columns: ReportColumns, calibration: Calibration) -> l
     sure = "surer" if calibration.overconfident > 0 else "less sure"
     text = (
         f"The model is {sure} than it is right: its probabilities and its accuracy are "
-        f"{calibration.error:.2f} apart (expected calibration error over {calibration.count} predictions; chance alone "
-        f"gives up to {calibration.by_chance:.2f})."
+        f"{calibration.error:.2f} apart (expected calibration error over {calibration.count} "
+        f"predictions; chance alone gives up to {calibration.by_chance:.2f})."
     )
     paths = _paths(columns, columns.wrong, -columns.photos.probability)
     return [
