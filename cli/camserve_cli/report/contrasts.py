@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from camserve_cli.report.columns import ReportColumns
 from camserve_cli.report.confusion import PHOTOS_A_PAIR, ConfusedPair
 from camserve_cli.report.engine import Engine, Question
+from camserve_cli.report.requests import map_options
 
 
 @dataclass(frozen=True)
@@ -50,13 +51,12 @@ def contrast_pairs(
                 Question(
                     folder / columns.photos.paths[row],
                     {
+                        **map_options(engine.description),
                         # By index: a label may hold a hyphen, or name two classes.
                         "target": [
                             f"{pair.predicted}-{pair.true}",
                             f"{pair.true}-{pair.predicted}",
                         ],
-                        "outputs": ["map"],
-                        "size": "model",
                         "top_k": 1,
                     },
                 )

@@ -54,6 +54,7 @@ class ModelDescription:
         preprocess: the archive's ``handler.preprocess``; None where the server does not tell.
         options: the names of the options that it takes; empty where the server does not tell.
         formats: of the photos that it reads, in capitals.
+        forwards: how many forward passes of masked photos a request may take.
     """
 
     name: str
@@ -66,6 +67,7 @@ class ModelDescription:
     preprocess: Mapping[str, Any] | None = None
     options: Sequence[str] = ()
     formats: Sequence[str] = ("JPEG", "PNG")
+    forwards: int = 64
 
     @classmethod
     def of(cls, told: Mapping[str, Any]) -> ModelDescription:
@@ -85,6 +87,7 @@ class ModelDescription:
             preprocess=preprocess,
             options=tuple(told["options"]["properties"]),
             formats=tuple(told.get("formats", cls.formats)),
+            forwards=told["limits"].get("forwards", cls.forwards),
         )
 
 

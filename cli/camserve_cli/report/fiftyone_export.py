@@ -117,8 +117,8 @@ def _over_photo(row: int, columns: ReportColumns) -> NDArray[np.uint8]:
     # The place in the map, counted in cells, of each of the picture's pixels.
     across = ((np.arange(columns_of) + 0.5) / columns_of - x0) / (x1 - x0) * heat.shape[1] - 0.5
     down = ((np.arange(rows_of) + 0.5) / rows_of - y0) / (y1 - y0) * heat.shape[0] - 0.5
-    grid = np.meshgrid(across.astype(np.float32), down.astype(np.float32))
-    drawn = cv2.remap(heat, *grid, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    x, y = np.meshgrid(across.astype(np.float32), down.astype(np.float32))
+    drawn = cv2.remap(heat, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     inside_x = (across > -0.5) & (across < heat.shape[1] - 0.5)
     inside_y = (down > -0.5) & (down < heat.shape[0] - 0.5)
     drawn = drawn * (inside_y[:, None] & inside_x)

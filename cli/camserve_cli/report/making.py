@@ -156,7 +156,7 @@ def _settings(
         ] if other is not None else [],
         "labels": digest(call.labels),
         "boxes": digest(call.boxes),
-        "faithfulness": call.faithfulness,
+        "faithfulness": call.faithfulness if "faithfulness" in description.options else 0,
     }  # fmt: skip
 
 

@@ -18,15 +18,31 @@ from camserve_cli.report.photo_frame import frame_of, relative_input_box
 TOP: Final = 5
 #: Up to so many classes, the probability of each is kept: average precision needs them.
 MOST_PROBABILITIES: Final = 200
-#: The figures of faithfulness that are asked for, where the model has them.
-FAITHFULNESS: Final = ("drop", "increase")
+#: Groups of the figures of faithfulness, and how many forward passes each takes for one target.
+FAITHFULNESS: Final = (
+    (("drop", "increase"), 3),
+    (("insertion",), 16),
+    (("deletion",), 16),
+    (("road",), 24),
+)
+
+
+def map_options(description: ModelDescription) -> dict[str, Any]:
+    """The options of every request for maps, whatever an operator has set as the default."""
+    options: dict[str, Any] = {"explain": True, "outputs": ["map"], "size": "model"}
+    # Each is sent where the model knows it: another refuses the request.
+    if "explain_when" in description.options:
+        options["explain_when"] = "probability>=0"
+    if "faithfulness" in description.options:
+        options["faithfulness"] = []
+    return options
 
 
 @dataclass(frozen=True)
 class PhotoRequests:
-    """The options of each photo's request.
+    """The options of each photo's requests.
 
-    Args:
+    Attributes:
         description: of the model.
         sample: the photos whose faithfulness is measured.
     """
@@ -34,29 +50,41 @@ class PhotoRequests:
     description: ModelDescription
     sample: frozenset[str]
 
-    def options(self, photo: str, true: Sequence[int]) -> dict[str, Any]:
+    def options(self, true: Sequence[int]) -> dict[str, Any]:
         """The options of one photo's request.
 
         The best class is explained, and the true ones with it: which of them the model misses is
         known once it has answered.
 
         Args:
-            photo: its path in the folder.
             true: the indices of the classes that it shows.
         """
         classes = len(self.description.classes)
         targets: list[int | str] = ["top:1", *true[:4]]
-        options: dict[str, Any] = {
+        options = map_options(self.description) | {
             "target": targets if len(targets) > 1 else targets[0],
-            "outputs": ["map"],
-            "size": "model",
             "top_k": min(classes, TOP),
         }
         if self.description.task != "multiclass" and classes <= MOST_PROBABILITIES:
             options["top_k"] = classes
-        if photo in self.sample:
-            options["faithfulness"] = list(FAITHFULNESS)
         return options
+
+    def faithfulness_options(self, photo: str) -> dict[str, Any] | None:
+        """The options of the request for a photo's faithfulness; None where none is measured.
+
+        All figures that the model's limit of forward passes allows.
+        """
+        if photo not in self.sample:
+            return None
+        figures, left = list[str](), self.description.forwards
+        for names, cost in FAITHFULNESS:
+            if cost <= left:
+                figures += names
+                left -= cost
+        if not figures:
+            return None
+        asked = {"target": "top:1", "top_k": 1, "faithfulness": figures}
+        return map_options(self.description) | asked
 
 
 @dataclass(frozen=True)
@@ -72,21 +100,31 @@ class AnswerReader:
     preprocess: Preprocess | None
 
     def read(
-        self, answer: Answer, true: Sequence[int], places: Sequence[ObjectPlace]
+        self,
+        answer: Answer,
+        measured: Answer | None,
+        true: Sequence[int],
+        places: Sequence[ObjectPlace],
     ) -> dict[str, Any]:
         """What is kept of an answer: ``error``, or ``reply`` with what is computed of it.
 
         Args:
             answer: to the photo.
+            measured: to the request for its faithfulness, if there was one.
             true: the indices of the classes that it shows.
             places: of the objects in it.
         """
         if "error" in answer:
             error = answer["error"]
             return {"error": {"code": error["code"], "message": error["message"]}}
+        if not answer["explanations"]:
+            message = "the server answered without an explanation"
+            return {"error": {"code": "not_explained", "message": message}}
         frame = frame_of(answer["image"], self.preprocess)
         explanations = _distinct(answer["explanations"])
         best = explanations[0]
+        for one in (measured or {}).get("explanations", ()):
+            best["faithfulness"] = one["faithfulness"]
         predictions = answer["predictions"]
         kept: dict[str, Any] = {
             "reply": {**answer, "predictions": predictions[:TOP], "explanations": explanations},

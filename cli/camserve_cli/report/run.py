@@ -23,7 +23,7 @@ from rich.progress import (
 from camserve_cli.report.boxes import ObjectPlace
 from camserve_cli.report.engine import Answer, Engine, Question
 from camserve_cli.report.photo_file import PhotoFile, read_photo_file
-from camserve_cli.report.requests import AnswerReader, PhotoRequests
+from camserve_cli.report.requests import AnswerReader, PhotoRequests, map_options
 from camserve_cli.report.store import ReportStore
 
 #: How many photos' faithfulness is measured, unless the command says otherwise.
@@ -102,12 +102,25 @@ def explain_photos(
         for batch in _batches(left, engine.batch):
             files = [pool.submit(read_photo_file, photos.folder / path) for path in batch]
             try:
-                answers = _ask(engine, photos, requests, batch)
+                answers = engine.ask(
+                    [
+                        Question(photos.folder / path, requests.options(photos.true.get(path, ())))
+                        for path in batch
+                    ]
+                )
+                measured = _measure_faithfulness(engine, photos, requests, batch)
                 compared = _compare(other, photos, batch)
-                for path, answer, second, file in zip(batch, answers, compared, files, strict=True):
-                    line, thumbnail = _line(path, answer, second, file.result(), photos, reader)
+                for path, answer, file in zip(batch, answers, files, strict=True):
+                    true, places = photos.true.get(path, ()), photos.places.get(path, ())
+                    line = {
+                        "photo": path,
+                        **_truth(true, reader.classes),
+                        **reader.read(answer, measured.get(path), true, places),
+                        **_read_compared(compared.get(path)),
+                        **_read_file(file.result()),
+                    }
                     failed += "error" in line
-                    store.add(line, thumbnail)
+                    store.add(line, file.result().thumbnail)
             finally:
                 store.flush()
             progress.update(bar, advance=len(batch), failed=failed)
@@ -118,45 +131,38 @@ def _batches(paths: Sequence[str], size: int) -> Iterator[Sequence[str]]:
         yield paths[start : start + size]
 
 
-def _ask(
+def _measure_faithfulness(
     engine: Engine, photos: Photos, requests: PhotoRequests, batch: Sequence[str]
-) -> list[Answer]:
-    return engine.ask(
-        [
-            Question(photos.folder / path, requests.options(path, photos.true.get(path, ())))
-            for path in batch
-        ]
-    )
+) -> dict[str, Answer]:
+    """The answers of the photos of a batch that are in the sample."""
+    asked = {path: options for path in batch if (options := requests.faithfulness_options(path))}
+    questions = [Question(photos.folder / path, options) for path, options in asked.items()]
+    return dict(zip(asked, engine.ask(questions), strict=True))
 
 
-def _compare(other: Engine | None, photos: Photos, batch: Sequence[str]) -> Sequence[Answer | None]:
+def _compare(other: Engine | None, photos: Photos, batch: Sequence[str]) -> dict[str, Answer]:
     """What the other model says of the same photos."""
     if other is None:
-        return [None] * len(batch)
-    options = {"target": "top:1", "outputs": ["map"], "size": "model", "top_k": 1}
-    return other.ask([Question(photos.folder / path, options) for path in batch])
+        return {}
+    options = map_options(other.description) | {"target": "top:1", "top_k": 1}
+    answers = other.ask([Question(photos.folder / path, options) for path in batch])
+    return dict(zip(batch, answers, strict=True))
 
 
-def _line(
-    path: str,
-    answer: Answer,
-    second: Answer | None,
-    file: PhotoFile,
-    photos: Photos,
-    reader: AnswerReader,
-) -> tuple[dict[str, Any], bytes]:
-    true = photos.true.get(path, ())
-    line: dict[str, Any] = {"photo": path}
-    if true:
-        line["true"] = [{"class_id": index, "label": reader.classes[index]} for index in true]
-    line |= reader.read(answer, true, photos.places.get(path, ()))
-    if second is not None and "error" not in second:
-        best = second["explanations"][0]
-        line["compared"] = {
-            **{key: best[key] for key in ("class_id", "label", "probability", "evidence")},
-            "map": {**best["map"], "values": [round(one, 3) for one in best["map"]["values"]]},
-        }
-    line["properties"] = {name: float(f"{one:.6g}") for name, one in file.properties.items()}
-    if file.camera:
-        line["camera"] = file.camera
-    return line, file.thumbnail
+def _truth(true: Sequence[int], classes: Sequence[str]) -> dict[str, Any]:
+    labels = [{"class_id": index, "label": classes[index]} for index in true]
+    return {"true": labels} if labels else {}
+
+
+def _read_compared(answer: Answer | None) -> dict[str, Any]:
+    if answer is None or not answer.get("explanations"):
+        return {}
+    best = answer["explanations"][0]
+    values = [round(one, 3) for one in best["map"]["values"]]
+    kept = {key: best[key] for key in ("class_id", "label", "probability", "evidence")}
+    return {"compared": {**kept, "map": {**best["map"], "values": values}}}
+
+
+def _read_file(file: PhotoFile) -> dict[str, Any]:
+    properties = {name: float(f"{one:.6g}") for name, one in file.properties.items()}
+    return {"properties": properties, **({"camera": file.camera} if file.camera else {})}

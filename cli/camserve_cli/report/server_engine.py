@@ -23,6 +23,8 @@ from camserve_client import CamserveError, StatusError, UnavailableError
 
 #: Requests at once, so that the server's batches fill.
 IN_FLIGHT = 32
+#: Options that an older server does not know, and a value of each.
+_NEWER = {"faithfulness": ["drop"], "explain_when": "probability>=0"}
 
 
 class ServerEngine:
@@ -106,7 +108,12 @@ class ServerEngine:
             classes=tuple(by_index[index] for index in sorted(by_index)),
             # The probabilities of classes that exclude one another sum to 1.
             task="multiclass" if abs(total - 1) < 0.01 else "multilabel",
+            options=tuple(name for name, value in _NEWER.items() if self._knows(name, value)),
         )
+
+    def _knows(self, option: str, value: Any) -> bool:
+        answer = self._ask_about_grey(1, **{option: value})
+        return bool(answer.get("error", {}).get("code") != "unknown_option")
 
     def _count_classes(self) -> int:
         """How many classes the model has: the server tells it where more are asked for."""
@@ -122,9 +129,9 @@ class ServerEngine:
             raise EngineCallError(answer["error"]["message"])
         return answer
 
-    def _ask_about_grey(self, top_k: int) -> Answer:
+    def _ask_about_grey(self, top_k: int, **more: Any) -> Answer:
         # A JPEG, which every archive reads.
         file = BytesIO()
         Image.new("RGB", (64, 64), (128, 128, 128)).save(file, "JPEG")
-        options = {"explain": False, "top_k": top_k}
+        options = {"explain": False, "top_k": top_k, **more}
         return self._runner.run(self._ask_all([Question(file.getvalue(), options)]))[0]
