@@ -5,7 +5,7 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const thumbnails = document.getElementById("thumbnails").textContent;
   const count = data.paths.length;
-  const UNSURE = 0.1, LOW_DROP = 0.05;
+  const UNSURE = 0.1, LOW_DROP = 0.1, HIGH_DROP = 0.5;
   const form = document.querySelector(".controls");
   const cards = document.getElementById("cards");
   const dialog = document.getElementById("detail");
@@ -149,6 +149,7 @@
     no_evidence: (photo) => !data.evidence[photo],
     outside: (photo) => data.outside[photo] === 1,
     low_drop: (photo) => data.drop[photo] !== null && data.drop[photo] < LOW_DROP,
+    high_drop: (photo) => data.drop[photo] !== null && data.drop[photo] > HIGH_DROP,
     changed: (photo) => data.compared[photo] >= 0 && data.compared[photo] !== data.predicted[photo],
     regressions: (photo) => data.true[photo] >= 0 && !isWrong(photo)
       && data.compared[photo] >= 0 && data.compared[photo] !== data.true[photo],
@@ -393,6 +394,9 @@
     }
     if (event.target.name === "class") offerClusters();
     select();
+    if (cards.getBoundingClientRect().top < 0) {
+      document.getElementById("gallery").scrollIntoView({ behavior: "instant" });
+    }
   });
   let waiting = false;
   addEventListener("scroll", () => {
