@@ -143,7 +143,7 @@ def _suspicious(
 
 
 def _property_findings(columns: ReportColumns, effects: Sequence[PropertyEffect]) -> list[Finding]:
-    found = []
+    """Of the surest property alone: others often go with it, as contrast does with brightness."""
     for effect in effects:
         difference = abs(effect.high - effect.low)
         if effect.outcome != "error" or effect.p >= LEVEL or difference < ERROR_DIFFERENCE_LIMIT:
@@ -157,13 +157,10 @@ def _property_findings(columns: ReportColumns, effects: Sequence[PropertyEffect]
             f"{effect.high:.0%} of that with the highest (rank correlation {effect.rho:+.2f})."
         )
         values = columns.photos.properties[effect.name]
-        found.append(
-            Finding(
-                "image_property", "", difference, effect.count, ERROR_DIFFERENCE_LIMIT,
-                _paths(columns, columns.wrong, -values if rises else values), text,
-            )
-        )  # fmt: skip
-    return found
+        paths = _paths(columns, columns.wrong, -values if rises else values)
+        limit = ERROR_DIFFERENCE_LIMIT
+        return [Finding("image_property", "", difference, effect.count, limit, paths, text)]
+    return []
 
 
 def _camera_findings(columns: ReportColumns, cameras: Sequence[CameraEffect]) -> list[Finding]:

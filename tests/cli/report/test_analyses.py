@@ -93,9 +93,7 @@ def test_accuracy_by_label_where_a_photo_has_several() -> None:
 
 def test_the_calibration_error_by_hand() -> None:
     # 4 predictions of 0.75 with 3 right: no error. 2 of 0.95 with 1 right: 0.45.
-    calibration = calibrate(
-        np.array([0.75] * 4 + [0.95] * 2), np.array([1, 1, 1, 0, 1, 0], bool)
-    )
+    calibration = calibrate(np.array([0.75] * 4 + [0.95] * 2), np.array([1, 1, 1, 0, 1, 0], bool))
     assert calibration.error == pytest.approx(2 / 6 * 0.45)
     assert calibration.overconfident == pytest.approx(4.9 / 6 - 4 / 6)
     counts = [one.count for one in calibration.bins]

@@ -13,7 +13,9 @@ from camserve_cli.report.label_names import LabelNames
 from camserve_cli.report.labels import PhotoNames, labels_of_folders, read_labels
 
 NAMES = LabelNames(
-    ModelDescription("pets", "1.0", ("tabby", "tiger cat", "crane", "crane"), ("n1", "n2", "n3", "n4"))
+    ModelDescription(
+        "pets", "1.0", ("tabby", "tiger cat", "crane", "crane"), ("n1", "n2", "n3", "n4")
+    )
 )
 PHOTOS = PhotoNames(["a/x.jpg", "a/y.jpg", "b/x.jpg"], Path("photos"))
 

@@ -49,7 +49,9 @@ def test_photos_without_evidence() -> None:
     [(1, 9), (3, 100), (0, 40)],
 )
 def test_few_photos_without_evidence_accuse_nobody(missing: int, count: int) -> None:
-    assert "no_evidence" not in findings(report_columns([1] * count, evidence=np.arange(count) >= missing))
+    assert "no_evidence" not in findings(
+        report_columns([1] * count, evidence=np.arange(count) >= missing)
+    )
 
 
 def boxed(outside: int, count: int, right: bool = True) -> ReportColumns:
