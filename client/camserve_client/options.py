@@ -27,6 +27,9 @@ class PredictOptions(TypedDict, total=False):
         colormap: the name of an OpenCV colormap in lower case, such as ``jet``.
         alpha: the weight of the heatmap in the overlay, in [0, 1].
         threshold: the map value above which a region gets a box, in [0, 1].
+        faithfulness: one or more of ``drop``, ``increase``, ``insertion``, ``deletion``, ``road``:
+            figures of how far the map is true, for which the network runs on masked photos.
+        record: true for a provenance record with each explanation.
     """
 
     target: int | str | Sequence[int | str] | None
@@ -39,6 +42,8 @@ class PredictOptions(TypedDict, total=False):
     colormap: str | None
     alpha: float | None
     threshold: float | None
+    faithfulness: str | Sequence[str] | None
+    record: bool | None
 
 
 class ExplainOptions(PredictOptions, total=False):
@@ -46,6 +51,8 @@ class ExplainOptions(PredictOptions, total=False):
 
     Keys:
         explain: false for predictions without explanations.
+        explain_when: a condition on the prediction, as ``probability<0.8``; where it does not hold,
+            ``Reply.not_explained`` says so.
 
     Example:
         >>> options: ExplainOptions = {"target": ["tabby", 282], "outputs": "overlay"}
@@ -54,6 +61,7 @@ class ExplainOptions(PredictOptions, total=False):
     """
 
     explain: bool | None
+    explain_when: str | None
 
 
 def to_header_json(options: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ later server adds are in ``Reply.raw``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -98,6 +99,33 @@ class MapStatistics:
 
 
 @dataclass(frozen=True)
+class Faithfulness:
+    """A figure of how far a map is true, beside that of two maps that explain nothing.
+
+    Attributes:
+        value: of the map; None if it has no evidence, or the figure is not defined.
+        random, centre: of a map of random values, and of one that decreases from the centre.
+    """
+
+    value: float | None
+    random: float | None
+    centre: float | None
+
+
+@dataclass(frozen=True)
+class NotExplained:
+    """Why a photo is not explained.
+
+    Attributes:
+        condition: that of the option ``explain_when``, which did not hold.
+        values: what each of its comparisons judged: a probability, a margin or a class index.
+    """
+
+    condition: str
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Explanation:
     """The explanation of one class: which parts of the photo its score depends on.
 
@@ -109,6 +137,9 @@ class Explanation:
         peak: the map's maximum before it was normalised; for several layers, that of their mean.
         map_statistics: figures of the map; None if the server is older than they are.
         against: class B of a target ``A-B``, which explains why A rather than B.
+        faithfulness: by name, the figures that the call asked for.
+        record: the provenance record, if the call asked for it: the JSON object that
+            ``camserve verify`` reads.
         heatmap, overlay, mask, map, boxes: the outputs that the call asked for; else None.
     """
 
@@ -127,6 +158,8 @@ class Explanation:
     mask: Picture | None = None
     map: Map | None = None
     boxes: tuple[Region, ...] | None = None
+    faithfulness: Mapping[str, Faithfulness] = field(default_factory=dict)
+    record: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -139,6 +172,7 @@ class Reply:
         predictions: the classes with the highest scores, the highest first.
         explanations: one for each target, in their order; empty if the call asked for none.
         raw: the JSON object that the reply was read from.
+        not_explained: why there is no explanation, if the call's condition did not hold.
 
     Example:
         >>> reply.predictions[0].label
@@ -153,6 +187,7 @@ class Reply:
     predictions: tuple[Prediction, ...]
     explanations: tuple[Explanation, ...]
     raw: dict[str, Any] = field(repr=False, compare=False)
+    not_explained: NotExplained | None = None
 
     @classmethod
     def from_json(cls, value: Any) -> Reply:
@@ -162,13 +197,14 @@ class Reply:
             InvalidReplyError: the JSON does not match the schema; the message names the place.
         """
         node = JsonNode(value, "reply")
-        model = node.required("model")
+        model, reason = node.required("model"), node.optional("not_explained")
         return cls(
             Model(model.required("name").string(), model.required("version").string()),
             _image(node.required("image")),
             tuple(_prediction(item) for item in node.required("predictions").items()),
             tuple(_explanation(item) for item in node.required("explanations").items()),
             node.object(),
+            _not_explained(reason) if reason else None,
         )
 
 
@@ -197,6 +233,7 @@ def _prediction(node: JsonNode) -> Prediction:
 def _explanation(node: JsonNode) -> Explanation:
     prediction = _prediction(node)
     statistics, against = node.optional("map_statistics"), node.optional("against")
+    figures, record = node.optional("faithfulness"), node.optional("record")
     heatmap, overlay, mask, map, boxes = (
         node.optional(key) for key in ("heatmap", "overlay", "mask", "map", "boxes")
     )
@@ -216,26 +253,46 @@ def _explanation(node: JsonNode) -> Explanation:
         mask=Picture.from_json(mask, grey=True) if mask else None,
         map=Map.from_json(map) if map else None,
         boxes=tuple(_region(item) for item in boxes.items()) if boxes else None,
+        faithfulness=_faithfulness(figures) if figures else {},
+        record=record.object() if record else None,
     )
 
 
-def _statistics(node: JsonNode) -> MapStatistics:
-    def number(key: str) -> float | None:
-        figure = node.required(key)
-        return None if figure.value is None else figure.number()
+def _faithfulness(node: JsonNode) -> dict[str, Faithfulness]:
+    return {
+        name: Faithfulness(
+            *(_optional_number(figure, key) for key in ("value", "random", "centre"))
+        )
+        for name in node.object()
+        for figure in [node.required(name)]
+    }
 
+
+def _not_explained(node: JsonNode) -> NotExplained:
+    value = node.required("value")
+    several = value.items() if isinstance(value.value, list) else [value]
+    return NotExplained(node.required("condition").string(), tuple(one.number() for one in several))
+
+
+def _optional_number(node: JsonNode, key: str) -> float | None:
+    """A number, or None for null."""
+    figure = node.required(key)
+    return None if figure.value is None else figure.number()
+
+
+def _statistics(node: JsonNode) -> MapStatistics:
     centre, point = node.required("centre"), None
     if centre.value is not None:
         x, y = (edge.number() for edge in centre.list_of_length(2))
         point = (x, y)
     return MapStatistics(
-        number("entropy"),
-        number("gini"),
+        _optional_number(node, "entropy"),
+        _optional_number(node, "gini"),
         point,
-        number("spread"),
-        number("border"),
-        number("corners"),
-        number("explained"),
+        _optional_number(node, "spread"),
+        _optional_number(node, "border"),
+        _optional_number(node, "corners"),
+        _optional_number(node, "explained"),
     )
 
 

@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+import torch
+from torch import Tensor
+
 from camserve.errors import RequestError
 from camserve.explain import ForwardOutput, HookedNetwork
+from camserve.networks import Network
 from camserve.photo_preparation import PreparedPhoto
 from camserve.protocols import IncomingRequest, Reply, ReplyFormat
 from camserve.request_log import RequestRecord
@@ -79,3 +84,12 @@ class ScoredBatch:
     batch: Batch
     passes: tuple[ForwardPass, ...]
     failed: Mapping[int, RequestError]
+
+
+def network_inputs(network: Network, photos: Sequence[PreparedPhoto]) -> Tensor:
+    """(N, channels, H, W): the normalised inputs of some photos, in the network's memory format."""
+    inputs = network.normalise(np.stack([photo.network_input for photo in photos]))
+    for row, photo in zip(inputs, photos, strict=True):
+        if photo.normalized_input is not None:
+            row.copy_(torch.from_numpy(photo.normalized_input))
+    return inputs

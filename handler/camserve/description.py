@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import platform
-from importlib.metadata import version
 from typing import Any, get_args
 
 import torch
 
-from camserve import __version__
 from camserve.explain import METHODS
 from camserve.model import LoadedModel
-from camserve.networks import GridLayout, openvino_unavailable_reason
-from camserve.options import Options, Output
+from camserve.networks import GridLayout
+from camserve.options import FaithfulnessMetric, Options, Output
 from camserve.protocols import ModelBody
-
-#: The packages whose versions a reply depends on.
-_PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "pillow", "simplejpeg")
-_COMPILER = () if openvino_unavailable_reason() else ("openvino",)
+from camserve.record import package_versions
 
 
 def describe(model: ModelBody, loaded: LoadedModel) -> dict[str, Any]:
@@ -60,6 +54,7 @@ def describe(model: ModelBody, loaded: LoadedModel) -> dict[str, Any]:
         "layers": [_layer(name, loaded.layouts[name]) for name in settings.served],
         "methods": list(METHODS),
         "outputs": list(get_args(Output)),
+        "faithfulness": list(get_args(FaithfulnessMetric)),
         "options": schema,
         "preprocess": {
             **settings.preprocess.model_dump(mode="json"),
@@ -68,11 +63,7 @@ def describe(model: ModelBody, loaded: LoadedModel) -> dict[str, Any]:
         "limits": settings.limits.model_dump(mode="json"),
         "formats": [format.upper() for format in settings.formats],
         "damaged": settings.damaged,
-        "versions": {
-            "camserve": __version__,
-            "python": platform.python_version(),
-            **{name: version(name) for name in (*_PACKAGES, *_COMPILER, *settings.requires)},
-        },
+        "versions": package_versions(settings),
     }
 
 
@@ -80,7 +71,7 @@ def _layer(name: str, layout: GridLayout) -> dict[str, Any]:
     """A layer's entry: ``shape`` is (K, h, w) of the grid that its output holds as ``layout``."""
     return {
         "name": name,
-        "shape": [layout.channels, layout.height, layout.width],
+        "shape": [*layout.shape],
         "layout": layout.kind,
         "prefix_tokens": layout.prefix,
     }

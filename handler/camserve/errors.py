@@ -25,6 +25,7 @@ HTTP_STATUS: Final[dict[str, int]] = {
     "json_too_large": 413,
     "too_many_instances": 413,
     "too_many_targets": 413,
+    "too_many_forwards": 413,
     "reply_too_large": 413,
     "unsupported_format": 415,
     "non_finite_scores": 500,

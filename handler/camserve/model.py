@@ -11,7 +11,13 @@ from typing import Any
 import torch
 
 from camserve.errors import RequestError, SettingsError, describe_exception
-from camserve.explain import HookedNetwork, resolve_targets
+from camserve.explain import (
+    ExplanationRequest,
+    HookedNetwork,
+    parse_condition,
+    required_layers,
+    resolve_targets,
+)
 from camserve.images import enable_decoders
 from camserve.networks import (
     AccelerationResult,
@@ -53,6 +59,11 @@ class LoadedModel:
     acceleration: AccelerationResult
     batch_size: int
     threads: int
+
+    def select_path(self, request: ExplanationRequest) -> HookedNetwork:
+        """The fastest forward path that has every layer that a request needs."""
+        layers = set(required_layers([request]))
+        return next(path for path in self.forward_paths if layers <= path.layouts.keys())
 
     @classmethod
     def load(cls, config: Mapping[str, Any], directory: Path, device: torch.device) -> LoadedModel:
@@ -170,6 +181,11 @@ def _check_classes(settings: Settings, labels: Labels, classes: int) -> Settings
         resolve_targets(labels, defaults.target, settings.limits.targets)
     except RequestError as error:
         raise SettingsError(f"handler.defaults.target: {error.message}") from None
+    try:
+        if defaults.explain_when is not None:
+            parse_condition(defaults.explain_when, labels)
+    except RequestError as error:
+        raise SettingsError(f"handler.defaults.explain_when: {error.message}") from None
     defaults = defaults.model_copy(update={"top_k": min(defaults.top_k, classes)})
     return settings.model_copy(update={"defaults": defaults})
 

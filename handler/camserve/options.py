@@ -19,6 +19,7 @@ Method = Literal[
     "gradcam", "gradcam++", "hirescam", "xgradcam", "layercam", "gradcam_elementwise",
     "eigencam", "eigengradcam",
 ]  # fmt: skip
+FaithfulnessMetric = Literal["drop", "increase", "insertion", "deletion", "road"]
 Output = Literal["heatmap", "overlay", "mask", "map", "boxes"]
 ImageFormat = Literal["auto", "png", "jpeg", "webp"]
 # OpenCV's own names, in lower case.
@@ -39,6 +40,7 @@ _MAX_LIST_LENGTH: Final = 256
 _Text = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 _Index = Annotated[int, Field(ge=0)]
 _Layers = Annotated[tuple[_Text, ...], Field(min_length=1)]
+_Metrics = tuple[FaithfulnessMetric, ...]
 _Outputs = Annotated[tuple[Output, ...], Field(min_length=1)]
 #: A target as a request gives it: an index, a text, or several of these.
 RawTarget = int | str | tuple[int | str, ...]
@@ -145,6 +147,18 @@ class Options(FrozenModel):
         lt=1,
         description="the heat above which a region is boxed, a number from 0 to below 1",
     )
+    faithfulness: Annotated[
+        _Metrics,
+        BeforeValidator(_list_from_text, json_schema_input_type=FaithfulnessMetric | _Metrics),
+        AfterValidator(_distinct),
+        Field(description=f"a list of: {_choices(FaithfulnessMetric)}, or [] for none"),
+    ] = ()
+    explain_when: _Text | None = Field(
+        None,
+        description="comparisons as 'probability<0.8', 'margin<0.1' or 'class in [281, 282]', "
+        "joined by 'and' and 'or'",
+    )
+    record: bool = Field(False, description="true or false")
 
     @classmethod
     def is_same(cls, name: str, one: Any, other: Any) -> bool:

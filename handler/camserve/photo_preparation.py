@@ -6,6 +6,7 @@ share its limits. Making ready decodes, and may be done for many photos side by 
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,7 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camserve.errors import RequestError, short_repr
-from camserve.explain import ExplanationRequest, resolve_targets
+from camserve.explain import (
+    ExplanationRequest,
+    forward_count,
+    parse_condition,
+    resolve_targets,
+)
 from camserve.images import (
     PICTURES,
     Background,
@@ -91,6 +97,8 @@ class PreparedPhoto:
         profile: the name of its colour profile; empty for none.
         normalized_input: (channels, H, W), which the network receives in place of
             ``network_input``, where the caller has sent the network's own input.
+        sha256: of its file, or of its tensor's bytes, in hexadecimal; empty where no option needs
+            it.
     """
 
     network_input: Pixels
@@ -103,17 +111,21 @@ class PreparedPhoto:
     warnings: tuple[str, ...]
     profile: str
     normalized_input: NDArray[np.float32] | None = None
+    sha256: str = ""
 
-    def reserve_pictures(self, explanations: int) -> None:
-        """Reserve the pictures of more explanations than the request names targets.
+    def reserve_explanations(self, explanations: int) -> None:
+        """Reserve what more explanations take than the request names targets.
 
         Raises:
-            RequestError: ``reply_too_large``.
+            RequestError: ``reply_too_large``, ``too_many_forwards``.
         """
         frame = self.background.frame
         pixels = len(PICTURES & set(self.options.outputs)) * frame.width * frame.height
         targets = len(self.explanation_request.targets)
         self.budget.reserve_drawn(explanations * pixels, reserved=targets * pixels)
+        metrics = self.options.faithfulness
+        forwards = forward_count(metrics, explanations)
+        self.budget.reserve_forwards(forwards, reserved=forward_count(metrics, targets))
 
 
 class RequestBudget:
@@ -127,6 +139,7 @@ class RequestBudget:
         self._limits = limits
         self.pixels = limits.pixels
         self._drawn_pixels = limits.drawn_pixels
+        self._forwards = limits.forwards
 
     def reserve(self, frame: InputFrame, drawn_pixels: int) -> None:
         """Reserve a photo's pixels, and those of the pictures that are drawn of it.
@@ -155,6 +168,26 @@ class RequestBudget:
                 f"the {self._limits.drawn_pixels} that a reply may have. {REDUCE_REPLY_HINT}",
             )
         self._drawn_pixels = left - drawn_pixels
+
+    def reserve_forwards(self, forwards: int, reserved: int = 0) -> None:
+        """Reserve the forward passes of a photo's masked forms.
+
+        Args:
+            forwards: of all its explanations.
+            reserved: how many of them are reserved already.
+
+        Raises:
+            RequestError: ``too_many_forwards``.
+        """
+        left = self._forwards + reserved
+        if forwards > left:
+            raise RequestError(
+                "too_many_forwards",
+                f"option 'faithfulness' asks for {forwards} forward passes of this photo, with "
+                f"{left} left of the {self._limits.forwards} that a request may take; accepted: "
+                "fewer figures, fewer targets, or fewer photos in a request",
+            )
+        self._forwards = left - forwards
 
 
 def plan_photo(
@@ -187,7 +220,11 @@ def plan_photo(
     size = options.size if pictures else "model"
     drawn = output_frame(frame, preprocess, size)
     budget.reserve(frame, pictures * drawn.width * drawn.height)
-    explanation_request = ExplanationRequest(targets, options.layer or (), options.method)
+    budget.reserve_forwards(forward_count(options.faithfulness, len(targets)))
+    condition = parse_condition(options.explain_when, labels) if options.explain_when else None
+    explanation_request = ExplanationRequest(
+        targets, options.layer or (), options.method, condition if targets else None
+    )
     return DecodePlan(photo, frame, size, options, explanation_request, budget)
 
 
@@ -222,7 +259,12 @@ def prepare_photo(plan: DecodePlan, settings: Settings) -> PreparedPhoto:
         decoded.warnings,
         profile.name if profile else "",
         normalized,
+        sha256=_digest(photo) if plan.options.faithfulness or plan.options.record else "",
     )
+
+
+def _digest(photo: PhotoFile | PhotoTensor) -> str:
+    return hashlib.sha256(photo.data).hexdigest()
 
 
 def _read(

@@ -12,10 +12,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from camserve.batch import Batch, ForwardPass, IndexedPhotos, ParsedRequest, ScoredBatch
+from camserve.batch import (
+    Batch,
+    ForwardPass,
+    IndexedPhotos,
+    ParsedRequest,
+    ScoredBatch,
+    network_inputs,
+)
 from camserve.description import describe
 from camserve.errors import RequestError
 from camserve.explain import (
@@ -26,6 +32,7 @@ from camserve.explain import (
     explain_batch,
     required_layers,
 )
+from camserve.faithfulness_stage import FaithfulnessStage
 from camserve.model import LoadedModel
 from camserve.photo_preparation import (
     REDUCE_REPLY_HINT,
@@ -46,6 +53,7 @@ from camserve.protocols import (
     json_reply,
     parse_request,
 )
+from camserve.record import RecordBuilder
 from camserve.reply_builder import PhotoResult, ReplyBuilder
 from camserve.request_log import RequestRecord
 from camserve.runtime import StageTimer, ThreadPool, bisect_on_failure, capture_error
@@ -71,10 +79,12 @@ class Pipeline:
             self.network.labels,
             self.settings.limits.targets,
             self.settings.preprocess.input_size,
+            RecordBuilder(model, loaded),
         )
         self._decision_rule = DecisionRule(
             self.settings.task, self.settings.decision_threshold, self.settings.limits.targets
         )
+        self._faithfulness = FaithfulnessStage(loaded, self._decision_rule)
         self._pool = ThreadPool(loaded.threads)
 
     @classmethod
@@ -118,7 +128,8 @@ class Pipeline:
                 valid = [
                     (index, photo)
                     for index, photo in enumerate(batch.photos)
-                    if isinstance(photo, PreparedPhoto) and self._select_path(photo) is path
+                    if isinstance(photo, PreparedPhoto)
+                    and self.loaded.select_path(photo.explanation_request) is path
                 ]
                 for start in range(0, len(valid), self.batch_size):
                     chunk = valid[start : start + self.batch_size]
@@ -130,7 +141,10 @@ class Pipeline:
         return ScoredBatch(batch, tuple(passes), failed)
 
     def postprocess(self, scored: ScoredBatch) -> list[Reply]:
-        """Run the backwards for all chosen scores, then build each request's reply, in order."""
+        """Run the backwards for all chosen scores, then build each request's reply, in order.
+
+        Masked photos come last, when what the other requests ask for is computed.
+        """
         batch, timer = scored.batch, scored.batch.timer
         outcomes: dict[int, PhotoOutcome] = {
             index: photo
@@ -149,12 +163,17 @@ class Pipeline:
             rendered = self._pool.map_pipelined(
                 [self._reply_builder.render(result) for result in results.values()]
             )
+        with timer.stage("faithfulness"):
+            measured = self._faithfulness.measure(results)
         with timer.stage("write"):
             for (index, result), outputs in zip(results.items(), rendered, strict=True):
+                figures = measured.get(index)
+                parts = [outputs, figures]
+                failed = [part for part in parts if isinstance(part, RequestError)]
                 outcomes[index] = (
-                    outputs
-                    if isinstance(outputs, RequestError)
-                    else capture_error(self._reply_builder.build, result, outputs)
+                    failed[0]
+                    if failed
+                    else capture_error(self._reply_builder.build, result, outputs, figures)
                 )
             return [
                 self._reply(request, batch, outcomes)
@@ -194,17 +213,9 @@ class Pipeline:
                 photos.append(plan)
         return ParsedRequest(request, body.reply_format, tuple(photos)), plans
 
-    def _select_path(self, photo: PreparedPhoto) -> HookedNetwork:
-        """The fastest forward path that has every layer a photo's explanations need."""
-        layers = set(required_layers([photo.explanation_request]))
-        return next(path for path in self.forward_paths if layers <= path.layouts.keys())
-
     def _forward(self, path: HookedNetwork, photos: IndexedPhotos) -> ForwardOutput:
         """One forward pass."""
-        inputs = self.network.normalise(np.stack([photo.network_input for _, photo in photos]))
-        for row, (_, photo) in zip(inputs, photos, strict=True):
-            if photo.normalized_input is not None:
-                row.copy_(torch.from_numpy(photo.normalized_input))
+        inputs = network_inputs(self.network, [photo for _, photo in photos])
         layers = required_layers(photo.explanation_request for _, photo in photos)
         return path.forward(inputs, layers)
 

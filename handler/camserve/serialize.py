@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, cast
 
 import pybase64
 
+from camserve.explain import Condition, Faithfulness, Verdict
 from camserve.images import Box, EncodedImage, InputFrame, Map, MapStatistics, RenderedOutput
-from camserve.options import Method, Output
+from camserve.options import FaithfulnessMetric, Method, Output
 from camserve.protocols import (
     AnswerBody,
     BoxBody,
@@ -18,6 +19,7 @@ from camserve.protocols import (
     MapBody,
     MapStatisticsBody,
     ModelBody,
+    NotExplainedBody,
     PictureBody,
     PredictionBody,
 )
@@ -36,6 +38,7 @@ class ExplanationFields:
         statistics: figures of the map; None where it is zero everywhere.
         explained: the sum of the map before normalisation over what its layer adds to the score;
             None where that is not exact.
+        faithfulness: each figure that was asked for.
         rendered: each output that was asked for.
     """
 
@@ -47,6 +50,7 @@ class ExplanationFields:
     peak: float
     statistics: MapStatistics | None
     explained: float | None
+    faithfulness: Mapping[FaithfulnessMetric, Faithfulness]
     rendered: Mapping[Output, RenderedOutput]
 
 
@@ -58,6 +62,7 @@ def photo_reply(
     *,
     warnings: Sequence[str] = (),
     profile: str = "",
+    not_explained: NotExplainedBody | None = None,
 ) -> AnswerBody:
     """The answer to one photo.
 
@@ -68,6 +73,7 @@ def photo_reply(
         explanations: in the order asked for; empty where none was.
         warnings: what the decoder of the photo's file reported.
         profile: the name of the photo's colour profile; empty for none.
+        not_explained: why there is no explanation, where the request's condition did not hold.
     """
     image: ImageBody = {
         "width": frame.width,
@@ -79,12 +85,25 @@ def photo_reply(
         image["warnings"] = list(warnings)
     if profile:
         image["profile"] = profile
-    return {
+    answer: AnswerBody = {
         "model": model,
         "image": image,
         "predictions": list(predictions),
         "explanations": [_explanation(explanation) for explanation in explanations],
     }
+    if not_explained:
+        answer["not_explained"] = not_explained
+    return answer
+
+
+def not_explained_body(
+    condition: Condition | None, verdict: Verdict | None
+) -> NotExplainedBody | None:
+    """Why a photo is not explained: its condition, and what it judged; None where it is."""
+    if condition is None or verdict is None:
+        return None
+    values = condition.values(verdict)
+    return {"condition": condition.text, "value": values[0] if len(values) == 1 else values}
 
 
 def _explanation(explanation: ExplanationFields) -> ExplanationBody:
@@ -99,6 +118,10 @@ def _explanation(explanation: ExplanationFields) -> ExplanationBody:
     }
     if explanation.against:
         body["against"] = explanation.against
+    if explanation.faithfulness:
+        body["faithfulness"] = {
+            name: asdict(figure) for name, figure in explanation.faithfulness.items()
+        }
     for name, output in explanation.rendered.items():
         body[name] = _serialize_output(output)
     return cast(ExplanationBody, body)
@@ -126,10 +149,11 @@ def _serialize_output(output: RenderedOutput) -> PictureBody | MapBody | list[Bo
         )
     if isinstance(output, tuple):
         return [BoxBody(box=_rounded_box(region.box), share=region.share) for region in output]
-    return _serialize_map(output)
+    return map_body(output)
 
 
-def _serialize_map(map: Map) -> MapBody:
+def map_body(map: Map) -> MapBody:
+    """A map (h, w) as JSON."""
     return {"shape": list(map.shape), "values": map.ravel().tolist()}
 
 

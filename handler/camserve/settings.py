@@ -103,6 +103,11 @@ class Limits(FrozenModel):
     )
     instances: IntNotBool = Field(32, ge=1, description="photos in one request, at least 1")
     targets: IntNotBool = Field(16, ge=1, description="scores explained for one photo, at least 1")
+    forwards: IntNotBool = Field(
+        64,
+        ge=0,
+        description="forward passes of masked photos for one request's faithfulness, at least 0",
+    )
     drawn_pixels: IntNotBool = Field(
         64_000_000, ge=1, description="pixels of all pictures in one reply, at least 1"
     )

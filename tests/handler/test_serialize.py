@@ -30,7 +30,7 @@ def explanation(
     peak: float = 0.4375,
 ) -> ExplanationFields:
     return ExplanationFields(
-        TABBY, against, "gradcam", layers, evidence, peak, STATISTICS, 0.5, drawings
+        TABBY, against, "gradcam", layers, evidence, peak, STATISTICS, 0.5, {}, drawings
     )
 
 

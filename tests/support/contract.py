@@ -241,7 +241,7 @@ def as_v2_has_it(reply: Mapping[str, Any]) -> dict[str, Any]:
         bare = dict(explanation)
         if "against" in bare:
             bare["against"] = {"class_id": bare["against"]["class_id"]}
-        for name in ("against", *PICTURES, "map", "boxes"):
+        for name in ("against", *PICTURES, "map", "boxes", "faithfulness", "record"):
             if name in bare:
                 value = bare.pop(name)
                 bare[name] = {"b64": value["b64"]} if name in PICTURES else value
@@ -251,7 +251,7 @@ def as_v2_has_it(reply: Mapping[str, Any]) -> dict[str, Any]:
 
 def _reply(found: Mapping[str, NDArray[Any]], n: int) -> dict[str, Any]:
     explained = found.get("explained_class_id", np.full((n + 1, 0), -1))
-    return {
+    reply: dict[str, Any] = {
         "image": {
             "width": int(found["size"][n, 0]),
             "height": int(found["size"][n, 1]),
@@ -264,6 +264,9 @@ def _reply(found: Mapping[str, NDArray[Any]], n: int) -> dict[str, Any]:
         ],
         "explanations": [_explanation(found, n, t) for t in _filled(explained[n])],
     }
+    if "not_explained" in found and found["not_explained"][n]:
+        reply["not_explained"] = json.loads(found["not_explained"][n])
+    return reply
 
 
 def _explanation(found: Mapping[str, NDArray[Any]], n: int, t: int) -> dict[str, Any]:
@@ -284,8 +287,9 @@ def _explanation(found: Mapping[str, NDArray[Any]], n: int, t: int) -> dict[str,
         grid = grid[(grid >= 0).any(axis=1)][:, (grid >= 0).any(axis=0)]
         if grid.size:
             explanation["map"] = {"shape": list(grid.shape), "values": grid.ravel().tolist()}
-    if "boxes" in found and found["boxes"][n, t]:
-        explanation["boxes"] = json.loads(found["boxes"][n, t])
+    for name in ("boxes", "faithfulness", "record"):
+        if name in found and found[name][n, t]:
+            explanation[name] = json.loads(found[name][n, t])
     return explanation
 
 

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from hypothesis import strategies as st
 
-from camserve.options import Colormap, ImageFormat, Method, Output
+from camserve.options import Colormap, FaithfulnessMetric, ImageFormat, Method, Output
 from tests.support.color_resnet import LABELS
 
 #: What an archive must serve beside its default layer for the right ones to be right.
@@ -41,6 +41,11 @@ RIGHT: dict[str, st.SearchStrategy[Any]] = {
     "colormap": st.sampled_from(get_args(Colormap)),
     "alpha": st.floats(0, 1),
     "threshold": st.floats(0, 1, exclude_max=True),
+    "faithfulness": st.lists(st.sampled_from(get_args(FaithfulnessMetric)), max_size=1),
+    "explain_when": st.sampled_from(
+        ["probability<0.8", "margin < 0.1 and class in [0, 1]", 'class in ["red"] or margin>0.2']
+    ),
+    "record": st.booleans(),
 }
 #: What every protocol refuses, though it is nearly right.
 REFUSED: dict[str, list[Any]] = {
@@ -63,6 +68,9 @@ REFUSED: dict[str, list[Any]] = {
     "alpha": [-0.001, 1.001, "half", True, None, "", float("nan"), float("inf"), "nan", "inf",
               10**400],
     "threshold": [1, "1", -1e-9, True, None, "", float("nan"), "NaN"],
+    "faithfulness": ["all", "", "drop,", ["drop", None], None, 1, True, {}, "Drop", ["road", "x"]],
+    "explain_when": ["", "true", True, 0, [], {}, "probability", "class in 1", "class in [99]"],
+    "record": [2, "", None, "maybe"],
 }  # fmt: skip
 #: What every protocol accepts, though it is written oddly.
 ACCEPTED: dict[str, list[Any]] = {
@@ -76,6 +84,9 @@ ACCEPTED: dict[str, list[Any]] = {
     "size": [1, "1", "120"],
     "alpha": ["0.5", " 0.5 ", ".5", "5e-1", "1e-400", "-0"],
     "threshold": [0.999999, "0.5"],
+    "faithfulness": ["drop,increase", "[]", '["drop"]', ["drop", "drop"], "drop, increase"],
+    "explain_when": [" margin<0.1 ", "class not in [0]"],
+    "record": ["true", "no", 1],
 }  # fmt: skip
 # What a path, a form or gRPC carries as another value than JSON does: a list of one as that one,
 # null and numbers as text.
@@ -83,6 +94,7 @@ _DEPENDS: dict[str, list[Any]] = {
     "target": [1.0, ["red,blue"]], "top_k": [[3]], "explain": [1.0, [True]],
     "method": [["gradcam"]], "layer": [None], "image_format": [["png"]], "size": [[120]],
     "colormap": [["jet"]], "alpha": [[0.5]], "threshold": [[0.5]],
+    "explain_when": [None], "record": [[True]],
 }  # fmt: skip
 _NEARLY = {
     name: [value for table in (REFUSED, ACCEPTED, _DEPENDS) for value in table.get(name, [])]

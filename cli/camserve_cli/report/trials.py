@@ -165,8 +165,8 @@ class Trials:
         """The best donors of a class give to recipients that had no part before, where there are.
 
         As the control, each recipient receives the same from the best donors of another class:
-        those that raised the score of ``label`` most. Two classes may share a mark: where one of three or
-        more others raises the score as much, it is left out of the control.
+        those that raised the score of ``label`` most. Two classes may share a mark: where leaving one of
+        three others or more out makes the difference, it takes no part.
 
         Args:
             first: of each class that is tried, its first round.
@@ -189,7 +189,9 @@ class Trials:
         before = self._margins(self._logits_before(gifts), gifts, label)
         distance = -float(np.median(before))
         rise = min(RISE, PART_OF_DISTANCE * max(0.0, distance))
-        kept = _without_sharing_class(np.array(classes, np.int64), gains > rise)
+        kept = _without_sharing_class(
+            np.array(classes, np.int64), self._photos.predicted[chosen], gains > rise
+        )
         return Outcome(
             tuple(best.tolist()),
             gains[kept],
@@ -259,10 +261,24 @@ def _group(donors: Integers, turn: int) -> tuple[int, ...]:
     return tuple(int(donors[(turn + place) % len(donors)]) for place in range(GROUP))
 
 
-def _without_sharing_class(classes: Integers, raised: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which recipients stay where the class that gives as much in the control is left out."""
-    shares = {int(label): float(raised[classes == label].mean()) for label in np.unique(classes)}
-    lowest = min(shares, key=lambda label: shares[label])
-    kept = classes != lowest
-    shares_mark = len(shares) >= 3 and shares[lowest] <= 0.5 and raised[kept].mean() >= 0.9
-    return kept if shares_mark else np.ones(len(raised), np.bool_)
+def _without_sharing_class(
+    controls: Integers, recipients: Integers, raised: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Which recipients stay where a class that has the same mark takes no part.
+
+    As a control it raises the score as much, and as a recipient it has the mark already.
+
+    Args:
+        controls, recipients: (n,) the classes of the control's donors, and of the recipients.
+        raised: (n,) whether the recipient counts.
+    """
+    everyone = np.ones(len(raised), np.bool_)
+    classes = np.union1d(controls, recipients)
+    if len(classes) < 3:
+        return everyone
+    parts = [(controls == label) | (recipients == label) for label in classes]
+    with_it = min(parts, key=lambda part: float(raised[part].mean()))
+    apart = bool(with_it.any() and not with_it.all())
+    if apart and raised[with_it].mean() <= 0.5 and raised[~with_it].mean() >= 0.9:
+        return ~with_it
+    return everyone

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from camserve.explain.conditions import Verdict
 from camserve.settings import Task
 
 
@@ -27,6 +28,31 @@ class DecisionRule:
     def probabilities(self, logits: Tensor) -> Tensor:
         """(N, C) logits -> (N, C) in [0, 1]."""
         return logits.softmax(dim=1) if self.task == "multiclass" else logits.sigmoid()
+
+    def confidence(self, logits: Tensor, class_id: int, against: int | None = None) -> Tensor:
+        """(N, C) logits -> (N,) in [0, 1]: the probability of a class.
+
+        Of a contrast it is the probability of the class where only it and the other are possible.
+        """
+        if against is not None:
+            return (logits[:, class_id] - logits[:, against]).sigmoid()
+        return self.probabilities(logits)[:, class_id]
+
+    def verdict(self, probabilities: Tensor, order: Tensor) -> Verdict:
+        """What a photo's probabilities (C,) and classes in order (C,), the best first, say.
+
+        The margin of a multiclass network is that to the second class. Of a binary one it is the
+        distance from even odds, and of a multilabel one the smallest distance of a class from the
+        threshold.
+        """
+        best = probabilities[order[0]]
+        if self.task == "multilabel":
+            margin = (probabilities - self.threshold).abs().min()
+        elif self.task == "binary":
+            margin = (best - 0.5).abs()
+        else:
+            margin = best - probabilities[order[1]] if len(order) > 1 else best
+        return Verdict(float(best), float(margin), int(order[0]))
 
     def predicted_counts(self, probabilities: Tensor) -> list[int]:
         """How many classes each photo is predicted to show, 1 or more: those of highest score."""

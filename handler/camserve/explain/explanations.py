@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from camserve.explain import backward, maps
+from camserve.explain.conditions import Condition, Verdict
 from camserve.explain.decision import DecisionRule
 from camserve.explain.hooks import ForwardOutput
 from camserve.explain.host_copy import copy_to_host
@@ -31,11 +32,13 @@ class ExplanationRequest:
         targets: the scores; empty where no explanation is asked for.
         layers: the names of the layers whose maps are made.
         method: how the maps are made.
+        condition: on the prediction, without which no explanation is made.
     """
 
     targets: tuple[Target, ...]
     layers: tuple[str, ...]
     method: Method
+    condition: Condition | None = None
 
     def target_kinds(self, explanations: int) -> list[TargetKind]:
         """How the request names the score of each of so many explanations, in their order."""
@@ -93,6 +96,7 @@ class BatchExplanations:
         target_counts: how many scores each photo's targets stand for; where they are more than may
             be explained, none is.
         finite: for each photo, whether all its scores and maps are finite.
+        not_explained: for each photo, what its request's condition judged where it did not hold.
     """
 
     logits: NDArray[np.float32]
@@ -101,6 +105,7 @@ class BatchExplanations:
     explained: list[list[ScoreExplanation]]
     target_counts: list[int]
     finite: list[bool]
+    not_explained: list[Verdict | None]
 
 
 @dataclass(frozen=True)
@@ -156,11 +161,32 @@ def explain_batch(
     # A stable sort: of equal scores the lower class index comes first, as in argmax.
     order = logits.argsort(dim=1, descending=True, stable=True)
     probabilities = rule.probabilities(logits)
-    targets = [request.targets for request in requests]
+    not_explained = _judge(probabilities, order, requests, rule)
+    targets = [
+        () if verdict else request.targets
+        for request, verdict in zip(requests, not_explained, strict=True)
+    ]
     scores = select_scores(order, targets, probabilities, rule)
     map_groups = list(_compute_maps(output, scores, requests))
     tensors = _BatchTensors(logits, probabilities, order, scores, map_groups)
-    return _collect(copy_to_host(tensors, logits.device), requests)
+    return _collect(copy_to_host(tensors, logits.device), requests, not_explained)
+
+
+def _judge(
+    probabilities: Tensor,
+    order: Tensor,
+    requests: Sequence[ExplanationRequest],
+    rule: DecisionRule,
+) -> list[Verdict | None]:
+    """For each photo what its request's condition judged; None where it is to be explained."""
+    if all(request.condition is None for request in requests):
+        return [None] * len(requests)
+    # Copied at once: on a GPU every figure would wait for the device by itself.
+    verdicts = map(rule.verdict, probabilities.cpu(), order.cpu())
+    return [
+        verdict if request.condition and not request.condition.holds(verdict) else None
+        for request, verdict in zip(requests, verdicts, strict=True)
+    ]
 
 
 def _compute_maps(
@@ -230,7 +256,11 @@ def _rows_by_method(
     return rows
 
 
-def _collect(host: _BatchTensors, requests: Sequence[ExplanationRequest]) -> BatchExplanations:
+def _collect(
+    host: _BatchTensors,
+    requests: Sequence[ExplanationRequest],
+    not_explained: list[Verdict | None],
+) -> BatchExplanations:
     """The batch's tensors, which are on the host now, as explanations of each photo's targets."""
     logits, order, scores = host.logits.numpy(), host.order.numpy(), host.scores
     maps_by_score = {
@@ -256,7 +286,13 @@ def _collect(host: _BatchTensors, requests: Sequence[ExplanationRequest]) -> Bat
         explained[sample].append(ScoreExplanation(class_id, against_ids.get(index), layer_maps))
     finite = [_is_finite(*photo) for photo in zip(logits, order, explained, strict=True)]
     return BatchExplanations(
-        logits, host.probabilities.numpy(), order, explained, scores.counts, finite
+        logits,
+        host.probabilities.numpy(),
+        order,
+        explained,
+        scores.counts,
+        finite,
+        not_explained,
     )
 
 

@@ -49,6 +49,11 @@ class GridLayout:
     prefix: int = 0
 
     @property
+    def shape(self) -> tuple[int, int, int]:
+        """(K, h, w) of the grid."""
+        return self.channels, self.height, self.width
+
+    @property
     def channel_axis(self) -> int:
         """The axis of the layer's output that has its channels."""
         return {"grid": 1, "channels_last": 3, "tokens": 2}[self.kind]

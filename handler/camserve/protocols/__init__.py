@@ -24,8 +24,10 @@ from camserve.protocols.schema import (
     MapBody,
     MapStatisticsBody,
     ModelBody,
+    NotExplainedBody,
     PictureBody,
     PredictionBody,
+    RecordBody,
 )
 
 __all__ = [
@@ -39,11 +41,13 @@ __all__ = [
     "MapBody",
     "MapStatisticsBody",
     "ModelBody",
+    "NotExplainedBody",
     "ParsedBody",
     "PhotoOutcome",
     "PhotoTensor",
     "PictureBody",
     "PredictionBody",
+    "RecordBody",
     "Reply",
     "ReplyFormat",
     "detect_protocol",

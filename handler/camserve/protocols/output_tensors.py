@@ -38,12 +38,12 @@ def _layer_names(explanation: ExplanationBody) -> str:
     return layer if isinstance(layer, str) else ",".join(layer)
 
 
-def _boxes_json(explanation: ExplanationBody) -> str | None:
-    return orjson.dumps(explanation["boxes"]).decode() if "boxes" in explanation else None
-
-
-def _statistics_json(explanation: ExplanationBody) -> str:
-    return orjson.dumps(explanation["map_statistics"]).decode()
+def _json_of(name: str) -> Callable[[ExplanationBody], str | None]:
+    return lambda explanation: (
+        orjson.dumps(explanation[name]).decode()  # type: ignore[literal-required]
+        if name in explanation
+        else None
+    )
 
 
 _PREDICTION_COLUMNS: Final = {
@@ -61,11 +61,13 @@ _EXPLANATION_COLUMNS: Final = {
     "layer": _Column("BYTES", _layer_names, ""),
     "evidence": _Column("BOOL", lambda e: e["evidence"], False),
     "peak": _Column("FP32", lambda e: e["peak"], 0.0),
-    "map_statistics": _Column("BYTES", _statistics_json, ""),
+    "map_statistics": _Column("BYTES", _json_of("map_statistics"), ""),
+    "faithfulness": _Column("BYTES", _json_of("faithfulness"), ""),
+    "record": _Column("BYTES", _json_of("record"), ""),
     "heatmap": _Column("BYTES", _picture_b64("heatmap"), ""),
     "overlay": _Column("BYTES", _picture_b64("overlay"), ""),
     "mask": _Column("BYTES", _picture_b64("mask"), ""),
-    "boxes": _Column("BYTES", _boxes_json, ""),
+    "boxes": _Column("BYTES", _json_of("boxes"), ""),
 }
 #: The tensors that can name their best classes as texts in their place.
 RANKED_NAMES: Final = ("probability", "score")
@@ -77,6 +79,7 @@ OUTPUT_METADATA: Final[Mapping[str, tuple[Datatype, tuple[int, ...]]]] = {
     "seen": ("FP32", (-1, 4)),
     "warnings": ("BYTES", (-1,)),
     "profile": ("BYTES", (-1,)),
+    "not_explained": ("BYTES", (-1,)),
     **{name: (column.datatype, (-1, -1)) for name, column in _PREDICTION_COLUMNS.items()},
     **{name: (column.datatype, (-1, -1)) for name, column in _EXPLANATION_COLUMNS.items()},
     "map": ("FP32", (-1, -1, -1, -1)),
@@ -109,6 +112,10 @@ def output_tensors(answers: Sequence[AnswerBody | None]) -> Iterator[TensorBody]
     if any("profile" in image for image in images if image):
         profiles = [image.get("profile", "") if image else "" for image in images]
         yield tensor_body("profile", "BYTES", [n], profiles)
+    if any("not_explained" in answer for answer in answers if answer):
+        reasons = [answer.get("not_explained") if answer else None for answer in answers]
+        texts = [orjson.dumps(reason).decode() if reason else "" for reason in reasons]
+        yield tensor_body("not_explained", "BYTES", [n], texts)
     predictions = [answer["predictions"] if answer else [] for answer in answers]
     yield from _column_tensors(_PREDICTION_COLUMNS, predictions)
     explanations = [answer["explanations"] if answer else [] for answer in answers]

@@ -206,6 +206,8 @@ def _build_image_request(
         if isinstance(value, str) and name in Options.model_fields:
             json_limits.check_text(name, value, settings.limits)
     options = settings.options(values)
+    if options.explain_when is not None:
+        options = _with_condition(options, values, request.force_explain)
     if request.force_explain and not options.explain:
         raise RequestError(
             "conflicting_options",
@@ -213,6 +215,30 @@ def _build_image_request(
             "predictions",
         )
     return ImageRequest(image, options)
+
+
+def _with_condition(options: Options, values: Mapping[str, Any], always_explains: bool) -> Options:
+    """The options with a condition, which a call that always explains has none of.
+
+    A request's own condition asks for an explanation, whatever the operator's default is.
+
+    Raises:
+        RequestError: ``conflicting_options``.
+    """
+    if values.get("explain_when") is None:
+        return options.model_copy(update={"explain_when": None}) if always_explains else options
+    if always_explains:
+        raise RequestError(
+            "conflicting_options",
+            "option 'explain_when' is given on a call for explanations, which always explains; "
+            "leave it out, or ask for predictions",
+        )
+    if "explain" in values and not options.explain:
+        raise RequestError(
+            "conflicting_options",
+            "option 'explain_when' is given with 'explain' false; leave one of them out",
+        )
+    return options.model_copy(update={"explain": True})
 
 
 def _with_kind(image: EncodedPhoto | PhotoTensor, kind: Any) -> EncodedPhoto | PhotoTensor:

@@ -10,7 +10,8 @@ from typing import Any, Literal, NotRequired
 # Before Python 3.12, pydantic cannot read typing.TypedDict.
 from typing_extensions import TypedDict
 
-from camserve.options import Method
+from camserve.options import FaithfulnessMetric, Method
+from camserve.settings import LayoutKind, OutputKind, Task
 
 #: The KServe datatypes that answers need.
 Datatype = Literal["BOOL", "INT64", "FP32", "BYTES"]
@@ -91,13 +92,96 @@ class MapStatisticsBody(TypedDict):
     explained: float | None
 
 
+class FaithfulnessBody(TypedDict):
+    """A figure of faithfulness: of the map, and of two maps that explain nothing, one of random
+    values and one that decreases from the centre. Null where a figure is not defined.
+    """
+
+    value: float | None
+    random: float | None
+    centre: float | None
+
+
+class NotExplainedBody(TypedDict):
+    """The condition of ``explain_when`` that did not hold, and the value that it judged: a
+    probability, a margin or a class index; a list of these where it has several comparisons.
+    """
+
+    condition: str
+    value: float | list[float]
+
+
+class RecordModelBody(ModelBody):
+    """The model of a record: its architecture, the SHA-256 of its weights, and what its scores
+    mean.
+    """
+
+    arch: str
+    weights_sha256: str
+    task: Task
+    output: OutputKind
+
+
+class RecordPhotoBody(TypedDict):
+    """The photo of a record: the SHA-256 of its file, or of its tensor's bytes; its size and what
+    the network saw of it, as in ``image``.
+    """
+
+    sha256: str
+    width: int
+    height: int
+    seen: list[float]
+
+
+class RecordLayerBody(TypedDict):
+    """An explained layer: its name, its layout, and (K, h, w) of the grid that it gives."""
+
+    name: str
+    layout: LayoutKind
+    shape: list[int]
+
+
+class RecordPrecisionBody(TypedDict):
+    """How the trunk is computed, and the largest difference of a map's value that the same network
+    may make of the photo elsewhere.
+    """
+
+    trunk: str
+    compiled: bool
+    tolerance: float
+
+
+class RecordBody(TypedDict):
+    """What an explanation was made of, so that it can be made anew. It holds no pixel and no
+    metadata of the photo.
+
+    ``options`` and ``preprocess`` have every value that was in force, defaults among them.
+    """
+
+    record_version: int
+    model: RecordModelBody
+    photo: RecordPhotoBody
+    prediction: PredictionBody
+    against: NotRequired[PredictionBody]
+    method: Method
+    layers: list[RecordLayerBody]
+    evidence: bool
+    peak: float
+    map: MapBody
+    map_statistics: MapStatisticsBody
+    options: dict[str, Any]
+    preprocess: dict[str, Any]
+    precision: RecordPrecisionBody
+    versions: dict[str, str]
+
+
 class ExplanationBody(PredictionBody):
     """Where the network saw a class.
 
     ``against`` is the class B of the target "A-B". ``layer`` is a list if several layers were
     requested. ``evidence`` is false if the map is zero everywhere. ``peak`` is the map's maximum
     before normalisation. ``map_statistics`` is always present, but in replies of servers before it.
-    An output is present if it was requested.
+    ``faithfulness``, ``record`` and each output are present if they were requested.
     """
 
     against: NotRequired[PredictionBody]
@@ -106,6 +190,8 @@ class ExplanationBody(PredictionBody):
     evidence: bool
     peak: float
     map_statistics: NotRequired[MapStatisticsBody]
+    faithfulness: NotRequired[dict[FaithfulnessMetric, FaithfulnessBody]]
+    record: NotRequired[RecordBody]
     heatmap: NotRequired[PictureBody]
     overlay: NotRequired[PictureBody]
     mask: NotRequired[PictureBody]
@@ -114,12 +200,17 @@ class ExplanationBody(PredictionBody):
 
 
 class AnswerBody(TypedDict):
-    """The answer to one photo: predictions, best first, and explanations in the order requested."""
+    """The answer to one photo: predictions, best first, and explanations in the order requested.
+
+    ``not_explained`` is present if the condition of ``explain_when`` did not hold; there is no
+    explanation then.
+    """
 
     model: ModelBody
     image: ImageBody
     predictions: list[PredictionBody]
     explanations: list[ExplanationBody]
+    not_explained: NotRequired[NotExplainedBody]
 
 
 class ErrorFields(TypedDict):

@@ -9,8 +9,9 @@ from typing import Final
 
 #: In the order of a batch. ``read``: parse requests and read photos' headers. ``decode``: decode
 #: and crop photos. ``forward``: run the network. ``backward``: run backwards and compute maps,
-#: until they are on the host. ``draw``: render and encode pictures. ``write``: serialize replies.
-STAGES: Final = ("read", "decode", "forward", "backward", "draw", "write")
+#: until they are on the host. ``draw``: render and encode pictures. ``faithfulness``: run the
+#: network on masked photos. ``write``: serialize replies.
+STAGES: Final = ("read", "decode", "forward", "backward", "draw", "faithfulness", "write")
 
 
 class StageTimer:
