@@ -12,7 +12,7 @@ from PIL import Image
 from camserve.settings import Preprocess
 from camserve_cli.report.columns import ReportColumns
 from camserve_cli.report.engine import Engine, EngineError, Question
-from camserve_cli.report.explained_photos import Pixels, Predict, ReadSeen
+from camserve_cli.report.explained_photos import Floats, Pixels, Predict, ReadSeen
 from camserve_cli.report.photo_frame import as_seen, read_seen
 
 
@@ -31,24 +31,29 @@ def seen_reader(columns: ReportColumns, folder: Path) -> ReadSeen:
 
 
 def predictor(engine: Engine, preprocess: Preprocess | None) -> Predict:
-    """Predicts the class of pixels that the network is to see as they are."""
+    """Scores pixels that the network is to see as they are."""
+    classes = len(engine.description.classes)
     margin = (0.0, 0.0) if preprocess is not None else _margin(engine)
 
-    def predict(pictures: Sequence[Pixels]) -> list[int]:
-        classes: list[int] = []
+    def predict(pictures: Sequence[Pixels]) -> Floats:
+        logits = np.full((len(pictures), classes), -np.inf)
         for start in range(0, len(pictures), engine.batch):
             batch = pictures[start : start + engine.batch]
             answers = engine.ask(
                 [
-                    Question(_encode(as_seen(pixels, preprocess, margin), engine), _PREDICT)
+                    Question(
+                        _encode(as_seen(pixels, preprocess, margin), engine),
+                        {"explain": False, "top_k": classes},
+                    )
                     for pixels in batch
                 ]
             )
-            for answer in answers:
+            for row, answer in enumerate(answers, start):
                 if "error" in answer:
                     raise EngineError(answer["error"]["message"])
-                classes.append(int(answer["predictions"][0]["class_id"]))
-        return classes
+                for one in answer["predictions"]:
+                    logits[row, one["class_id"]] = one["score"]
+        return logits
 
     return predict
 
