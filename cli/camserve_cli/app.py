@@ -33,6 +33,9 @@ COMMANDS = {
     "Call it": {
         "explain": ("Explain photos: an overlay for each explanation.", "explain"),
     },
+    "Look at it": {
+        "report": ("What a model gets wrong on a folder, and what it looks at.", "report"),
+    },
 }
 
 

@@ -26,13 +26,11 @@ Examples:
 from __future__ import annotations
 
 import asyncio
-import ssl
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import grpc
 import typer
 from rich.console import Console
 from rich.progress import (
@@ -48,9 +46,8 @@ from camserve_cli.errors import CommandError
 from camserve_cli.explain_files import LINES, SUFFIXES, find_photos
 from camserve_cli.explain_results import Results
 from camserve_cli.explain_run import explain_all
-from camserve_cli.serving.local_server import LocalServer
+from camserve_cli.server_choice import ServerChoice, open_client
 from camserve_cli.terminal import printable
-from camserve_client import AsyncClient, AsyncGrpcClient, Token
 
 #: Only what is kept is asked for. The size is sent, so that it is known how an overlay lies.
 DEFAULTS = {"outputs": "overlay", "size": "model"}
@@ -82,65 +79,6 @@ def _options(targets: Sequence[str], named: Sequence[str]) -> dict[str, Any]:
             raise ExplainError("--target and --option target=.. are the same; use one")
         options["target"] = targets[0] if len(targets) == 1 else list(targets)
     return options
-
-
-def _client(
-    url: str | None,
-    address: str | None,
-    model: str | None,
-    token: str | None,
-    ca: Path | None,
-    timeout: float,
-) -> AsyncClient | AsyncGrpcClient:
-    """A client of the named server, or of the one that runs here.
-
-    Raises:
-        ExplainError: there is no server to ask, no model, or no authority in ``ca``.
-    """
-    if url and address:
-        raise ExplainError("--url and --grpc are two ways to a server; use one")
-    here = LocalServer.running()
-    if not url and not address:
-        if here is None:
-            raise ExplainError(
-                "no server is running; start one with camserve serve start, or name one with --url"
-            )
-        url = here.inference
-    # Its token goes nowhere else.
-    source: Token = token or None
-    trust: ssl.SSLContext | None = None
-    name = None
-    if here is not None and ((url or "").rstrip("/") == here.inference or address == here.grpc):
-        if not ca and here.authority:
-            ca, trust, name = Path(here.authority), here.trust(), here.name
-        model = model or here.models[0]
-        source = source or here.token
-    if not model:
-        raise ExplainError(
-            "the server was not started here, so --model NAME is needed, and --token or "
-            "CAMSERVE_TOKEN where it wants one"
-        )
-    try:
-        if address:
-            if ca:
-                # gRPC would not say what is wrong with the file.
-                ssl.create_default_context(cafile=ca)
-            credentials = grpc.ssl_channel_credentials(ca.read_bytes()) if ca else None
-            return AsyncGrpcClient(
-                address,
-                model,
-                token=source,
-                timeout=timeout,
-                credentials=credentials,
-                server_name=name,
-            )
-        if ca and not trust:
-            trust = ssl.create_default_context(cafile=ca)
-        return AsyncClient(str(url), model, token=source, timeout=timeout, verify=trust or True)
-    except ValueError as wrong:
-        raise ExplainError(str(wrong)) from None
-    except OSError as failure:
-        raise ExplainError(f"--ca {ca}: {failure.strerror or failure.args[-1]}") from None
 
 
 @app.command(help=__doc__)
@@ -201,7 +139,7 @@ def explain(
         )
     if passed_over:
         typer.echo(passed_over, err=True)
-    client = _client(url, address, model, token, ca, timeout)
+    client = open_client(ServerChoice(url, address, model, token, ca, timeout))
     lines = out / LINES
     try:
         out.mkdir(parents=True, exist_ok=True)

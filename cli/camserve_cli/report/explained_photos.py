@@ -12,8 +12,8 @@ Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-#: Some photos (H, W, 3) RGB -> of each the index of the class that the model predicts.
-Predict = Callable[[Sequence[Pixels]], list[int]]
+#: Some photos (H, W, 3) RGB -> (n, C) the model's logit of each class; -inf where it tells none.
+Predict = Callable[[Sequence[Pixels]], Floats]
 #: The place of a photo among the columns -> what the network saw of it, upright, (H, W, 3) RGB.
 ReadSeen = Callable[[int], Pixels]
 

@@ -1,0 +1,100 @@
+"""The photos of a report's folder, with what is known of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from camserve_cli.errors import CommandError
+from camserve_cli.explain_files import SUFFIXES, find_photos
+from camserve_cli.report.boxes import ObjectPlaces, read_boxes
+from camserve_cli.report.label_names import LabelNames
+from camserve_cli.report.labels import PhotoNames, TrueLabels, labels_of_folders, read_labels
+from camserve_cli.report.run import Photos
+
+
+class DatasetError(CommandError):
+    """There are no photos to report on."""
+
+    exit_status = 2
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Photos, and what is to be said about them once.
+
+    Attributes:
+        photos: of the folder.
+        labels: where the truth comes from.
+        notes: lines for the person who runs the command.
+    """
+
+    photos: Photos
+    labels: TrueLabels
+    notes: Sequence[str]
+
+
+def find_dataset(
+    folder: Path, out: Path, names: LabelNames, labels: Path | None, boxes: Path | None
+) -> Dataset:
+    """The photos of a folder, their true classes and their objects.
+
+    Args:
+        folder: searched to the bottom, without hidden files.
+        out: of the report; what lies there is no photo.
+        names: of the model's classes.
+        labels, boxes: files that were named, if any.
+
+    Raises:
+        DatasetError: there is no photo.
+        AnnotationError: labels or boxes cannot be read.
+    """
+    if not folder.is_dir():
+        raise DatasetError(f"{folder} is no folder; accepted: a folder of photos")
+    search = find_photos([str(folder)], out)
+    passed_over = search.describe_passed_over()
+    if not search.photos:
+        raise DatasetError(
+            f"no photo in {folder}; looked for {', '.join(sorted(SUFFIXES))} files"
+            + (f"; {passed_over}" if passed_over else "")
+        )
+    paths = sorted(str(photo.path.relative_to(folder)) for photo in search.photos)
+    notes = [passed_over] if passed_over else []
+    listed = PhotoNames(paths, folder)
+    true = (
+        read_labels(labels, listed, names)
+        if labels is not None
+        else labels_of_folders(paths, names)
+    )
+    if labels is not None:
+        notes += _counts(labels, true.missing, len(true.by_photo), "labels", len(paths))
+    elif not true.source:
+        notes.append(
+            "no labels: the photos' folders are not named as the model's classes, and there is no "
+            "--labels; the report says nothing about accuracy"
+        )
+    places = ObjectPlaces({}, 0)
+    if boxes is not None:
+        places = read_boxes(boxes, listed)
+        notes += _counts(boxes, places.missing, len(places.by_photo), "boxes", len(paths))
+    return Dataset(Photos(folder, paths, true.by_photo, places.by_photo), true, notes)
+
+
+def digest(path: Path | None) -> str:
+    """The SHA-256 of a file, or of a folder's XML files; empty where none is named."""
+    if path is None:
+        return ""
+    total = hashlib.sha256()
+    files = sorted(path.glob("*.xml")) if path.is_dir() else [path]
+    for file in files:
+        total.update(file.read_bytes())
+    return total.hexdigest()
+
+
+def _counts(path: Path, missing: int, found: int, what: str, photos: int) -> list[str]:
+    notes = [f"{path}: {what} of {found} of {photos} photos"]
+    if missing:
+        notes.append(f"{path}: {missing} photos that it lists are not in the folder")
+    return notes

@@ -1,0 +1,145 @@
+"""What the photos of a report show, where that is known: by folders, a CSV, or COCO JSON."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+
+from camserve_cli.report.coco import AnnotationError, read_coco
+from camserve_cli.report.label_names import LabelNames
+
+
+@dataclass(frozen=True)
+class TrueLabels:
+    """The classes that the photos show.
+
+    Attributes:
+        by_photo: of each photo that has any, the indices of its classes, each once.
+        source: where they come from, for a person; empty where there are none.
+        missing: how many photos a file of labels lists that are not in the folder.
+    """
+
+    by_photo: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    source: str = ""
+    missing: int = 0
+
+
+class PhotoNames:
+    """The photos of a folder, by the names that files of labels and boxes give them.
+
+    Args:
+        photos: their paths, relative to the folder.
+        folder: it.
+    """
+
+    def __init__(self, photos: Sequence[str], folder: Path) -> None:
+        self._photos = frozenset(photos)
+        self._folder = folder
+        self._by_name: dict[str, str | None] = {}
+        for photo in photos:
+            name = PurePath(photo).name
+            # A name that two folders have means neither.
+            self._by_name[name] = None if name in self._by_name else photo
+        self._by_stem: dict[str, str | None] = {}
+        for photo in photos:
+            stem = PurePath(photo).stem
+            self._by_stem[stem] = None if stem in self._by_stem else photo
+
+    def find(self, name: str) -> str | None:
+        """The photo of a path that is relative to the folder, absolute, or a name alone."""
+        path = PurePath(name.strip())
+        if path.is_absolute():
+            try:
+                path = path.relative_to(self._folder.resolve())
+            except ValueError:
+                return self._by_name.get(path.name)
+        if str(path) in self._photos:
+            return str(path)
+        return self._by_name.get(path.name)
+
+    def find_stem(self, stem: str) -> str | None:
+        """The photo whose name without its suffix is this, where only one is."""
+        return self._by_stem.get(stem)
+
+
+def labels_of_folders(photos: Sequence[str], names: LabelNames) -> TrueLabels:
+    """The class of each photo by the folder that it lies in, if these are named as classes.
+
+    There are none where a folder with photos is named otherwise: who mixes both means no labels.
+    """
+    by_photo = {}
+    for photo in photos:
+        parent = PurePath(photo).parent.name
+        index = names.find(parent) if parent else None
+        if index is None:
+            return TrueLabels()
+        by_photo[photo] = (index,)
+    return TrueLabels(by_photo, "folder names")
+
+
+def read_labels(path: Path, photos: PhotoNames, names: LabelNames) -> TrueLabels:
+    """The labels of a file: CSV with the columns photo and label, or COCO JSON.
+
+    Several labels of a photo are separated by ";", or stand in rows of their own.
+
+    Raises:
+        AnnotationError: it cannot be read, or has a label that the model does not.
+    """
+    pairs: Iterable[tuple[str, str]]
+    if path.suffix.lower() == ".json":
+        pairs = [(one.photo, one.category) for one in read_coco(path)]
+    else:
+        pairs = [
+            (row["photo"], label)
+            for row in read_rows(path, ("photo", "label"))
+            for label in _split(row["label"], names)
+        ]
+    found: dict[str, dict[int, None]] = {}
+    missing = set()
+    for name, label in pairs:
+        index = names.find(label)
+        if index is None:
+            raise AnnotationError(
+                f"{path}: the model has no label {label!r}; {names.nearest(label)}"
+            )
+        photo = photos.find(name)
+        if photo is None:
+            missing.add(name)
+        else:
+            found.setdefault(photo, {})[index] = None
+    return TrueLabels({photo: tuple(of) for photo, of in found.items()}, path.name, len(missing))
+
+
+def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """The rows of a CSV that has these columns, in any order and case, among others.
+
+    Raises:
+        AnnotationError: it cannot be read, or lacks a column.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, skipinitialspace=True)
+            header = [name.strip().lower() for name in reader.fieldnames or ()]
+            reader.fieldnames = header
+            rows = [
+                {key: value or "" for key, value in row.items() if key is not None}
+                for row in reader
+            ]
+    except OSError as failure:
+        raise AnnotationError(f"{path}: {failure.strerror}") from None
+    except (UnicodeDecodeError, csv.Error) as failure:
+        raise AnnotationError(f"{path}: {failure}; accepted: CSV in UTF-8") from None
+    if absent := [name for name in columns if name not in header]:
+        raise AnnotationError(
+            f"{path}: no column {', '.join(absent)}; accepted: a first row with {','.join(columns)}"
+        )
+    return rows
+
+
+def _split(text: str, names: LabelNames) -> list[str]:
+    """The labels of a cell; a label may itself hold a ";"."""
+    if names.find(text) is not None:
+        return [text]
+    return [label.strip() for label in text.split(";") if label.strip()]

@@ -1,0 +1,192 @@
+"""A report from beginning to end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+
+from camserve import __version__
+from camserve.settings import Preprocess
+from camserve_cli.errors import CommandError
+from camserve_cli.report.analysis import Analysis, analyse
+from camserve_cli.report.archive_engine import ArchiveEngine, find_archive
+from camserve_cli.report.columns import ReportColumns, read_columns
+from camserve_cli.report.content import ReportContent
+from camserve_cli.report.contrasts import contrast_pairs
+from camserve_cli.report.dataset import Dataset, digest, find_dataset
+from camserve_cli.report.engine import Engine, EngineCallError, ModelDescription
+from camserve_cli.report.fiftyone_export import export_fiftyone
+from camserve_cli.report.label_names import LabelNames
+from camserve_cli.report.model_calls import predictor, seen_reader
+from camserve_cli.report.page import write_page
+from camserve_cli.report.requests import AnswerReader, PhotoRequests
+from camserve_cli.report.run import explain_photos, sample_of
+from camserve_cli.report.server_engine import ServerEngine
+from camserve_cli.report.store import LINES, ReportStore, write_file
+from camserve_cli.report.table import write_parquet
+from camserve_cli.report.verdict import exit_status
+from camserve_cli.server_choice import ServerChoice
+from camserve_cli.terminal import printable
+
+FINDINGS, PAGE, TABLE = "findings.json", "report.html", "report.parquet"
+
+
+class NothingExplainedError(CommandError):
+    """No photo could be explained."""
+
+
+@dataclass(frozen=True)
+class ReportCall:
+    """What the command was called with; see ``camserve report --help``.
+
+    Attributes:
+        server: to ask; None where an archive of ``store`` runs here.
+        faithfulness: how many photos' faithfulness is measured.
+        export: ``fiftyone``, or None.
+    """
+
+    folder: Path
+    out: Path
+    model: str | None
+    store: Path
+    labels: Path | None
+    boxes: Path | None
+    compare: str | None
+    server: ServerChoice | None
+    faithfulness: int
+    fresh: bool
+    export: str | None
+
+
+def make_report(call: ReportCall, *, strict: bool) -> int:
+    """Explain the photos and write the report.
+
+    Returns:
+        The exit status: 0 or 3.
+
+    Raises:
+        CommandError: the call is wrong, or nothing could be explained.
+        KeyboardInterrupt: what was explained is kept.
+    """
+    console = Console(stderr=True)
+    with ExitStack() as engines:
+        engine = engines.enter_context(_opened(call, call.model))
+        other = engines.enter_context(_opened(call, call.compare)) if call.compare else None
+        description = engine.description
+        if other is not None and list(other.description.classes) != list(description.classes):
+            raise EngineCallError(
+                f"--compare {call.compare}: its labels are not those of {description.name}; "
+                "accepted: a model of the same classes"
+            )
+        dataset = find_dataset(
+            call.folder, call.out, LabelNames(description), call.labels, call.boxes
+        )
+        for note in dataset.notes:
+            console.print(printable(note), highlight=False, markup=False, soft_wrap=True)
+        preprocess = (
+            Preprocess.model_validate(description.preprocess)
+            if description.preprocess is not None
+            else None
+        )
+        sample = (
+            sample_of(dataset.photos.paths, call.faithfulness)
+            if "faithfulness" in description.options
+            else frozenset[str]()
+        )
+        with ReportStore(call.out, _settings(call, description, other), call.fresh) as store:
+            explain_photos(
+                dataset.photos,
+                PhotoRequests(description, sample),
+                engine,
+                other,
+                AnswerReader(description.classes, preprocess),
+                store,
+                console,
+            )
+        columns = read_columns(
+            call.out / LINES,
+            frozenset(dataset.photos.paths),
+            description.classes,
+            description.task,
+            description.threshold,
+        )
+        _check_explained(columns)
+        analysis = analyse(
+            columns,
+            other.description.name if other is not None else "",
+            seen_reader(columns, call.folder),
+            predictor(engine, preprocess),
+        )
+        contrasts = contrast_pairs(columns, analysis.pairs, call.folder, engine)
+    content = ReportContent(dataset, description, columns, analysis, contrasts)
+    _write(call, content)
+    return _tell(call, dataset, columns, analysis, strict)
+
+
+@contextmanager
+def _opened(call: ReportCall, name: str | None) -> Iterator[Engine]:
+    engine: Engine = (
+        ArchiveEngine(find_archive(call.store, name))
+        if call.server is None
+        else ServerEngine(replace(call.server, model=name))
+    )
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
+def _settings(
+    call: ReportCall, description: ModelDescription, other: Engine | None
+) -> dict[str, Any]:
+    """What a run that goes on must have in common with the one before."""
+    return {
+        "camserve": __version__,
+        "folder": str(call.folder.resolve()),
+        "model": [description.name, description.version, description.weights_sha256],
+        "compare": [
+            other.description.name, other.description.version, other.description.weights_sha256,
+        ] if other is not None else [],
+        "labels": digest(call.labels),
+        "boxes": digest(call.boxes),
+        "faithfulness": call.faithfulness if "faithfulness" in description.options else 0,
+    }  # fmt: skip
+
+
+def _check_explained(columns: ReportColumns) -> None:
+    if len(columns.photos):
+        return
+    first = columns.failed[0]
+    raise NothingExplainedError(
+        f"none of {len(columns.failed)} photos could be explained; the first, {first.path}: "
+        f"{first.message} ({first.code})"
+    )
+
+
+def _write(call: ReportCall, content: ReportContent) -> None:
+    findings = [finding.to_json() for finding in content.analysis.findings]
+    write_file(call.out / FINDINGS, f"{json.dumps(findings, indent=2, ensure_ascii=False)}\n")
+    write_parquet(call.out / LINES, call.out / TABLE, content.columns)
+    write_page(content, call.out, call.out / PAGE)
+    if call.export == "fiftyone":
+        export_fiftyone(content.columns, content.description.name, call.folder, call.out)
+
+
+def _tell(
+    call: ReportCall, dataset: Dataset, columns: ReportColumns, analysis: Analysis, strict: bool
+) -> int:
+    for finding in analysis.findings:
+        typer.echo(f"{finding.kind}: {printable(finding.text)}")
+    failed = f", {len(columns.failed)} failed" if columns.failed else ""
+    typer.echo(
+        f"{len(columns.photos)} of {len(dataset.photos.paths)} photos explained{failed}; "
+        f"{len(analysis.findings)} findings; {printable(str(call.out / PAGE))}"
+    )
+    return exit_status(analysis.findings, strict)

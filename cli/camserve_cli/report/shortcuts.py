@@ -1,0 +1,133 @@
+"""Classes that a model recognizes by something that can be taken from photo to photo: shortcuts.
+
+Donors of a class give one thing, such as a corner, to photos of other classes. Where the model's
+score for the class rises in most of them, and by more than with donors of other classes, the model
+has learned that thing. No look at the maps alone could tell: they show where, not what.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from camserve_cli.report.explained_photos import ExplainedPhotos, Floats, Predict, ReadSeen
+from camserve_cli.report.findings import Finding
+from camserve_cli.report.shared_pixels import find_shared_pixels
+from camserve_cli.report.shortcut_kinds import SHARED, Hit, findings_of_class
+from camserve_cli.report.transplants import (
+    PROPERTIES,
+    Mask,
+    Transplant,
+    copy_where,
+    corner_masks,
+    edge_masks,
+)
+from camserve_cli.report.trials import DONORS, RECIPIENTS, Outcome, Trials
+
+#: From this share of recipients on, whose score rises by more than in the control, it is a finding.
+LIMIT: Final = 0.8
+#: All tests together accuse by chance at most this often.
+LEVEL: Final = 0.01
+#: A second round is worth its predictions where the first promises this much.
+PROMISE: Final = 0.55
+#: The first rounds ask for so many predictions at most; where there are more classes than these are
+#: enough for, the ones that differ most from the others are tried.
+MOST_PREDICTIONS: Final = 20_000
+
+
+def find_shortcuts(
+    photos: ExplainedPhotos, read_seen: ReadSeen, predict: Predict, *, seed: int = 0
+) -> list[Finding]:
+    """The shortcuts of each class, the clearest first.
+
+    Tried are the four corners, the four sides, the border along all of them, pixels that the photos
+    of a class share anywhere, and four properties of a photo: colours and contrast, grain and
+    sharpness, shading, background. Classes with fewer than 6 photos are not tried. The same seed
+    gives the same findings.
+
+    Args:
+        photos: that were explained.
+        read_seen: reads the pixels of one, as the network saw them.
+        predict: the model.
+        seed: for the choice of photos.
+
+    Returns:
+        Findings of the kinds ``corner``, ``border``, ``cluster`` (a place in the picture that shows
+        the same pixels) and ``image_property``.
+    """
+    places: dict[str, Mask] = {**corner_masks(), **edge_masks()}
+    transplants = {name: copy_where(mask) for name, mask in places.items()} | {**PROPERTIES}
+    generator = np.random.default_rng(seed)
+    classes = _most_different(photos, len(transplants))
+    trials = Trials(photos, read_seen, predict, classes, generator)
+    if len(trials.donors) < 2:
+        return []
+    shared = find_shared_pixels(
+        {label: [trials.seen(int(one)) for one in some] for label, some in trials.donors.items()},
+        seed,
+    )
+    tried = [(name, transplant, [*trials.donors]) for name, transplant in transplants.items()]
+    tried += [(SHARED, copy_where(mask), [label]) for label, mask in shared.items()]
+    outcomes = [
+        (name, label, outcome)
+        for name, transplant, labels in tried
+        for label, outcome in _try(trials, transplant, labels)
+    ]
+    tests = sum(len(labels) for _, _, labels in tried)
+    hits = [
+        Hit(name, label, outcome)
+        for name, label, outcome in outcomes
+        if outcome.share >= LIMIT and outcome.p_value * tests < LEVEL
+    ]
+    return [
+        finding
+        for label in sorted({hit.label for hit in hits}, key=lambda one: _clearest(hits, one))
+        for finding in findings_of_class(
+            photos, [hit for hit in hits if hit.label == label], shared.get(label), LIMIT
+        )
+    ]
+
+
+def _try(
+    trials: Trials, transplant: Transplant, labels: Sequence[int]
+) -> list[tuple[int, Outcome]]:
+    """The outcomes of one transplant for the classes that promise one."""
+    first = {label: trials.first_round(transplant, label) for label in trials.donors}
+    return [
+        (label, trials.second_round(transplant, label, first))
+        for label in labels
+        if trials.promise(label, first) >= PROMISE
+    ]
+
+
+def _clearest(hits: Sequence[Hit], label: int) -> float:
+    return -max(hit.outcome.gain for hit in hits if hit.label == label)
+
+
+def _most_different(photos: ExplainedPhotos, transplants: int) -> list[int]:
+    """The classes to try: all, or those whose heat and properties differ most from all photos'."""
+    classes: list[int] = np.unique(photos.predicted).astype(int).tolist()
+    most = max(2, MOST_PREDICTIONS // (transplants * RECIPIENTS * DONORS))
+    if len(classes) <= most:
+        return classes
+    figures = [photos.border, photos.corners, *photos.properties.values()]
+    differences = {
+        label: max(_difference(figure, photos.predicted == label) for figure in figures)
+        for label in classes
+    }
+    ranked: list[int] = sorted(classes, key=lambda label: -differences[label])
+    return sorted(ranked[:most])
+
+
+def _difference(figure: Floats, own: NDArray[np.bool_]) -> float:
+    """How far the mean of some photos is from that of all, in standard errors."""
+    finite = np.isfinite(figure)
+    deviation = float(figure[finite].std()) if finite.any() else 0.0
+    count = int((own & finite).sum())
+    if deviation == 0 or count == 0:
+        return 0.0
+    shift = abs(float(figure[own & finite].mean()) - float(figure[finite].mean()))
+    return shift / deviation * float(np.sqrt(count))

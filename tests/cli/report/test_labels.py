@@ -1,0 +1,118 @@
+"""What the photos of a report show: folders, CSV and COCO JSON against the model's labels."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from camserve_cli.report.coco import AnnotationError
+from camserve_cli.report.engine import ModelDescription
+from camserve_cli.report.label_names import LabelNames
+from camserve_cli.report.labels import PhotoNames, labels_of_folders, read_labels
+
+NAMES = LabelNames(
+    ModelDescription(
+        "pets", "1.0", ("tabby", "tiger cat", "crane", "crane"), ("n1", "n2", "n3", "n4")
+    )
+)
+PHOTOS = PhotoNames(["a/x.jpg", "a/y.jpg", "b/x.jpg"], Path("photos"))
+
+
+def csv(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "labels.csv"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "index"),
+    [
+        ("tabby", 0), ("Tabby", 0), ("tiger cat", 1), ("tiger_cat", 1), (" tabby ", 0),
+        # Two classes have one label: it means the first; their IDs tell them apart.
+        ("crane", 2), ("n4", 3), ("3", 3), ("4", None), ("lion", None), ("-1", None), ("", None),
+    ],
+)  # fmt: skip
+def test_what_a_name_means(name: str, index: int | None) -> None:
+    assert NAMES.find(name) == index
+
+
+def test_the_names_of_folders() -> None:
+    found = labels_of_folders(["tabby/1.jpg", "deep/tiger_cat/2.jpg", "n3/3.jpg"], NAMES)
+    assert found.by_photo == {"tabby/1.jpg": (0,), "deep/tiger_cat/2.jpg": (1,), "n3/3.jpg": (2,)}
+    assert found.source == "folder names"
+
+
+@pytest.mark.parametrize("other", ["holiday/2.jpg", "2.jpg"])
+def test_folders_that_are_named_otherwise_are_no_labels(other: str) -> None:
+    found = labels_of_folders(["tabby/1.jpg", other], NAMES)
+    assert found.by_photo == {}
+    assert found.source == ""
+
+
+def test_a_csv(tmp_path: Path) -> None:
+    path = csv(tmp_path, "Photo, Label\na/x.jpg,tabby\ny.jpg,tiger cat\nnowhere.jpg,tabby\n")
+    found = read_labels(path, PHOTOS, NAMES)
+    assert found.by_photo == {"a/x.jpg": (0,), "a/y.jpg": (1,)}
+    assert found.missing == 1
+
+
+def test_several_labels_of_a_photo(tmp_path: Path) -> None:
+    rows = "photo,label\na/x.jpg,tabby; n2\na/y.jpg,tabby\na/y.jpg,crane\na/y.jpg,tabby\n"
+    found = read_labels(csv(tmp_path, rows), PHOTOS, NAMES)
+    assert found.by_photo == {"a/x.jpg": (0, 1), "a/y.jpg": (0, 2)}
+
+
+def test_a_name_that_two_folders_have_is_no_photo(tmp_path: Path) -> None:
+    found = read_labels(csv(tmp_path, "photo,label\nx.jpg,tabby\n"), PHOTOS, NAMES)
+    assert found.by_photo == {}
+    assert found.missing == 1
+
+
+def test_an_absolute_path(tmp_path: Path) -> None:
+    photos = PhotoNames(["a/x.jpg"], tmp_path)
+    assert photos.find(str(tmp_path.resolve() / "a" / "x.jpg")) == "a/x.jpg"
+    assert photos.find("/elsewhere/x.jpg") == "a/x.jpg"
+
+
+def test_coco_categories(tmp_path: Path) -> None:
+    path = tmp_path / "labels.json"
+    content = {
+        "images": [{"id": 7, "file_name": "y.jpg"}, {"id": 8, "file_name": "b/x.jpg"}],
+        "categories": [{"id": 1, "name": "tabby"}, {"id": 2, "name": "crane"}],
+        "annotations": [
+            {"image_id": 7, "category_id": 1},
+            {"image_id": 7, "category_id": 2},
+            {"image_id": 8, "category_id": 2},
+        ],
+    }
+    path.write_text(json.dumps(content))
+    assert read_labels(path, PHOTOS, NAMES).by_photo == {"a/y.jpg": (0, 2), "b/x.jpg": (2,)}
+
+
+def test_a_label_that_the_model_does_not_have_names_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(AnnotationError, match="no label 'taby'; did you mean 'tabby'"):
+        read_labels(csv(tmp_path, "photo,label\na/x.jpg,taby\n"), PHOTOS, NAMES)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("l.csv", "file,class\n", "no column photo, label; accepted: a first row with photo,label"),
+        ("l.csv", "", "no column photo, label"),
+        ("l.json", "[]", "accepted: COCO JSON"),
+        ("l.json", "{", "accepted: COCO JSON"),
+        ("l.json", '{"images": [], "annotations": []}', "'categories' is missing"),
+    ],
+)
+def test_a_file_of_another_kind(tmp_path: Path, name: str, text: str, message: str) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(AnnotationError, match=message):
+        read_labels(path, PHOTOS, NAMES)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(AnnotationError, match="No such file"):
+        read_labels(tmp_path / "labels.csv", PHOTOS, NAMES)
