@@ -12,7 +12,7 @@ from camserve_cli.errors import CommandError
 #: The version of records that this command reads.
 RECORD_VERSION: Final = 1
 #: Options that say what is shown of an explanation, or whether there is one.
-_NOT_OF_THE_MAP: Final = ("target", "explain", "explain_when", "faithfulness", "record", "outputs")
+_NOT_OF_THE_MAP: Final = ("explain_when", "faithfulness")
 
 Record = Mapping[str, Any]
 
