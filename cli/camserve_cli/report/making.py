@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,13 +22,16 @@ from camserve_cli.report.content import ReportContent
 from camserve_cli.report.contrasts import contrast_pairs
 from camserve_cli.report.dataset import Dataset, digest, find_dataset
 from camserve_cli.report.engine import Engine, EngineCallError, ModelDescription
+from camserve_cli.report.explained_photos import Floats, Pixels
 from camserve_cli.report.fiftyone_export import export_fiftyone
+from camserve_cli.report.findings import Finding
 from camserve_cli.report.label_names import LabelNames
 from camserve_cli.report.model_calls import predictor, seen_reader
 from camserve_cli.report.page import write_page
 from camserve_cli.report.requests import AnswerReader, PhotoRequests
 from camserve_cli.report.run import explain_photos, sample_of
 from camserve_cli.report.server_engine import ServerEngine
+from camserve_cli.report.shortcuts import find_shortcuts
 from camserve_cli.report.store import LINES, ReportStore, write_file
 from camserve_cli.report.table import write_parquet
 from camserve_cli.report.verdict import exit_status
@@ -49,6 +52,7 @@ class ReportCall:
     Attributes:
         server: to ask; None where an archive of ``store`` runs here.
         faithfulness: how many photos' faithfulness is measured.
+        shortcuts: whether shortcuts are searched for.
         export: ``fiftyone``, or None.
     """
 
@@ -61,6 +65,7 @@ class ReportCall:
     compare: str | None
     server: ServerChoice | None
     faithfulness: int
+    shortcuts: bool
     fresh: bool
     export: str | None
 
@@ -118,16 +123,37 @@ def make_report(call: ReportCall, *, strict: bool) -> int:
             description.threshold,
         )
         _check_explained(columns)
-        analysis = analyse(
-            columns,
-            other.description.name if other is not None else "",
-            seen_reader(columns, call.folder),
-            predictor(engine, preprocess),
+        shortcuts = (
+            _search_shortcuts(columns, call.folder, engine, preprocess, console)
+            if call.shortcuts
+            else None
         )
+        analysis = analyse(columns, other.description.name if other is not None else "", shortcuts)
         contrasts = contrast_pairs(columns, analysis.pairs, call.folder, engine)
     content = ReportContent(dataset, description, columns, analysis, contrasts)
     _write(call, content)
     return _tell(call, dataset, columns, analysis, strict)
+
+
+def _search_shortcuts(
+    columns: ReportColumns,
+    folder: Path,
+    engine: Engine,
+    preprocess: Preprocess | None,
+    console: Console,
+) -> list[Finding]:
+    """The findings of the search, which asks the model many times; how often so far is shown."""
+    predict = predictor(engine, preprocess)
+    with console.status("searching for shortcuts", spinner="line") as status:
+        asked = 0
+
+        def count(pictures: Sequence[Pixels]) -> Floats:
+            nonlocal asked
+            asked += len(pictures)
+            status.update(f"searching for shortcuts: {asked} predictions")
+            return predict(pictures)
+
+        return find_shortcuts(columns.photos, seen_reader(columns, folder), count)
 
 
 @contextmanager

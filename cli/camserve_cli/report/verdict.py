@@ -153,7 +153,7 @@ def _property_findings(columns: ReportColumns, effects: Sequence[PropertyEffect]
         more = words[rises].format(effect.name.replace("_", " "))
         text = (
             f"The model errs more often the {more} the photos are: it is wrong on "
-            f"{effect.low:.0%} of the fifth with the lowest {effect.name}, and on "
+            f"{effect.low:.0%} of the fifth of each class with the lowest {effect.name}, and on "
             f"{effect.high:.0%} of that with the highest (rank correlation {effect.rho:+.2f})."
         )
         values = columns.photos.properties[effect.name]
