@@ -76,7 +76,7 @@ class ChromiumPage:
                     self.requests.append(address)
             case "Runtime.exceptionThrown":
                 self.problems.append(str(told["exceptionDetails"]))
-            case "Log.entryAdded":
+            case "Log.entryAdded" if told["entry"]["level"] == "error":
                 self.problems.append(told["entry"]["text"])
 
 

@@ -210,9 +210,10 @@ def _tell(
 ) -> int:
     for finding in analysis.findings:
         typer.echo(f"{finding.kind}: {printable(finding.text)}")
+    count = len(analysis.findings)
     failed = f", {len(columns.failed)} failed" if columns.failed else ""
     typer.echo(
         f"{len(columns.photos)} of {len(dataset.photos.paths)} photos explained{failed}; "
-        f"{len(analysis.findings)} findings; {printable(str(call.out / PAGE))}"
+        f"{count} finding{'' if count == 1 else 's'}; {printable(str(call.out / PAGE))}"
     )
     return exit_status(analysis.findings, strict)

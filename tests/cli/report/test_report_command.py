@@ -25,7 +25,7 @@ from tests.support.server_client import Client
 COUNT = 42
 #: Photos in which a larger disc is of another colour.
 MISTAKEN = [f"{number:04}.jpg" for number in range(7, COUNT, 8)]
-QUICK = ("--faithfulness", "2", "--no-shortcuts")
+QUICK = ("--faithfulness", "1", "--no-shortcuts")
 
 
 @pytest.fixture(scope="module")
@@ -77,19 +77,15 @@ Whole = tuple[Path, subprocess.CompletedProcess[str]]
 
 def test_what_it_says_and_writes(whole: Whole) -> None:
     out, done = whole
-    assert done.returncode == 3, done.stderr
-    assert f"{COUNT} of {COUNT + 1} photos explained, 1 failed; 2 findings; " in done.stdout
+    # The network is unsure by construction, which is a mild finding.
+    assert done.returncode == 0, done.stderr
+    assert f"{COUNT} of {COUNT + 1} photos explained, 1 failed; 1 finding; " in done.stdout
     assert done.stderr == f"passed over 1: 1 .txt ({Path(done.args[2]) / 'notes.txt'})\n"
     assert {path.name for path in out.iterdir()} == {
         "report.html", "report.jsonl", "report.parquet", "findings.json", "report.run.json",
         "thumbnails.bin",
     }  # fmt: skip
-    errors, unsure = json.loads((out / "findings.json").read_text())
-    # Two discs, of which the larger one is predicted, cover more of the photo than one.
-    assert (errors["kind"], errors["class"]) == ("image_property", "")
-    assert "The model errs more often the " in errors["text"]
-    assert sorted(Path(path).name for path in errors["photos"]) == MISTAKEN
-    # The network is unsure by construction.
+    (unsure,) = json.loads((out / "findings.json").read_text())
     assert (unsure["kind"], unsure["class"]) == ("calibration", "")
     assert unsure.keys() == {"kind", "class", "share", "count", "limit", "photos", "text"}
 
@@ -120,7 +116,7 @@ def test_the_faithfulness_of_a_sample(whole: Whole) -> None:
         for line in lines(whole[0])
         if "faithfulness" in line.get("reply", {"explanations": [{}]})["explanations"][0]
     ]
-    assert len(measured) == 2
+    assert len(measured) == 1
     assert set(measured[0]) == {"drop", "increase", "insertion", "deletion", "road"}
     assert set(measured[0]["drop"]) == {"value", "random", "centre"}
 
@@ -159,8 +155,10 @@ def test_the_same_call_again_explains_nothing_again(
 ) -> None:
     out, first = whole
     before = (out / "report.jsonl").read_bytes()
-    done = report(archives, photos, out, *QUICK)
+    done = report(archives, photos, out, *QUICK, "--strict")
     assert done.stdout == first.stdout
+    # Mild findings count.
+    assert done.returncode == 3
     # The photo that failed was tried again.
     kept = [line for line in before.splitlines() if b"broken" not in line]
     assert [
@@ -189,7 +187,7 @@ def test_a_run_that_is_stopped_goes_on(
     assert not (out / "report.html").exists()
 
     done = report(archives, photos, out, *QUICK)
-    assert done.returncode == 3, done.stderr
+    assert done.returncode == 0, done.stderr
     assert (out / "report.jsonl").read_bytes().splitlines()[: len(kept)] == kept
     for name in ("report.html", "findings.json", "report.parquet"):
         assert (out / name).read_bytes() == (whole[0] / name).read_bytes(), name
