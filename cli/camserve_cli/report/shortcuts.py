@@ -19,11 +19,13 @@ from camserve_cli.report.shared_pixels import find_shared_pixels
 from camserve_cli.report.shortcut_kinds import SHARED, Hit, findings_of_class
 from camserve_cli.report.transplants import (
     PROPERTIES,
+    SHARPNESS,
     Mask,
     Transplant,
     copy_where,
     corner_masks,
     edge_masks,
+    sharpness,
 )
 from camserve_cli.report.trials import DONORS, RECIPIENTS, Outcome, Trials
 
@@ -33,6 +35,8 @@ LIMIT: Final = 0.8
 LEVEL: Final = 0.01
 #: A second round is worth its predictions where the first promises this much.
 PROMISE: Final = 0.55
+#: A class is tried for a blur where its photos are the less sharp ones in this share of all pairs.
+LESS_SHARP: Final = 0.75
 #: The first rounds ask for so many predictions at most; where there are more classes than these are
 #: enough for, the ones that differ most from the others are tried.
 MOST_PREDICTIONS: Final = 20_000
@@ -69,7 +73,10 @@ def find_shortcuts(
         {label: [trials.seen(int(one)) for one in some] for label, some in trials.donors.items()},
         seed,
     )
-    tried = [(name, transplant, [*trials.donors]) for name, transplant in transplants.items()]
+    tried = [
+        (name, transplant, _blurred_classes(trials) if name == SHARPNESS else [*trials.donors])
+        for name, transplant in transplants.items()
+    ]
     tried += [(SHARED, copy_where(mask), [label]) for label, mask in shared.items()]
     outcomes = [
         (name, label, outcome)
@@ -100,6 +107,25 @@ def _try(
         (label, trials.second_round(transplant, label, first))
         for label in labels
         if trials.promise(label, first) >= PROMISE
+    ]
+
+
+def _blurred_classes(trials: Trials) -> list[int]:
+    """The classes whose photos are less sharp than those of the others.
+
+    A blur takes the object's shape as well, and a model may take whatever has none for one class.
+    """
+    measured = {
+        label: np.array([sharpness(trials.seen(int(one))) for one in some])
+        for label, some in trials.donors.items()
+    }
+    return [
+        label
+        for label, own in measured.items()
+        if np.mean(
+            [float((own[:, None] < measured[other]).mean()) for other in measured if other != label]
+        )
+        >= LESS_SHARP
     ]
 
 
