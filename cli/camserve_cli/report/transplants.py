@@ -119,9 +119,9 @@ def match_sharpness(donors: Sequence[Pixels], recipient: Recipient) -> Pixels:
 
 
 def sharpness(photo: Pixels) -> float:
-    """The finest detail of the edges, compared with what is three times as coarse; 1 if there is none.
+    """The finest detail of the edges, compared with that which is three times as coarse.
 
-    The contrast and the number of edges hardly matter.
+    The contrast and the number of edges hardly matter. A flat photo has 1.
     """
     fine, coarse = (
         float(np.quantile(np.abs(photo - _blurred(photo, share, least=0.1)), 0.99))

@@ -165,8 +165,8 @@ class Trials:
         """The best donors of a class give to recipients that had no part before, where there are.
 
         As the control, each recipient receives the same from the best donors of another class:
-        those that raised the score of ``label`` most. Two classes may share a mark: where leaving one of
-        three others or more out makes the difference, it takes no part.
+        those that raised the score of ``label`` most. Two classes may share a mark: where leaving
+        out one class makes the difference, it takes no part.
 
         Args:
             first: of each class that is tried, its first round.
