@@ -28,7 +28,7 @@ from camserve_cli.report.findings import Finding
 from camserve_cli.report.label_names import LabelNames
 from camserve_cli.report.model_calls import predictor, seen_reader
 from camserve_cli.report.page import write_page
-from camserve_cli.report.requests import AnswerReader, PhotoRequests
+from camserve_cli.report.requests import AnswerReader, PhotoRequests, keeps_probabilities
 from camserve_cli.report.run import explain_photos, sample_of
 from camserve_cli.report.server_engine import ServerEngine
 from camserve_cli.report.shortcuts import find_shortcuts
@@ -111,7 +111,7 @@ def make_report(call: ReportCall, *, strict: bool) -> int:
                 PhotoRequests(description, sample),
                 engine,
                 other,
-                AnswerReader(description.classes, preprocess),
+                AnswerReader(description.classes, preprocess, keeps_probabilities(description)),
                 store,
                 console,
             )
@@ -198,7 +198,7 @@ def _check_explained(columns: ReportColumns) -> None:
 
 def _write(call: ReportCall, content: ReportContent) -> None:
     findings = [finding.to_json() for finding in content.analysis.findings]
-    write_file(call.out / FINDINGS, f"{json.dumps(findings, indent=2, ensure_ascii=False)}\n")
+    write_file(call.out / FINDINGS, f"{json.dumps(findings, indent=2)}\n")
     write_parquet(call.out / LINES, call.out / TABLE, content.columns)
     write_page(content, call.out, call.out / PAGE)
     if call.export == "fiftyone":
