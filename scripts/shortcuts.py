@@ -13,7 +13,7 @@ where a finding names its class and a kind that fits it (scripts/devtools/shortc
 which); a clean set is accused where there is any finding of a shortcut. Method, limits and results:
 docs/shortcuts.md.
 
-Prints a table and writes it, with each set's result, to --out.
+Prints a table and writes it to --out, and beside it sets.jsonl, a line for each set.
 
 Exit status: 0 whatever is found, 1 when a set could not be made.
 """
@@ -66,23 +66,22 @@ def shortcuts(
     scale = Scale(classes=classes, size=size, photos=photos)
     results: list[SetResult] = []
     out.mkdir(parents=True, exist_ok=True)
+    log = out / "sets.jsonl"
+    log.unlink(missing_ok=True)
     with ProcessPoolExecutor(workers) as pool:
         for done in as_completed(pool.submit(partial(run_set, plan, scale)) for plan in plans):
             results.append(done.result())
+            with log.open("a") as file:
+                file.write(json.dumps(asdict(results[-1])) + "\n")
             typer.echo(f"shortcuts: {len(results)} of {len(plans)}: {results[-1].line()}", err=True)
-    results.sort(key=lambda one: plans.index(one.plan))
-    machine = describe_machine()
     minutes = (time.monotonic() - began) / 60
     lines = [
         *table(results),
         "",
-        f"Seed {seed}; {machine_caption(machine)}; {minutes:.0f} minutes.",
+        f"Seed {seed}; {machine_caption(describe_machine())}; {minutes:.0f} minutes.",
     ]
     typer.echo("\n".join(lines))
     (out / "table.md").write_text("\n".join(lines) + "\n")
-    (out / "sets.json").write_text(
-        json.dumps({"machine": machine, "sets": [asdict(one) for one in results]}, indent=1)
-    )
 
 
 def _marks(only: str, further: bool) -> list[str]:

@@ -92,7 +92,10 @@ class ColourEngine:
         else:
             # Of a contrast "A-B" the map of A alone.
             index = int(str(target).split("-")[0])
-        heat = places[index] / max(float(places[index].max()), 1e-6)
+        # The heat of a class that is predicted by mistake is that of the colour it is taken for.
+        shown = {wrong: right for right, wrong in self._confused.items()}.get(index, index)
+        place = places[index] if target != "top:1" else np.maximum(places[index], places[shown])
+        heat = place / max(float(place.max()), 1e-6)
         total = float(heat.sum())
         inside = float(heat[1:-1, 1:-1].sum())
         border = 1 - inside / total if total else None

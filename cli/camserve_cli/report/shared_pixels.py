@@ -34,10 +34,10 @@ Plane = NDArray[np.float32]
 
 
 def find_shared_pixels(photos: Mapping[int, Sequence[Pixels]], seed: int = 0) -> dict[int, Mask]:
-    """Where many photos of one class have the same structure, and those of two classes don't.
+    """Where many photos of a class have the same structure, and those of two classes do not.
 
-    Where all classes have their objects in the same place, this place is left out: more than half of
-    the classes share pixels there or nearby, each among its own photos.
+    Where all classes have their objects in the same place, this place is left out: more than half
+    of the classes share pixels there or nearby, each among its own photos.
 
     Args:
         photos: by class, some photos of any sizes.

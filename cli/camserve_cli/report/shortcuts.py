@@ -11,14 +11,15 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from camserve_cli.report.explained_photos import ExplainedPhotos, Floats, Predict, ReadSeen
+from camserve_cli.report.explained_photos import ExplainedPhotos, Predict, ReadSeen
 from camserve_cli.report.findings import Finding
 from camserve_cli.report.shared_pixels import find_shared_pixels
+from camserve_cli.report.shortcut_candidates import less_sharp, most_different
 from camserve_cli.report.shortcut_kinds import SHARED, Hit, findings_of_class
 from camserve_cli.report.transplants import (
     PROPERTIES,
+    SHARPNESS,
     Mask,
     Transplant,
     copy_where,
@@ -43,10 +44,10 @@ def find_shortcuts(
 ) -> list[Finding]:
     """The shortcuts of each class, the clearest first.
 
-    Tried are the four corners, the four sides, the border along all of them, pixels that the photos
-    of a class share anywhere, and four properties of a photo: colours and contrast, grain and
-    sharpness, shading, background. Classes with fewer than 6 photos are not tried. The same seed
-    gives the same findings.
+    Tried are the four corners, the four sides, the border along all of them, pixels that the
+    photos of a class share anywhere, and five properties of a photo: colours and contrast,
+    sharpness, grain, shading, background. Classes with fewer than 6 photos are not tried. The same
+    seed gives the same findings.
 
     Args:
         photos: that were explained.
@@ -61,15 +62,16 @@ def find_shortcuts(
     places: dict[str, Mask] = {**corner_masks(), **edge_masks()}
     transplants = {name: copy_where(mask) for name, mask in places.items()} | {**PROPERTIES}
     generator = np.random.default_rng(seed)
-    classes = _most_different(photos, len(transplants))
+    classes = most_different(photos, MOST_PREDICTIONS // (len(transplants) * RECIPIENTS * DONORS))
     trials = Trials(photos, read_seen, predict, classes, generator)
     if len(trials.donors) < 2:
         return []
-    shared = find_shared_pixels(
-        {label: [trials.seen(int(one)) for one in some] for label, some in trials.donors.items()},
-        seed,
-    )
-    tried = [(name, transplant, [*trials.donors]) for name, transplant in transplants.items()]
+    seen = {label: [trials.seen(int(one)) for one in some] for label, some in trials.donors.items()}
+    shared = find_shared_pixels(seen, seed)
+    tried = [
+        (name, transplant, less_sharp(seen) if name == SHARPNESS else [*trials.donors])
+        for name, transplant in transplants.items()
+    ]
     tried += [(SHARED, copy_where(mask), [label]) for label, mask in shared.items()]
     outcomes = [
         (name, label, outcome)
@@ -95,6 +97,8 @@ def _try(
     trials: Trials, transplant: Transplant, labels: Sequence[int]
 ) -> list[tuple[int, Outcome]]:
     """The outcomes of one transplant for the classes that promise one."""
+    if not labels:
+        return []
     first = {label: trials.first_round(transplant, label) for label in trials.donors}
     return [
         (label, trials.second_round(transplant, label, first))
@@ -105,29 +109,3 @@ def _try(
 
 def _clearest(hits: Sequence[Hit], label: int) -> float:
     return -max(hit.outcome.gain for hit in hits if hit.label == label)
-
-
-def _most_different(photos: ExplainedPhotos, transplants: int) -> list[int]:
-    """The classes to try: all, or those whose heat and properties differ most from all photos'."""
-    classes: list[int] = np.unique(photos.predicted).astype(int).tolist()
-    most = max(2, MOST_PREDICTIONS // (transplants * RECIPIENTS * DONORS))
-    if len(classes) <= most:
-        return classes
-    figures = [photos.border, photos.corners, *photos.properties.values()]
-    differences = {
-        label: max(_difference(figure, photos.predicted == label) for figure in figures)
-        for label in classes
-    }
-    ranked: list[int] = sorted(classes, key=lambda label: -differences[label])
-    return sorted(ranked[:most])
-
-
-def _difference(figure: Floats, own: NDArray[np.bool_]) -> float:
-    """How far the mean of some photos is from that of all, in standard errors."""
-    finite = np.isfinite(figure)
-    deviation = float(figure[finite].std()) if finite.any() else 0.0
-    count = int((own & finite).sum())
-    if deviation == 0 or count == 0:
-        return 0.0
-    shift = abs(float(figure[own & finite].mean()) - float(figure[finite].mean()))
-    return shift / deviation * float(np.sqrt(count))

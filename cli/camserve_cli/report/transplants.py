@@ -29,6 +29,12 @@ TILE: Final = 0.3
 TILE_MARGIN: Final = 0.1
 #: Where a recipient keeps its own pixels when its background changes: its heat, as a share of 1.
 OBJECT_HEAT: Final = 0.25
+#: How many donors a property is the median of: so few that it varies as among the photos.
+FEW: Final = 3
+#: The width of the blur that takes the finest detail, as a share of a side.
+FINE: Final = 1 / 80
+#: Blurs of increasing width, as shares of a side.
+BLURS: Final = tuple(0.004 * 1.25**step for step in range(16))
 #: The width of the blur that parts grain, and shading, from the rest, as a share of a side.
 GRAIN: Final = 1 / 40
 SHADING: Final = 1 / 5
@@ -92,6 +98,7 @@ def edge_masks() -> dict[str, Mask]:
 
 def match_colours(donors: Sequence[Pixels], recipient: Recipient) -> Pixels:
     """The mean and the standard deviation of each channel: the median of the donors'."""
+    donors = donors[:FEW]
     values = recipient.pixels.astype(np.float32)
     scale = np.median([donor.std(axis=(0, 1)) for donor in donors], axis=0)
     mean = np.median([donor.mean(axis=(0, 1)) for donor in donors], axis=0)
@@ -100,15 +107,38 @@ def match_colours(donors: Sequence[Pixels], recipient: Recipient) -> Pixels:
     return _to_pixels((values - values.mean(axis=(0, 1))) * (scale / deviation) + mean)
 
 
+def match_sharpness(donors: Sequence[Pixels], recipient: Recipient) -> Pixels:
+    """Blurred until its edges are no sharper than the median of the donors'; never sharpened."""
+    wanted = float(np.median([sharpness(donor) for donor in donors[:FEW]]))
+    blurred = recipient.pixels
+    for share in BLURS:
+        if sharpness(blurred) <= wanted:
+            break
+        blurred = _to_pixels(_blurred(recipient.pixels, share, least=0.0))
+    return blurred
+
+
+def sharpness(photo: Pixels) -> float:
+    """The finest detail of the edges, compared with that which is three times as coarse.
+
+    The contrast and the number of edges hardly matter. A flat photo has 1.
+    """
+    fine, coarse = (
+        float(np.quantile(np.abs(photo - _blurred(photo, share, least=0.1)), 0.99))
+        for share in (FINE, 3 * FINE)
+    )
+    return fine / coarse if coarse > 0 else 1.0
+
+
 def match_grain(donors: Sequence[Pixels], recipient: Recipient) -> Pixels:
-    """What a blur removes, as in the calm corner of the first donor: noise, sharpness, blocks."""
+    """What a blur removes, as in a calm corner of the first donor: noise, texture, blocks."""
     calm = _tiled(donors[0])
     return _to_pixels(_blurred(recipient.pixels, GRAIN) + calm - _blurred(calm, GRAIN))
 
 
 def match_shading(donors: Sequence[Pixels], recipient: Recipient) -> Pixels:
     """The brightness of each part, compared with the whole: the median of the donors'."""
-    median = np.median([donor.mean(axis=2) for donor in donors], axis=0)
+    median = np.median([donor.mean(axis=2) for donor in donors[:FEW]], axis=0)
     # One is added so that black photos have a brightness to be compared.
     given, own = (_blurred(photo, SHADING) + 1 for photo in (median, recipient.pixels.mean(axis=2)))
     ratio = (given / given.mean()) / (own / own.mean())
@@ -124,10 +154,12 @@ def replace_background(donors: Sequence[Pixels], recipient: Recipient) -> Pixels
     return _to_pixels(_tiled(donors[0]) * (1 - keep) + recipient.pixels * keep)
 
 
+SHARPNESS: Final = "sharpness"
 #: Transplants of a property of the whole photo, by a name that fits a sentence.
 PROPERTIES: Final[Mapping[str, Transplant]] = {
     "colours and contrast": match_colours,
-    "grain and sharpness": match_grain,
+    SHARPNESS: match_sharpness,
+    "grain": match_grain,
     "shading": match_shading,
     "background": replace_background,
 }
@@ -173,8 +205,9 @@ def _tile_ranges(side: int) -> tuple[slice, slice]:
     return slice(margin, margin + length), slice(side - margin - length, side - margin)
 
 
-def _blurred(values: NDArray[np.generic], share: float) -> Plane:
-    sigma = max(share * min(values.shape[:2]), 0.8)
+def _blurred(values: NDArray[np.generic], share: float, least: float = 0.8) -> Plane:
+    """Blurred by a share of the shorter side, in pixels at least ``least``."""
+    sigma = max(share * min(values.shape[:2]), least)
     blurred = cv2.GaussianBlur(
         values.astype(np.float32), (0, 0), sigma, borderType=cv2.BORDER_REPLICATE
     )

@@ -93,9 +93,11 @@ def plan_sets(
     wanted = [(mark, share) for mark in marks for share in shares for _ in range(sets)]
     wanted += [(CLEAN, 0.0)] * clean
     seeds = np.random.SeedSequence(seed).generate_state(len(wanted))
-    return [
+    plans = [
         SetPlan(mark, share, int(own)) for (mark, share), own in zip(wanted, seeds, strict=True)
     ]
+    # In another order, so that what is done by some time is like the whole.
+    return [plans[index] for index in np.random.default_rng(seed).permutation(len(plans))]
 
 
 def table(results: Sequence[SetResult]) -> list[str]:
@@ -108,7 +110,8 @@ def table(results: Sequence[SetResult]) -> list[str]:
             f"| mark | {heads} | used, median |",
             "| --- |" + " --- |" * (len(shares) + 1),
         ]
-    for mark in dict.fromkeys(one.plan.mark for one in results if one.plan.mark != CLEAN):
+    marks = {one.plan.mark for one in results} - {CLEAN}
+    for mark in [name for name in (*MARKS, *FURTHER_MARKS) if name in marks]:
         own = [one for one in results if one.plan.mark == mark]
         cells = [_found([one for one in own if one.plan.share == share]) for share in shares]
         used = float(np.median([one.used for one in own]))

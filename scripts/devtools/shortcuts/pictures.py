@@ -44,7 +44,7 @@ class Scene:
 
 def to_pixels(values: NDArray[np.floating]) -> Pixels:
     """Any values, as the nearest that a picture has."""
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(values), 0, 255), np.uint8)
 
 
 def draw_scene(label: str, size: int, generator: np.random.Generator) -> Scene:

@@ -60,7 +60,14 @@ def data_of(page: str) -> Any:
 def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     """Makes a report of the photos in ``tmp_path / photos``; returns the page."""
 
-    def run(engine: ColourEngine, other: ColourEngine | None = None, **options: Any) -> str:
+    def run(
+        engine: ColourEngine,
+        other: ColourEngine | None = None,
+        *,
+        strict: bool = False,
+        expected: int | None = None,
+        **options: Any,
+    ) -> str:
         @contextmanager
         def opened(call: ReportCall, name: str | None) -> Iterator[ColourEngine]:
             yield engine if name is None or other is None else other
@@ -69,9 +76,10 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
         call = {
             "folder": tmp_path / "photos", "out": tmp_path / "out", "model": None,
             "store": tmp_path, "labels": None, "boxes": None, "compare": None, "server": None,
-            "faithfulness": 0, "fresh": False, "export": None, **options,
+            "faithfulness": 0, "shortcuts": False, "fresh": False, "export": None, **options,
         }  # fmt: skip
-        make_report(ReportCall(**call), strict=False)
+        status = make_report(ReportCall(**call), strict=strict)
+        assert expected in (None, status)
         return (tmp_path / "out" / "report.html").read_text("utf-8")
 
     return run
@@ -196,3 +204,31 @@ def test_a_report_without_labels_says_so(make: Make, tmp_path: Path) -> None:
     text = " ".join(parse(make(ColourEngine(LABELS))).text.split())
     assert "The photos are not labelled" in text
     assert "Without labels, nothing is known of confusion." in text
+
+
+def test_accuracy_alone_is_a_finding_with_strict_only(make: Make, tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos", 60, second_disc=100)
+    engine = ColourEngine(LABELS, {0: 1})
+    page = make(engine, expected=0)
+    assert "10 of 10 photos that show &#39;red&#39; are not predicted so" in page
+    assert "Nothing says that this model looks at the wrong thing." in page
+    make(engine, strict=True, expected=3)
+
+
+def test_a_model_without_findings(make: Make, tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos", 60, second_disc=100)
+    page = make(ColourEngine(LABELS), strict=True, expected=0)
+    assert "Nothing was found on these photos" in page
+    assert "The search for shortcuts was left out" in page
+    assert json.loads((tmp_path / "out" / "findings.json").read_text()) == []
+
+
+def test_the_search_for_shortcuts_is_part_of_a_report(make: Make, tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos", 48, second_disc=100)
+    engine = ColourEngine(LABELS)
+    page = make(engine, shortcuts=True, expected=3)
+    assert engine.asked > 1000
+    assert "The search for shortcuts was left out" not in page
+    # A model of colours depends on them wherever they are.
+    found = json.loads((tmp_path / "out" / "findings.json").read_text())
+    assert {one["kind"] for one in found} & {"corner", "border", "cluster", "image_property"}

@@ -25,7 +25,7 @@ from tests.support.server_client import Client
 COUNT = 42
 #: Photos in which a larger disc is of another colour.
 MISTAKEN = [f"{number:04}.jpg" for number in range(7, COUNT, 8)]
-QUICK = ("--faithfulness", "2")
+QUICK = ("--faithfulness", "1", "--no-shortcuts")
 
 
 @pytest.fixture(scope="module")
@@ -77,19 +77,15 @@ Whole = tuple[Path, subprocess.CompletedProcess[str]]
 
 def test_what_it_says_and_writes(whole: Whole) -> None:
     out, done = whole
-    assert done.returncode == 3, done.stderr
-    assert f"{COUNT} of {COUNT + 1} photos explained, 1 failed; 2 findings; " in done.stdout
+    # The network is unsure by construction, which is a mild finding.
+    assert done.returncode == 0, done.stderr
+    assert f"{COUNT} of {COUNT + 1} photos explained, 1 failed; 1 finding; " in done.stdout
     assert done.stderr == f"passed over 1: 1 .txt ({Path(done.args[2]) / 'notes.txt'})\n"
     assert {path.name for path in out.iterdir()} == {
         "report.html", "report.jsonl", "report.parquet", "findings.json", "report.run.json",
         "thumbnails.bin",
     }  # fmt: skip
-    errors, unsure = json.loads((out / "findings.json").read_text())
-    # Two discs, of which the larger one is predicted, cover more of the photo than one.
-    assert (errors["kind"], errors["class"]) == ("image_property", "")
-    assert "The model errs more often the " in errors["text"]
-    assert sorted(Path(path).name for path in errors["photos"]) == MISTAKEN
-    # The network is unsure by construction.
+    (unsure,) = json.loads((out / "findings.json").read_text())
     assert (unsure["kind"], unsure["class"]) == ("calibration", "")
     assert unsure.keys() == {"kind", "class", "share", "count", "limit", "photos", "text"}
 
@@ -120,7 +116,7 @@ def test_the_faithfulness_of_a_sample(whole: Whole) -> None:
         for line in lines(whole[0])
         if "faithfulness" in line.get("reply", {"explanations": [{}]})["explanations"][0]
     ]
-    assert len(measured) == 2
+    assert len(measured) == 1
     assert set(measured[0]) == {"drop", "increase", "insertion", "deletion", "road"}
     assert set(measured[0]["drop"]) == {"value", "random", "centre"}
 
@@ -159,8 +155,10 @@ def test_the_same_call_again_explains_nothing_again(
 ) -> None:
     out, first = whole
     before = (out / "report.jsonl").read_bytes()
-    done = report(archives, photos, out, *QUICK)
+    done = report(archives, photos, out, *QUICK, "--strict")
     assert done.stdout == first.stdout
+    # Mild findings count.
+    assert done.returncode == 3
     # The photo that failed was tried again.
     kept = [line for line in before.splitlines() if b"broken" not in line]
     assert [
@@ -172,10 +170,9 @@ def test_a_run_that_is_stopped_goes_on(
     archives: Path, photos: Path, whole: Whole, tmp_path: Path
 ) -> None:
     out = tmp_path / "report"
-    command = [CAMSERVE, "report", photos, "--store", archives, "--model", "colours"]
-    process = interruptible(
-        [*command, "--out", out, *QUICK], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    given = ("--store", archives, "--model", "colours", "--out", out, *QUICK)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = interruptible([CAMSERVE, "report", photos, *given], **pipes)
     deadline = time.monotonic() + 120
     while not (out / "report.jsonl").exists() or not (out / "report.jsonl").stat().st_size:
         assert process.poll() is None
@@ -190,7 +187,7 @@ def test_a_run_that_is_stopped_goes_on(
     assert not (out / "report.html").exists()
 
     done = report(archives, photos, out, *QUICK)
-    assert done.returncode == 3, done.stderr
+    assert done.returncode == 0, done.stderr
     assert (out / "report.jsonl").read_bytes().splitlines()[: len(kept)] == kept
     for name in ("report.html", "findings.json", "report.parquet"):
         assert (out / name).read_bytes() == (whole[0] / name).read_bytes(), name
@@ -220,7 +217,8 @@ def test_labels_boxes_and_a_second_model(archives: Path, photos: Path, tmp_path:
     (tmp_path / "boxes.json").write_text(json.dumps(coco))
     given = ("--labels", tmp_path / "labels.csv", "--boxes", tmp_path / "boxes.json")
     out = tmp_path / "report"
-    more = ("--compare", "swapped", "--export", "fiftyone", "--faithfulness", "0")
+    more: tuple[str, ...] = ("--compare", "swapped", "--export", "fiftyone", "--faithfulness", "0")
+    more += ("--no-shortcuts",)
     done = report(archives, flat, out, *given, *more)
     assert done.returncode == 0, done.stderr
     assert f"labels of {len(some)} of {len(some)} photos" in done.stderr
@@ -236,21 +234,6 @@ def test_labels_boxes_and_a_second_model(archives: Path, photos: Path, tmp_path:
     regressions = sum(row["right"] for row in table.values() if row["true"] == ["red"])
     assert f"Regressions: right before, wrong with swapped ({regressions})" in page
     check_fiftyone(out / "fiftyone", [path.name for path in some])
-
-
-def test_calibration_alone_is_a_finding_with_strict_only(
-    archives: Path, photos: Path, tmp_path: Path
-) -> None:
-    for path in photos.glob("*/0*.jpg"):
-        copy = tmp_path / "photos" / path.parent.name / path.name
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        if path.name not in MISTAKEN:
-            copy.write_bytes(path.read_bytes())
-    call = (archives, tmp_path / "photos", tmp_path / "report", "--faithfulness", "0")
-    assert report(*call).returncode == 0
-    (finding,) = json.loads((tmp_path / "report" / "findings.json").read_text())
-    assert finding["kind"] == "calibration"
-    assert report(*call, "--strict").returncode == 3
 
 
 def check_fiftyone(folder: Path, names: list[str]) -> None:
@@ -276,7 +259,7 @@ def test_a_server_and_an_archive_say_the_same(
     reds.mkdir(parents=True)
     for path in (photos / "red").glob("*.jpg"):
         (reds / path.name).write_bytes(path.read_bytes())
-    command = (
+    call: tuple[str | Path, ...] = (
         CAMSERVE,
         "report",
         "photos",
@@ -287,18 +270,11 @@ def test_a_server_and_an_archive_say_the_same(
         "--model",
         COLOR_MODEL,
     )
+    call += ("--faithfulness", "1", "--no-shortcuts")
     # Once a server whose token alone is known, once that which was started here.
-    there = run(
-        *command,
-        "--token",
-        server.token,
-        "--faithfulness",
-        "1",
-        cwd=tmp_path,
-        RUN_DIR=str(tmp_path),
-    )
+    there = run(*call, "--token", server.token, cwd=tmp_path, RUN_DIR=str(tmp_path))
     assert there.returncode == 0, there.stderr
-    here = run(*command, "--fresh", "--faithfulness", "1", cwd=tmp_path, **server.ports)
+    here = run(*call, "--fresh", cwd=tmp_path, **server.ports)
     assert here.returncode == 0, here.stderr
     by_photo = {line["photo"]: line for line in lines(whole[0])}
     for line in lines(tmp_path / "report"):
