@@ -186,7 +186,12 @@ def test_a_condition_or_a_limit_of_the_first_request_is_not_asked_for_again(
 def test_a_record_with_values_of_another_kind_is_refused(
     tmp_path: Path, record: dict[str, Any]
 ) -> None:
-    for change in ({"map": {"shape": [2], "values": []}}, {"photo": None}, {"precision": {}}):
+    changes: list[dict[str, Any]] = [
+        {"map": {"shape": [2], "values": []}},
+        {"photo": None},
+        {"precision": {}},
+    ]
+    for change in changes:
         (tmp_path / "record.json").write_text(json.dumps({**record, **change}))
         with pytest.raises(RecordError, match="something is missing"):
             read_records(tmp_path / "record.json")

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+import camserve
 from devtools.errors import SetupError
 
 #: NumPy has had no trapz, which Quantus calls, since 2.4.
@@ -44,8 +45,10 @@ def build_environment(folder: Path) -> Path:
     if done.returncode:
         raise SetupError(f"{' '.join(REQUIREMENTS)} cannot be installed: {done.stderr[-500:]}")
     (packages,) = folder.glob("lib/python*/site-packages")
-    # Behind its own packages, so that its own NumPy and OpenCV come first.
-    (packages / "borrowed.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
+    # Behind its own packages, so that its own NumPy and OpenCV come first. A pickled network may be
+    # one of ours.
+    borrowed = (sysconfig.get_path("purelib"), Path(camserve.__file__).parents[1])
+    (packages / "borrowed.pth").write_text("".join(f"{path}\n" for path in borrowed))
     return python
 
 
