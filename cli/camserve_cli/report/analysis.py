@@ -8,22 +8,22 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from camserve_cli.report.accuracy import Accuracy, measure_accuracy
-from camserve_cli.report.box_agreement import BoxAgreement, measure_box_agreement
-from camserve_cli.report.calibration import Calibration, measure_calibration
 from camserve_cli.report.columns import ReportColumns
-from camserve_cli.report.comparison import Comparison, compare
-from camserve_cli.report.confusion import ConfusedPair, confused_pairs
-from camserve_cli.report.faithfulness import FaithfulnessSummary, summarise_faithfulness
-from camserve_cli.report.findings import Finding
-from camserve_cli.report.location import Location, locate_heat
-from camserve_cli.report.map_clusters import ClassClusters, cluster_classes
-from camserve_cli.report.property_effects import (
+from camserve_cli.report.figures.accuracy import Accuracy, measure_accuracy
+from camserve_cli.report.figures.box_agreement import BoxAgreement, measure_box_agreement
+from camserve_cli.report.figures.calibration import Calibration, measure_calibration
+from camserve_cli.report.figures.comparison import Comparison, compare
+from camserve_cli.report.figures.confusion import ConfusedPair, confused_pairs
+from camserve_cli.report.figures.faithfulness import FaithfulnessSummary, summarise_faithfulness
+from camserve_cli.report.figures.location import Location, locate_heat
+from camserve_cli.report.figures.map_clusters import ClassClusters, cluster_classes
+from camserve_cli.report.figures.property_effects import (
     CameraEffect,
     PropertyEffect,
     camera_effects,
     property_effects,
 )
+from camserve_cli.report.findings import Finding
 from camserve_cli.report.verdict import MILD, judge
 
 #: The kinds that a shortcut is told as come first.

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camserve_cli.report.explained_photos import ExplainedPhotos
-from camserve_cli.report.photo_file import PROPERTIES
+from camserve_cli.report.photos.photo_file import PROPERTIES
 from camserve_cli.report.store import read_lines
 
 Floats = NDArray[np.float64]

@@ -9,7 +9,7 @@ from camserve_cli.engines.engine import ModelDescription
 from camserve_cli.report.analysis import Analysis
 from camserve_cli.report.columns import ReportColumns
 from camserve_cli.report.contrasts import Contrast
-from camserve_cli.report.dataset import Dataset
+from camserve_cli.report.photos.dataset import Dataset
 
 
 @dataclass(frozen=True)

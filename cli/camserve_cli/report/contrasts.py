@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from camserve_cli.engines.engine import Engine, Question
 from camserve_cli.report.columns import ReportColumns
-from camserve_cli.report.confusion import PHOTOS_A_PAIR, ConfusedPair
+from camserve_cli.report.figures.confusion import PHOTOS_A_PAIR, ConfusedPair
 from camserve_cli.report.requests import map_options
 
 

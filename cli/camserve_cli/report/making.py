@@ -21,18 +21,18 @@ from camserve_cli.report.analysis import Analysis, analyse
 from camserve_cli.report.columns import ReportColumns, read_columns
 from camserve_cli.report.content import ReportContent
 from camserve_cli.report.contrasts import contrast_pairs
-from camserve_cli.report.dataset import Dataset, digest, find_dataset
 from camserve_cli.report.explained_photos import Floats, Pixels
-from camserve_cli.report.fiftyone_export import export_fiftyone
 from camserve_cli.report.findings import Finding
-from camserve_cli.report.label_names import LabelNames
 from camserve_cli.report.model_calls import predictor, seen_reader
-from camserve_cli.report.page import write_page
+from camserve_cli.report.output.fiftyone_export import export_fiftyone
+from camserve_cli.report.output.page import write_page
+from camserve_cli.report.output.table import write_parquet
+from camserve_cli.report.photos.dataset import Dataset, digest, find_dataset
+from camserve_cli.report.photos.label_names import LabelNames
 from camserve_cli.report.requests import AnswerReader, PhotoRequests, keeps_probabilities
 from camserve_cli.report.run import explain_photos, sample_of
-from camserve_cli.report.shortcuts import find_shortcuts
+from camserve_cli.report.shortcuts.search import find_shortcuts
 from camserve_cli.report.store import LINES, ReportStore, write_file
-from camserve_cli.report.table import write_parquet
 from camserve_cli.report.verdict import exit_status
 from camserve_cli.server_choice import ServerChoice
 from camserve_cli.terminal import printable

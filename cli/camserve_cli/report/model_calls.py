@@ -13,7 +13,7 @@ from camserve.settings import Preprocess
 from camserve_cli.engines.engine import Engine, EngineError, Question
 from camserve_cli.report.columns import ReportColumns
 from camserve_cli.report.explained_photos import Floats, Pixels, Predict, ReadSeen
-from camserve_cli.report.photo_frame import as_seen, read_seen
+from camserve_cli.report.photos.photo_frame import as_seen, read_seen
 
 
 def seen_reader(columns: ReportColumns, folder: Path) -> ReadSeen:

@@ -10,9 +10,9 @@ import numpy as np
 
 from camserve.settings import Preprocess
 from camserve_cli.engines.engine import Answer, ModelDescription
-from camserve_cli.report.box_figures import box_figures
-from camserve_cli.report.boxes import ObjectPlace
-from camserve_cli.report.photo_frame import frame_of, relative_input_box
+from camserve_cli.report.figures.box_figures import box_figures
+from camserve_cli.report.photos.boxes import ObjectPlace
+from camserve_cli.report.photos.photo_frame import frame_of, relative_input_box
 
 #: How many predictions of a photo are kept.
 TOP: Final = 5

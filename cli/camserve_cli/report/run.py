@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,30 +19,13 @@ from rich.progress import (
 )
 
 from camserve_cli.engines.engine import Answer, Engine, Question
-from camserve_cli.report.boxes import ObjectPlace
-from camserve_cli.report.photo_file import PhotoFile, read_photo_file
+from camserve_cli.report.photos.dataset import Photos
+from camserve_cli.report.photos.photo_file import PhotoFile, read_photo_file
 from camserve_cli.report.requests import AnswerReader, PhotoRequests, map_options
 from camserve_cli.report.store import ReportStore
 
 #: How many photos' faithfulness is measured, unless the command says otherwise.
 FAITHFULNESS_SAMPLE = 64
-
-
-@dataclass(frozen=True)
-class Photos:
-    """The photos of a report, and what is known of them beforehand.
-
-    Attributes:
-        folder: that they lie in.
-        paths: relative to it, sorted.
-        true: of a photo that is labelled, the indices of its classes.
-        places: of a photo with boxes, its objects.
-    """
-
-    folder: Path
-    paths: Sequence[str]
-    true: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    places: Mapping[str, list[ObjectPlace]] = field(default_factory=dict)
 
 
 def sample_of(paths: Sequence[str], size: int, seed: int = 0) -> frozenset[str]:

@@ -14,14 +14,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from camserve_cli.report.accuracy import Accuracy
-from camserve_cli.report.box_agreement import OUTSIDE_MASS, is_outside
-from camserve_cli.report.calibration import Calibration
-from camserve_cli.report.chance import p_above
 from camserve_cli.report.columns import ReportColumns
-from camserve_cli.report.confusion import ConfusedPair
+from camserve_cli.report.figures.accuracy import Accuracy
+from camserve_cli.report.figures.box_agreement import OUTSIDE_MASS, is_outside
+from camserve_cli.report.figures.calibration import Calibration
+from camserve_cli.report.figures.chance import p_above
+from camserve_cli.report.figures.confusion import ConfusedPair
+from camserve_cli.report.figures.property_effects import CameraEffect, PropertyEffect
 from camserve_cli.report.findings import Finding
-from camserve_cli.report.property_effects import CameraEffect, PropertyEffect
 
 #: All tests of one kind together accuse by chance at most this often.
 LEVEL: Final = 0.01

@@ -7,15 +7,15 @@ import math
 import numpy as np
 import pytest
 
-from camserve_cli.report.accuracy import measure_accuracy
-from camserve_cli.report.box_agreement import is_outside, measure_box_agreement
-from camserve_cli.report.calibration import calibrate, measure_calibration
-from camserve_cli.report.chance import p_above, p_sign, rank_correlation, share_interval
-from camserve_cli.report.comparison import compare, map_distance
-from camserve_cli.report.confusion import confused_pairs
-from camserve_cli.report.faithfulness import summarise_faithfulness
-from camserve_cli.report.location import centre_share, locate_heat
-from camserve_cli.report.property_effects import camera_effects, property_effects
+from camserve_cli.report.figures.accuracy import measure_accuracy
+from camserve_cli.report.figures.box_agreement import is_outside, measure_box_agreement
+from camserve_cli.report.figures.calibration import calibrate, measure_calibration
+from camserve_cli.report.figures.chance import p_above, p_sign, rank_correlation, share_interval
+from camserve_cli.report.figures.comparison import compare, map_distance
+from camserve_cli.report.figures.confusion import confused_pairs
+from camserve_cli.report.figures.faithfulness import summarise_faithfulness
+from camserve_cli.report.figures.location import centre_share, locate_heat
+from camserve_cli.report.figures.property_effects import camera_effects, property_effects
 from tests.support.report_columns import report_columns
 
 NAN = float("nan")

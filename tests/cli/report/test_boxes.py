@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from camserve.images import Box, InputFrame
-from camserve_cli.report.box_figures import box_figures
-from camserve_cli.report.boxes import ObjectPlace, read_boxes
-from camserve_cli.report.coco import AnnotationError, decode_runs
-from camserve_cli.report.labels import PhotoNames
+from camserve_cli.report.figures.box_figures import box_figures
+from camserve_cli.report.photos.boxes import ObjectPlace, read_boxes
+from camserve_cli.report.photos.coco import AnnotationError, decode_runs
+from camserve_cli.report.photos.labels import PhotoNames
 
 PHOTOS = PhotoNames(["a/x.jpg", "a/y.jpg"], Path("photos"))
 #: The network sees all of a photo of 400 x 400, with a map of 4 x 4.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from camserve_cli.report.clusters import GRID, cluster_maps, heat_shares
+from camserve_cli.report.figures.clusters import GRID, cluster_maps, heat_shares
 
 Maps = NDArray[np.float64]
 

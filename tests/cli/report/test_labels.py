@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from camserve_cli.engines.engine import ModelDescription
-from camserve_cli.report.coco import AnnotationError
-from camserve_cli.report.label_names import LabelNames
-from camserve_cli.report.labels import PhotoNames, labels_of_folders, read_labels
+from camserve_cli.report.photos.coco import AnnotationError
+from camserve_cli.report.photos.label_names import LabelNames
+from camserve_cli.report.photos.labels import PhotoNames, labels_of_folders, read_labels
 
 NAMES = LabelNames(
     ModelDescription(

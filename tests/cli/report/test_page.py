@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from camserve_cli.report import making, page_photos
+from camserve_cli.report import making
 from camserve_cli.report.making import ReportCall, make_report
+from camserve_cli.report.output import page_photos
 from tests.support.color_resnet import LABELS
 from tests.support.report_engine import ColourEngine
 from tests.support.report_photos import SECRET, write_photos

@@ -11,8 +11,8 @@ from PIL import Image, PngImagePlugin
 
 from camserve.images import Box, InputFrame, decode_photo, read_header, resize_and_crop
 from camserve.settings import Limits, Preprocess
-from camserve_cli.report.photo_file import pixel_figures, read_photo_file
-from camserve_cli.report.photo_frame import as_seen, frame_of, read_seen, relative_input_box
+from camserve_cli.report.photos.photo_file import pixel_figures, read_photo_file
+from camserve_cli.report.photos.photo_frame import as_seen, frame_of, read_seen, relative_input_box
 
 GPS, EXIF = 0x8825, 0x8769
 

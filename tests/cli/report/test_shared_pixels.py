@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from camserve_cli.report.explained_photos import Pixels
-from camserve_cli.report.shared_pixels import SIDE, find_shared_pixels
+from camserve_cli.report.shortcuts.shared_pixels import SIDE, find_shared_pixels
 
 
 def photo(generator: np.random.Generator, side: int = 64) -> Pixels:

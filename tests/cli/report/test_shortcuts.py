@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from camserve_cli.report.explained_photos import ExplainedPhotos, Floats, Pixels
 from camserve_cli.report.findings import Finding
-from camserve_cli.report.shortcuts import LIMIT, find_shortcuts
+from camserve_cli.report.shortcuts.search import LIMIT, find_shortcuts
 
 CLASSES = ("red", "green", "blue", "none")
 SIDE = 48
@@ -261,7 +261,7 @@ def test_one_class_has_nothing_to_be_compared_with() -> None:
 
 
 def test_of_many_classes_the_most_different_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("camserve_cli.report.shortcuts.MOST_PREDICTIONS", 2000)
+    monkeypatch.setattr("camserve_cli.report.shortcuts.search.MOST_PREDICTIONS", 2000)
     case = Case(CORNER_LOOK, white_corner)
     case.asked = 0
     corners = np.where(case.photos.predicted == 1, 0.8, 0.1)

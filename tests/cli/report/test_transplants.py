@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from camserve_cli.report.explained_photos import Pixels
-from camserve_cli.report.transplants import (
+from camserve_cli.report.shortcuts.transplants import (
     PROPERTIES,
     Recipient,
     copy_where,

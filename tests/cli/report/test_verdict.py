@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from camserve_cli.report.accuracy import measure_accuracy
-from camserve_cli.report.calibration import measure_calibration
 from camserve_cli.report.columns import ReportColumns
-from camserve_cli.report.confusion import confused_pairs
+from camserve_cli.report.figures.accuracy import measure_accuracy
+from camserve_cli.report.figures.calibration import measure_calibration
+from camserve_cli.report.figures.confusion import confused_pairs
+from camserve_cli.report.figures.property_effects import camera_effects, property_effects
 from camserve_cli.report.findings import Finding
-from camserve_cli.report.property_effects import camera_effects, property_effects
 from camserve_cli.report.verdict import exit_status, judge
 from tests.support.report_columns import report_columns
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camserve_cli.report.explained_photos import ExplainedPhotos, Floats, Pixels
-from camserve_cli.report.transplants import sharpness
+from camserve_cli.report.shortcuts.transplants import sharpness
 
 #: A class is less sharp where its photo is the less sharp one in this share of all pairs.
 LESS_SHARP: Final = 0.75

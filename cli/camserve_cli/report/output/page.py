@@ -18,15 +18,15 @@ from typing import Any
 from markupsafe import Markup
 
 from camserve_cli.report.content import ReportContent
-from camserve_cli.report.page_photos import (
+from camserve_cli.report.output.page_photos import (
     choose_photos,
     gather_photos,
     shown_of_comparison,
 )
-from camserve_cli.report.page_pictures import heat_picture, pack_map, reliability_diagram
+from camserve_cli.report.output.page_pictures import heat_picture, pack_map, reliability_diagram
 from camserve_cli.report.store import write_file
 
-_FILES = files("camserve_cli.report") / "page"
+_FILES = files("camserve_cli.report.output") / "page_files"
 #: The kinds of findings, in words.
 KINDS = {
     "corner": "Looks at a corner",

@@ -8,8 +8,8 @@ from typing import Final
 
 import numpy as np
 
-from camserve_cli.report.chance import p_sign
 from camserve_cli.report.columns import ReportColumns
+from camserve_cli.report.figures.chance import p_sign
 
 #: Whether more is better of a figure, by name.
 MORE_IS_BETTER: Final[Mapping[str, bool]] = {

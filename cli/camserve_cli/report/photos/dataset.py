@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from camserve_cli.errors import CommandError
 from camserve_cli.explain_files import SUFFIXES, find_photos
-from camserve_cli.report.boxes import ObjectPlaces, read_boxes
-from camserve_cli.report.label_names import LabelNames
-from camserve_cli.report.labels import PhotoNames, TrueLabels, labels_of_folders, read_labels
-from camserve_cli.report.run import Photos
+from camserve_cli.report.photos.boxes import ObjectPlace, ObjectPlaces, read_boxes
+from camserve_cli.report.photos.label_names import LabelNames
+from camserve_cli.report.photos.labels import PhotoNames, TrueLabels, labels_of_folders, read_labels
 
 
 class DatasetError(CommandError):
     """There are no photos to report on."""
 
     exit_status = 2
+
+
+@dataclass(frozen=True)
+class Photos:
+    """The photos of a report, and what is known of them beforehand.
+
+    Attributes:
+        folder: that they lie in.
+        paths: relative to it, sorted.
+        true: of a photo that is labelled, the indices of its classes.
+        places: of a photo with boxes, its objects.
+    """
+
+    folder: Path
+    paths: Sequence[str]
+    true: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    places: Mapping[str, list[ObjectPlace]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ import numpy as np
 
 from camserve_cli.report.explained_photos import ExplainedPhotos, Predict, ReadSeen
 from camserve_cli.report.findings import Finding
-from camserve_cli.report.shared_pixels import find_shared_pixels
-from camserve_cli.report.shortcut_candidates import less_sharp, most_different
-from camserve_cli.report.shortcut_kinds import SHARED, Hit, findings_of_class
-from camserve_cli.report.transplants import (
+from camserve_cli.report.shortcuts.shared_pixels import find_shared_pixels
+from camserve_cli.report.shortcuts.shortcut_candidates import less_sharp, most_different
+from camserve_cli.report.shortcuts.shortcut_kinds import SHARED, Hit, findings_of_class
+from camserve_cli.report.shortcuts.transplants import (
     PROPERTIES,
     SHARPNESS,
     Mask,
@@ -26,7 +26,7 @@ from camserve_cli.report.transplants import (
     corner_masks,
     edge_masks,
 )
-from camserve_cli.report.trials import DONORS, RECIPIENTS, Outcome, Trials
+from camserve_cli.report.shortcuts.trials import DONORS, RECIPIENTS, Outcome, Trials
 
 #: From this share of recipients on, whose score rises by more than in the control, it is a finding.
 LIMIT: Final = 0.8

@@ -10,13 +10,13 @@ import numpy as np
 
 from camserve_cli.report.explained_photos import ExplainedPhotos
 from camserve_cli.report.findings import Finding, FindingKind
-from camserve_cli.report.transplants import (
+from camserve_cli.report.shortcuts.transplants import (
     PROPERTIES,
     Mask,
     corner_masks,
     edge_masks,
 )
-from camserve_cli.report.trials import Outcome
+from camserve_cli.report.shortcuts.trials import Outcome
 
 #: The name of what the photos of a class share anywhere.
 SHARED: Final = "the same pixels"

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from camserve_cli.report.chance import rank_correlation
 from camserve_cli.report.columns import ReportColumns
+from camserve_cli.report.figures.chance import rank_correlation
 
 Floats = NDArray[np.float64]
 #: What is held against each property.

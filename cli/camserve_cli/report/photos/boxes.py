@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from camserve_cli.report.coco import AnnotationError, read_coco
-from camserve_cli.report.labels import PhotoNames, read_rows
+from camserve_cli.report.photos.coco import AnnotationError, read_coco
+from camserve_cli.report.photos.labels import PhotoNames, read_rows
 
 _CORNERS = ("x0", "y0", "x1", "y1")
 #: A file of Pascal VOC is small; a larger one is something else.

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
-from camserve_cli.report.calibration import Calibration
+from camserve_cli.report.figures.calibration import Calibration
 
 Floats = NDArray[np.float64]
 _SIDE = 112

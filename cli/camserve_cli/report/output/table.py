@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from camserve_cli.report.box_agreement import is_outside
 from camserve_cli.report.columns import BESIDE, BOX_FIGURES, ReportColumns
-from camserve_cli.report.photo_file import PROPERTIES
+from camserve_cli.report.figures.box_agreement import is_outside
+from camserve_cli.report.photos.photo_file import PROPERTIES
 from camserve_cli.report.requests import TOP
 from camserve_cli.report.store import read_line
 

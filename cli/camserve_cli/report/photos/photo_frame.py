@@ -14,7 +14,7 @@ from PIL import ImageOps
 from camserve.images import Box, InputFrame, input_frame, upright_size
 from camserve.images.geometry import to_upright_box
 from camserve.settings import Preprocess
-from camserve_cli.report.photo_file import open_photo, to_rgb
+from camserve_cli.report.photos.photo_file import open_photo, to_rgb
 
 Pixels = NDArray[np.uint8]
 #: The longest side of the pixels that are read of what the network saw.

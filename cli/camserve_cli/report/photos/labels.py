@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
-from camserve_cli.report.coco import AnnotationError, read_coco
-from camserve_cli.report.label_names import LabelNames
+from camserve_cli.report.photos.coco import AnnotationError, read_coco
+from camserve_cli.report.photos.label_names import LabelNames
 
 
 @dataclass(frozen=True)

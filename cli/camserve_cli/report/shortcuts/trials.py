@@ -18,7 +18,7 @@ from camserve_cli.report.explained_photos import (
     Predict,
     ReadSeen,
 )
-from camserve_cli.report.transplants import Recipient, Transplant, resize_to
+from camserve_cli.report.shortcuts.transplants import Recipient, Transplant, resize_to
 
 #: Donors of each class at most, and recipients of each in the first round.
 DONORS: Final = 40

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from camserve_cli.report.chance import Interval, share_interval
 from camserve_cli.report.columns import ReportColumns
+from camserve_cli.report.figures.chance import Interval, share_interval
 
 Floats = NDArray[np.float64]
 

@@ -55,7 +55,7 @@ def cluster_classes(columns: ReportColumns) -> tuple[list[ClassClusters], NDArra
         Of each class, those with most clusters first; and (N,) the cluster of each photo, from 0,
         -1 where its class has none.
     """
-    from camserve_cli.report.clusters import cluster_maps
+    from camserve_cli.report.figures.clusters import cluster_maps
 
     photos = columns.photos
     assignment = np.full(len(photos), -1, np.int64)

@@ -11,10 +11,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from camserve_cli.report.box_agreement import is_outside
 from camserve_cli.report.columns import ReportColumns
 from camserve_cli.report.content import ReportContent
-from camserve_cli.report.page_pictures import map_bytes, pack_map
+from camserve_cli.report.figures.box_agreement import is_outside
+from camserve_cli.report.output.page_pictures import map_bytes, pack_map
 from camserve_cli.report.store import LINES, read_line, read_thumbnails
 
 #: The page has at most so many photos.

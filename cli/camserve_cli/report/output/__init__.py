@@ -1,0 +1,1 @@
+"""A report's files: the page, the table, and the dataset for FiftyOne."""

@@ -1,0 +1,1 @@
+"""What a report is made of: photos, labels, boxes and masks, read from files."""

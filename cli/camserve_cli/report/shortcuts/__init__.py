@@ -1,0 +1,1 @@
+"""The search for shortcuts: what can be taken from photo to photo, and takes the class along."""
