@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
-from camserve_cli.report.engine import Answer, ModelDescription, Question
+from camserve_cli.engines.engine import Answer, ModelDescription, Question
 from tests.support.color_resnet import COLOR_VALUES
 
 CELLS = 7

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,14 @@ from rich.console import Console
 
 from camserve import __version__
 from camserve.settings import Preprocess
+from camserve_cli.engines.engine import Engine, EngineCallError, ModelDescription
+from camserve_cli.engines.opening import open_engine
 from camserve_cli.errors import CommandError
 from camserve_cli.report.analysis import Analysis, analyse
-from camserve_cli.report.archive_engine import ArchiveEngine, find_archive
 from camserve_cli.report.columns import ReportColumns, read_columns
 from camserve_cli.report.content import ReportContent
 from camserve_cli.report.contrasts import contrast_pairs
 from camserve_cli.report.dataset import Dataset, digest, find_dataset
-from camserve_cli.report.engine import Engine, EngineCallError, ModelDescription
 from camserve_cli.report.explained_photos import Floats, Pixels
 from camserve_cli.report.fiftyone_export import export_fiftyone
 from camserve_cli.report.findings import Finding
@@ -30,7 +30,6 @@ from camserve_cli.report.model_calls import predictor, seen_reader
 from camserve_cli.report.page import write_page
 from camserve_cli.report.requests import AnswerReader, PhotoRequests, keeps_probabilities
 from camserve_cli.report.run import explain_photos, sample_of
-from camserve_cli.report.server_engine import ServerEngine
 from camserve_cli.report.shortcuts import find_shortcuts
 from camserve_cli.report.store import LINES, ReportStore, write_file
 from camserve_cli.report.table import write_parquet
@@ -82,8 +81,12 @@ def make_report(call: ReportCall, *, strict: bool) -> int:
     """
     console = Console(stderr=True)
     with ExitStack() as engines:
-        engine = engines.enter_context(_opened(call, call.model))
-        other = engines.enter_context(_opened(call, call.compare)) if call.compare else None
+        engine = engines.enter_context(open_engine(call.server, call.store, call.model))
+        other = (
+            engines.enter_context(open_engine(call.server, call.store, call.compare))
+            if call.compare
+            else None
+        )
         description = engine.description
         if other is not None and list(other.description.classes) != list(description.classes):
             raise EngineCallError(
@@ -154,19 +157,6 @@ def _search_shortcuts(
             return predict(pictures)
 
         return find_shortcuts(columns.photos, seen_reader(columns, folder), count)
-
-
-@contextmanager
-def _opened(call: ReportCall, name: str | None) -> Iterator[Engine]:
-    engine: Engine = (
-        ArchiveEngine(find_archive(call.store, name))
-        if call.server is None
-        else ServerEngine(replace(call.server, model=name))
-    )
-    try:
-        yield engine
-    finally:
-        engine.close()
 
 
 def _settings(

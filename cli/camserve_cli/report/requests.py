@@ -9,9 +9,9 @@ from typing import Any, Final
 import numpy as np
 
 from camserve.settings import Preprocess
+from camserve_cli.engines.engine import Answer, ModelDescription
 from camserve_cli.report.box_figures import box_figures
 from camserve_cli.report.boxes import ObjectPlace
-from camserve_cli.report.engine import Answer, ModelDescription
 from camserve_cli.report.photo_frame import frame_of, relative_input_box
 
 #: How many predictions of a photo are kept.

@@ -20,8 +20,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from camserve_cli.engines.engine import Answer, Engine, Question
 from camserve_cli.report.boxes import ObjectPlace
-from camserve_cli.report.engine import Answer, Engine, Question
 from camserve_cli.report.photo_file import PhotoFile, read_photo_file
 from camserve_cli.report.requests import AnswerReader, PhotoRequests, map_options
 from camserve_cli.report.store import ReportStore

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 from safetensors.torch import save_file
 
-from camserve_cli.report.archive_engine import ArchiveEngine
-from camserve_cli.report.engine import EngineCallError, EngineError, Question
+from camserve_cli.engines.archive_engine import ArchiveEngine
+from camserve_cli.engines.engine import EngineCallError, EngineError, Question
 from tests.support import task_network
 from tests.support.scripts import CAMSERVE, camserve, run
 
