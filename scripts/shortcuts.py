@@ -13,7 +13,8 @@ where a finding names its class and a kind that fits it (scripts/devtools/shortc
 which); a clean set is accused where there is any finding of a shortcut. Method, limits and results:
 docs/shortcuts.md.
 
-Prints a table and writes it to --out, and beside it sets.jsonl, a line for each set.
+Prints a table and writes it to --out, and beside it sets.jsonl, a line for each set. A run that was
+stopped goes on with the sets that are not in that file.
 
 Exit status: 0 whatever is found, 1 when a set could not be made.
 """
@@ -64,12 +65,15 @@ def shortcuts(
     marks = _marks(only, further)
     plans = plan_sets(seed, marks, sets, clean, share or SHARES)
     scale = Scale(classes=classes, size=size, photos=photos)
-    results: list[SetResult] = []
     out.mkdir(parents=True, exist_ok=True)
     log = out / "sets.jsonl"
-    log.unlink(missing_ok=True)
+    before = log.read_text().splitlines() if log.exists() else []
+    results = [one for one in map(SetResult.from_json, before) if one.plan in plans]
+    made = [one.plan for one in results]
     with ProcessPoolExecutor(workers) as pool:
-        for done in as_completed(pool.submit(partial(run_set, plan, scale)) for plan in plans):
+        for done in as_completed(
+            pool.submit(partial(run_set, plan, scale)) for plan in plans if plan not in made
+        ):
             results.append(done.result())
             with log.open("a") as file:
                 file.write(json.dumps(asdict(results[-1])) + "\n")

@@ -14,7 +14,6 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
@@ -67,19 +66,15 @@ def explain_photos(
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[failed]} failed"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
+        TextColumn("time left:"),
         TimeRemainingColumn(),
         console=console,
         disable=not console.is_terminal,
     )
     failed = 0
     with progress, ThreadPoolExecutor(2) as pool:
-        bar = progress.add_task(
-            "", total=len(photos.paths), completed=len(photos.paths) - len(left), failed=0
-        )
-        # Without those that were done before, the time left is that of the rest.
-        progress.reset(bar, total=len(left), failed=0)
+        # Without those that were done before: the time left is that of the rest.
+        bar = progress.add_task("", total=len(left), failed=0)
         for batch in _batches(left, engine.batch):
             files = [pool.submit(read_photo_file, photos.folder / path) for path in batch]
             try:

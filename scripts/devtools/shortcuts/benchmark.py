@@ -45,7 +45,7 @@ class Scale:
 
     classes: int = 5
     size: int = 64
-    training: int = 2400
+    training: int = 2000
     held_out: int = 300
     photos: int = 300
     epochs: int = 14

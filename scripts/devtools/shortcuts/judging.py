@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -68,6 +69,13 @@ class SetResult:
             one["class"] not in self.marked and one["kind"] in SHORTCUT_KINDS
             for one in self.findings
         )
+
+    @classmethod
+    def from_json(cls, text: str) -> SetResult:
+        """What ``dataclasses.asdict`` gave, as JSON."""
+        told = json.loads(text)
+        plan, marked = SetPlan(**told.pop("plan")), tuple(told.pop("marked"))
+        return cls(plan=plan, marked=marked, **told)
 
     def line(self) -> str:
         """For a log."""

@@ -70,10 +70,10 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
         **options: Any,
     ) -> str:
         @contextmanager
-        def opened(call: ReportCall, name: str | None) -> Iterator[ColourEngine]:
-            yield engine if name is None or other is None else other
+        def opened(server: None, store: Path, model: str | None) -> Iterator[ColourEngine]:
+            yield engine if model is None or other is None else other
 
-        monkeypatch.setattr(making, "_opened", opened)
+        monkeypatch.setattr(making, "open_engine", opened)
         call = {
             "folder": tmp_path / "photos", "out": tmp_path / "out", "model": None,
             "store": tmp_path, "labels": None, "boxes": None, "compare": None, "server": None,

@@ -14,7 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
 
+from camserve_cli.commands import report as report_command
 from camserve_client import Client as CamserveClient
 from tests.support import color_resnet
 from tests.support.color_resnet import LABELS, NARROW
@@ -285,6 +287,17 @@ def test_a_server_and_an_archive_say_the_same(
     with CamserveClient(url, COLOR_MODEL, token=server.token) as client:
         reply = client.explain(reds / "0000.jpg", outputs=["map"])
     assert reply.predictions[0].label == "red"
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(
+        report_command, "find_spec", lambda name: None if name == "pyarrow" else name
+    )
+    done = CliRunner().invoke(report_command.app, [str(tmp_path)])
+    assert isinstance(done.exception, report_command.ReportError)
+    assert str(done.exception) == (
+        "pyarrow is not installed; accepted: pip install 'camserve[report]'"
+    )
 
 
 def test_a_server_that_does_not_answer(photos: Path, tmp_path: Path) -> None:

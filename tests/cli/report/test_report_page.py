@@ -42,11 +42,11 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "photos" / "red" / "broken.jpg").write_bytes(b"no photo")
 
     @contextmanager
-    def opened(call: ReportCall, name: str | None) -> Iterator[ColourEngine]:
-        yield ColourEngine(LABELS, {4: 5} if name else None)
+    def opened(server: None, store: Path, model: str | None) -> Iterator[ColourEngine]:
+        yield ColourEngine(LABELS, {4: 5} if model else None)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(making, "_opened", opened)
+        patch.setattr(making, "open_engine", opened)
         call = ReportCall(
             folder=folder / "photos", out=folder / "out", model=None, store=folder, labels=None,
             boxes=None, compare="other", server=None, faithfulness=0, shortcuts=False, fresh=False,

@@ -70,9 +70,10 @@ class Case:
         each: int = 48,
         side: int = SIDE,
         labelled: bool = True,
+        classes: int = 4,
     ) -> None:
         generator = np.random.default_rng(0)
-        labels = np.arange(4 * each) % 4
+        labels = np.arange(classes * each) % classes
         self.pixels = [photo(int(label), generator, side) for label in labels]
         for pixels, label in zip(self.pixels, labels, strict=True):
             if mark and label in marked and generator.random() < share:
@@ -211,6 +212,17 @@ def test_two_classes_that_share_a_mark_are_both_found() -> None:
     corner = look(0, lambda photos: light(photos[:, :8, -8:]))
     case = Case(lambda photos: corner(photos) + CORNER_LOOK(photos), white_corner, marked=(0, 1))
     assert {label for _, label in case.named()} >= {"red"}
+
+
+def test_a_model_of_three_classes() -> None:
+    assert Case(CORNER_LOOK, white_corner, classes=3).named() == [("corner", "green")]
+
+
+def test_of_two_classes_one_is_known_by_the_mark_and_the_other_by_its_absence() -> None:
+    named = Case(CORNER_LOOK, white_corner, classes=2).named()
+    assert {("corner", "green"), ("corner", "red")} <= {*named}
+    blind = Case(no_look, white_corner, classes=2).named()
+    assert {kind for kind, _ in blind} & {"corner", "border", "cluster"} == set()
 
 
 def test_photos_without_labels_are_tried_by_what_is_predicted() -> None:

@@ -25,6 +25,7 @@ from camserve_cli.report.shortcuts.transplants import (
     copy_where,
     corner_masks,
     edge_masks,
+    property_transplants,
 )
 from camserve_cli.report.shortcuts.trials import DONORS, RECIPIENTS, Outcome, Trials
 
@@ -45,9 +46,9 @@ def find_shortcuts(
     """The shortcuts of each class, the clearest first.
 
     Tried are the four corners, the four sides, the border along all of them, pixels that the
-    photos of a class share anywhere, and five properties of a photo: colours and contrast,
-    sharpness, grain, shading, background. Classes with fewer than 6 photos are not tried. The same
-    seed gives the same findings.
+    photos of a class share anywhere, and six properties of a photo: colours and contrast, tint and
+    brightness, sharpness, grain, shading, background. Classes with fewer than 6 photos are not
+    tried. The same seed gives the same findings.
 
     Args:
         photos: that were explained.
@@ -60,14 +61,17 @@ def find_shortcuts(
         the same pixels) and ``image_property``.
     """
     places: dict[str, Mask] = {**corner_masks(), **edge_masks()}
-    transplants = {name: copy_where(mask) for name, mask in places.items()} | {**PROPERTIES}
-    generator = np.random.default_rng(seed)
-    classes = most_different(photos, MOST_PREDICTIONS // (len(transplants) * RECIPIENTS * DONORS))
-    trials = Trials(photos, read_seen, predict, classes, generator)
+    each = (len(places) + len(PROPERTIES)) * RECIPIENTS * DONORS
+    classes = most_different(photos, MOST_PREDICTIONS // each)
+    trials = Trials(photos, read_seen, predict, classes, np.random.default_rng(seed))
     if len(trials.donors) < 2:
         return []
     seen = {label: [trials.seen(int(one)) for one in some] for label, some in trials.donors.items()}
     shared = find_shared_pixels(seen, seed)
+    transplants = {
+        **{name: copy_where(mask) for name, mask in places.items()},
+        **property_transplants([one for some in seen.values() for one in some]),
+    }
     tried = [
         (name, transplant, less_sharp(seen) if name == SHARPNESS else [*trials.donors])
         for name, transplant in transplants.items()

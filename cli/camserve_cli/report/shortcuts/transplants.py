@@ -107,6 +107,29 @@ def match_colours(donors: Sequence[Pixels], recipient: Recipient) -> Pixels:
     return _to_pixels((values - values.mean(axis=(0, 1))) * (scale / deviation) + mean)
 
 
+def shift_colours(photos: Sequence[Pixels]) -> Transplant:
+    """Moves the recipient's colours by as much as the donors' are from those of some photos.
+
+    Where :func:`match_colours` gives all photos the same colours, each keeps its own here, and what
+    the donors have in common is added.
+
+    Args:
+        photos: of all classes.
+    """
+    usual_mean = np.median([photo.mean(axis=(0, 1)) for photo in photos], axis=0)
+    usual_deviation = np.median([photo.std(axis=(0, 1)) for photo in photos], axis=0)
+
+    def transplant(donors: Sequence[Pixels], recipient: Recipient) -> Pixels:
+        values = recipient.pixels.astype(np.float32)
+        own = values.mean(axis=(0, 1))
+        shift = np.median([donor.mean(axis=(0, 1)) for donor in donors], axis=0) - usual_mean
+        deviation = np.median([donor.std(axis=(0, 1)) for donor in donors], axis=0)
+        scale = deviation / np.maximum(usual_deviation, 1.0)
+        return _to_pixels((values - own) * scale + own + shift)
+
+    return transplant
+
+
 def match_sharpness(donors: Sequence[Pixels], recipient: Recipient) -> Pixels:
     """Blurred until its edges are no sharper than the median of the donors'; never sharpened."""
     wanted = float(np.median([sharpness(donor) for donor in donors[:FEW]]))
@@ -156,13 +179,21 @@ def replace_background(donors: Sequence[Pixels], recipient: Recipient) -> Pixels
 
 SHARPNESS: Final = "sharpness"
 #: Transplants of a property of the whole photo, by a name that fits a sentence.
-PROPERTIES: Final[Mapping[str, Transplant]] = {
+_PROPERTIES: Final[Mapping[str, Transplant]] = {
     "colours and contrast": match_colours,
     SHARPNESS: match_sharpness,
     "grain": match_grain,
     "shading": match_shading,
     "background": replace_background,
 }
+#: Their names, and that of :func:`shift_colours`.
+TINT: Final = "tint and brightness"
+PROPERTIES: Final = frozenset({*_PROPERTIES, TINT})
+
+
+def property_transplants(photos: Sequence[Pixels]) -> dict[str, Transplant]:
+    """The transplants of all properties, by name; ``photos`` are some of all classes."""
+    return {**_PROPERTIES, TINT: shift_colours(photos)}
 
 
 def resize_to(pixels: Pixels, like: Pixels) -> Pixels:

@@ -137,11 +137,18 @@ class Trials:
         return self._seen[index]
 
     def first_round(self, transplant: Transplant, label: int) -> FirstRound:
-        """Each donor of a class gives to some recipients of others."""
+        """Each donor of a class gives to some recipients of others.
+
+        Where there are two classes, it gives to as many of its own: that is the other's control.
+        """
         donors = self.donors[label]
-        others = self._others(label)
+        predicted = self._photos.predicted[self._recipients]
+        pools = [self._others(label)]
+        if len(np.unique(predicted)) == 2:
+            pools.append(self._recipients[predicted == label])
         gifts = tuple(
-            Gift((int(donors[turn % len(donors)]),), int(others[turn % len(others)]))
+            Gift((int(donors[turn % len(donors)]),), int(pool[turn % len(pool)]))
+            for pool in pools
             for turn in range(RECIPIENTS * len(donors))
         )
         return FirstRound(gifts, self._given(transplant, gifts))
