@@ -34,7 +34,7 @@ from camserve_cli.paths import STORE, STORE_SHOWN
 
 INTERRUPTED = 130
 #: What the extra "report" installs, by the name under which it is imported.
-_NEEDED = {"jinja2": "jinja2", "pyarrow": "pyarrow", "sklearn": "scikit-learn"}
+_NEEDED = {"jinja2": "jinja2", "pyarrow": "pyarrow", "scipy": "scipy", "sklearn": "scikit-learn"}
 
 app = typer.Typer(add_completion=False)
 
