@@ -8,11 +8,11 @@
 
 Every peer runs the same network of random weights on this machine, in turn with the others: a
 ResNet50, and for T5 a ViT-B/16 and a Swin-T as well. Every target is a ratio of two peers: T1 to T4
-and T7 through two TorchServes (ours, and the stock image_classifier), T5 and T6 in process
-(pytorch-grad-cam, Captum; Pillow and torchvision). --only also accepts profile (the time of each
-stage of a request), connections and batches (the two curves), and workers (one worker with a thread
-for each core, compared with one worker of one thread for each core), and open_inference (what the
-Open Inference front costs a request).
+and T7 through two TorchServes (ours, and the stock image_classifier), T5, T6 and T8 in process
+(pytorch-grad-cam, Captum; Pillow and torchvision; Quantus, in an environment of its own). --only
+also accepts profile (the time of each stage of a request), connections and batches (the two
+curves), workers (one worker with a thread for each core, compared with one worker of one thread for
+each core), and open_inference (what the Open Inference front costs a request).
 
 Prints a table and writes bench.json, throughput.png and batch.png to --out. It needs what
 scripts/setup.sh --dev installs, and a machine that does nothing else. The results say how much

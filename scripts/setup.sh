@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Set up what is missing: .venv, the pinned packages, a Java, the gRPC stubs. Safe to run again.
 #
-#   bash scripts/setup.sh          to pack, serve and call
+#   bash scripts/setup.sh          to pack, serve, call and report
 #   bash scripts/setup.sh --dev    with what the tests need
 #
 # PYTHON names an interpreter of version 3.11, 3.12 or 3.13 (default: the first that is found),
@@ -15,7 +15,7 @@ unset CDPATH
 cd "$(dirname "$0")/.."
 
 venv=${VENV:-.venv}
-groups=(serve quickstart)
+groups=(serve quickstart report)
 case "$*" in
   "") ;;
   --dev) groups+=(dev) ;;

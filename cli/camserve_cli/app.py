@@ -32,6 +32,7 @@ COMMANDS = {
     },
     "Call it": {
         "explain": ("Explain photos: an overlay for each explanation.", "explain"),
+        "verify": ("Make an explanation anew from its record, and compare.", "verify"),
     },
     "Look at it": {
         "report": ("What a model gets wrong on a folder, and what it looks at.", "report"),

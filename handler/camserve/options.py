@@ -71,6 +71,11 @@ def _list_from_text(value: Any) -> Any:
     return _check_length(value)
 
 
+def _list_or_none_from_text(value: Any) -> Any:
+    """As :func:`_list_from_text`, and an empty list from text without a name."""
+    return [] if isinstance(value, str) and not value.strip() else _list_from_text(value)
+
+
 def _json_list(value: Any) -> Any:
     if isinstance(value, str) and value.lstrip().startswith("["):
         # Text that is not JSON may be a label that begins with a bracket.
@@ -149,7 +154,9 @@ class Options(FrozenModel):
     )
     faithfulness: Annotated[
         _Metrics,
-        BeforeValidator(_list_from_text, json_schema_input_type=FaithfulnessMetric | _Metrics),
+        BeforeValidator(
+            _list_or_none_from_text, json_schema_input_type=FaithfulnessMetric | _Metrics
+        ),
         AfterValidator(_distinct),
         Field(description=f"a list of: {_choices(FaithfulnessMetric)}, or [] for none"),
     ] = ()

@@ -34,14 +34,7 @@ from camserve.explain import (
 )
 from camserve.faithfulness_stage import FaithfulnessStage
 from camserve.model import LoadedModel
-from camserve.photo_preparation import (
-    REDUCE_REPLY_HINT,
-    DecodePlan,
-    PreparedPhoto,
-    RequestBudget,
-    plan_photo,
-    prepare_photo,
-)
+from camserve.photo_preparation import DecodePlan, PreparedPhoto, plan_photo, prepare_photo
 from camserve.protocols import (
     ImageRequest,
     IncomingRequest,
@@ -55,6 +48,7 @@ from camserve.protocols import (
 )
 from camserve.record import RecordBuilder
 from camserve.reply_builder import PhotoResult, ReplyBuilder
+from camserve.request_budget import REDUCE_REPLY_HINT, RequestBudget
 from camserve.request_log import RequestRecord
 from camserve.runtime import StageTimer, ThreadPool, bisect_on_failure, capture_error
 

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from typing import Final
 
 from camserve import __version__
+from camserve.explain import TargetKind
 from camserve.model import LoadedModel
 from camserve.networks import openvino_unavailable_reason
 from camserve.photo_preparation import PreparedPhoto
@@ -56,6 +57,7 @@ class RecordBuilder:
         image: ImageBody,
         explanation: ExplanationBody,
         map: MapBody,
+        target_kind: TargetKind,
     ) -> RecordBody:
         """The record of one explanation.
 
@@ -64,6 +66,7 @@ class RecordBuilder:
             image: the photo in the reply.
             explanation: its entry in the reply.
             map: the map, whether the reply has it or not.
+            target_kind: how the request names the class.
         """
         settings, options = self._loaded.settings, photo.options
         record: RecordBody = {
@@ -87,6 +90,7 @@ class RecordBuilder:
                 "probability": explanation["probability"],
                 "score": explanation["score"],
             },
+            "target_kind": target_kind,
             "method": explanation["method"],
             "layers": [
                 {
@@ -100,7 +104,8 @@ class RecordBuilder:
             "peak": explanation["peak"],
             "map": map,
             "map_statistics": explanation["map_statistics"],
-            "options": options.model_dump(mode="json"),
+            # The target is the class: its text depends on the transport, as 0 and [0] do.
+            "options": options.model_dump(mode="json", exclude={"target"}),
             "preprocess": settings.preprocess.model_dump(mode="json"),
             "precision": {
                 "trunk": self._loaded.acceleration.precision,

@@ -136,9 +136,12 @@ class ReplyBuilder:
             ),
         )
         if photo.options.record:
-            for body, heatmap in zip(answer["explanations"], result.heatmaps, strict=True):
+            kinds = photo.explanation_request.target_kinds(len(explained))
+            for body, heatmap, kind in zip(
+                answer["explanations"], result.heatmaps, kinds, strict=True
+            ):
                 body["record"] = self.records.build(
-                    photo, answer["image"], body, map_body(heatmap.map)
+                    photo, answer["image"], body, map_body(heatmap.map), kind
                 )
         return answer
 

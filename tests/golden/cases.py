@@ -45,11 +45,17 @@ from tests.support.transport_matrix import b64
 
 def transport_cases() -> Cases:
     """One photo over every transport, explained and not; and the defaults of each protocol."""
+    figures: Options = {
+        "faithfulness": ["drop", "increase", "insertion"], "top_k": 1, "outputs": ["boxes"],
+    }  # fmt: skip
+    condition: Options = {"explain_when": "probability<0.01 or class in [5]", "top_k": 1}
     some: Options = {"target": "blue", "top_k": 2, "outputs": ["map", "boxes"]}
     cases: Cases = {}
     for name, transport in transport_matrix.WAYS.items():
         cases[f"{name}; explained"] = captured(transport, some)
         cases[f"{name}; explain false"] = captured(transport, {"explain": False, "top_k": 2})
+        cases[f"{name}; faithfulness"] = captured(transport, figures)
+        cases[f"{name}; explain_when"] = captured(transport, condition)
     for name, transport in transport_matrix.HTTP_TRANSPORTS.items():
         # TorchServe has no PUT for /invocations.
         if not name.startswith("invocations"):

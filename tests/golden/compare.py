@@ -54,6 +54,9 @@ TOLERANCES: Final[Mapping[str, Tolerance]] = {
     "peak": Tolerance(0.01, 1e-6),
     "map": Tolerance(0, 2e-3),
     "boxes": Tolerance(0, 5e-3),
+    "map_statistics": Tolerance(1e-3, 1e-3),
+    "faithfulness": Tolerance(0, 0.01),
+    "not_explained": Tolerance(0, 1e-4),
     # In pixels of the photo.
     "box": Tolerance(0, 1),
 }
@@ -75,7 +78,7 @@ LEVELS: Final[Mapping[str, _Levels]] = {
 }
 _MAGIC: Final = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp"}
 _PICTURES: Final = ("heatmap", "overlay", "mask")
-_JSON_TEXTS: Final = ("boxes", "error")
+_JSON_TEXTS: Final = ("boxes", "error", "faithfulness", "map_statistics", "not_explained")
 
 
 def differences(recorded: Reply, got: Reply) -> list[str]:

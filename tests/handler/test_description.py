@@ -162,6 +162,9 @@ def test_defaults_are_the_operators(options: dict[str, Any]) -> None:
         "colormap": "jet",
         "alpha": 0.75,
         "threshold": 0.5,
+        "faithfulness": [],
+        "explain_when": None,
+        "record": False,
     }
 
 

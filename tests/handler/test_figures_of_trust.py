@@ -309,7 +309,8 @@ def test_a_record_says_what_the_explanation_was_made_of(color_pipeline: Pipeline
     for name in ("method", "evidence", "peak", "map", "map_statistics"):
         assert record[name] == explanation[name]
     assert record["options"]["top_k"] == 2
-    assert record["options"]["target"] == "predicted"
+    assert record["target_kind"] == "predicted"
+    assert "target" not in record["options"]
     assert record["preprocess"]["resize"] == 232
     assert record["precision"]["trunk"] == described["model"]["precision"]
     assert record["versions"] == described["versions"]

@@ -18,7 +18,7 @@ PROGRAM = """#!/bin/bash
 echo "$(readlink -f "$0") $PWD" >>"$LOG"
 echo 3.11
 """
-FILES = ("constraints.txt", "serve.txt", "quickstart.txt", "dev.txt")
+FILES = ("constraints.txt", "serve.txt", "quickstart.txt", "report.txt", "dev.txt")
 
 
 def environment(folder: Path) -> None:
@@ -135,7 +135,7 @@ def test_an_environment_that_is_a_file_is_told(tmp_path: Path) -> None:
 def test_what_was_installed_is_noted_in_new_files(tmp_path: Path) -> None:
     mine = clone(tmp_path / "mine")
     shared = {}
-    for name in ("serve", "quickstart", "dev", "camserve"):
+    for name in ("serve", "quickstart", "report", "dev", "camserve"):
         other = tmp_path / name
         other.write_text("of another environment")
         stamp = mine / ".venv" / f".installed-{name}"

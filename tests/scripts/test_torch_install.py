@@ -64,7 +64,8 @@ def checkout(tmp_path: Path, bare_environment: Path, pypi: Index) -> Path:
         shutil.copy(ROOT / name, tmp_path / name)
     direct = f"torch=={TORCH}\ntorchvision=={TORCHVISION}\n"
     (tmp_path / "requirements" / "serve.txt").write_text(direct)
-    (tmp_path / "requirements" / "quickstart.txt").write_text("filelock\n")
+    for name in ("quickstart", "report"):
+        (tmp_path / "requirements" / f"{name}.txt").write_text("filelock\n")
     shutil.copytree(bare_environment, tmp_path / ".venv", symlinks=True)
     return tmp_path
 
@@ -95,7 +96,7 @@ def setup(checkout: Path, pypi: Index, **environment: str) -> str:
     What it does after that (Java, gRPC) is not in the copy, and is left to fail.
     """
     said = run(checkout, pypi, "/bin/bash", checkout / "scripts" / "setup.sh", **environment)
-    assert (checkout / ".venv" / ".installed-quickstart").exists()
+    assert (checkout / ".venv" / ".installed-report").exists()
     return said
 
 

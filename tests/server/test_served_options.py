@@ -154,8 +154,17 @@ examples = settings(
 def test_right_options_are_answered_by_whatever_way(
     server: Client, asked: list[tuple[Options, str]]
 ) -> None:
-    # A call for explanations refuses to go without.
-    asked = [({**options, "explain": True}, way) for options, way in asked]
+    # A call for explanations refuses to go without, and takes no condition.
+    asked = [
+        (
+            {
+                **{name: value for name, value in options.items() if name != "explain_when"},
+                "explain": True,
+            },
+            way,
+        )
+        for options, way in asked
+    ]
     plain = ask(server, [(options, "JSON, b64") for options, _ in asked])
     for (_, way), got, expected in zip(asked, ask(server, asked), plain, strict=True):
         assert (got.status, expected.status) == (200, 200)
@@ -171,6 +180,63 @@ def test_wrong_options_are_refused_as_the_callers_own(
     for (options, way), answered in zip(asked, ask(server, asked), strict=True):
         assert answered.status < 500, (way, options)
         assert answered.outcome.get("error", {"status": 200})["status"] < 500, (way, options)
+
+
+# How far a map is true, and whether there is one
+
+
+EVERY_FIGURE = ["drop", "increase", "insertion", "deletion", "road"]
+
+
+@pytest.mark.parametrize(
+    "way", ["raw body, header", "v1 predict", "v2 infer", "Predictions", "Open Inference"]
+)
+def test_every_figure_of_faithfulness(server: Client, way: str) -> None:
+    (got,) = ask(server, [({"faithfulness": EVERY_FIGURE, "outputs": ["map"]}, way)])
+    assert got.status == 200
+    figures = got.outcome["explanations"][0]["faithfulness"]
+    assert list(figures) == EVERY_FIGURE
+    assert figures["drop"]["value"] < figures["drop"]["random"]
+    assert figures["road"]["value"] > figures["road"]["random"]
+
+
+@pytest.fixture(scope="module")
+def measured(server: Client) -> dict[str, Answered]:
+    """The reply with a figure and a record, by each way."""
+    options: Options = {"faithfulness": ["deletion"], "record": True, "outputs": ["map"]}
+    return dict(zip(WAYS, ask(server, [(options, way) for way in WAYS]), strict=True))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_faithfulness_is_the_same_by_every_way(measured: dict[str, Answered], way: str) -> None:
+    plain, got = measured["JSON, b64"].outcome, measured[way]
+    assert got.status == 200
+    assert_replies_close(got.outcome, as_v2_has_it(plain) if in_tensors(way) else plain, way)
+    (explanation,) = got.outcome["explanations"]
+    figures = explanation["faithfulness"]
+    assert figures["deletion"]["value"] < figures["deletion"]["random"]
+    assert explanation["record"]["map"] == explanation["map"]
+
+
+@pytest.fixture(scope="module")
+def judged(server: Client) -> dict[str, Answered]:
+    """The reply to a condition that does not hold, by each way."""
+    options: Options = {"explain_when": "class in [5] and probability<1"}
+    return dict(zip(WAYS, ask(server, [(options, way) for way in WAYS]), strict=True))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_condition_is_judged_by_every_way_that_need_not_explain(
+    judged: dict[str, Answered], way: str
+) -> None:
+    got = judged[way]
+    always = any(name in way for name in ("explain", "explanations"))
+    assert got.status == (400 if always else 200)
+    codes = [got.outcome["error"]["code"]] if "error" in got.outcome else []
+    assert codes == ["conflicting_options"] * always
+    values = got.outcome.get("not_explained", {}).get("value", [0])
+    assert values[0] == 0
+    assert len(values) == (1 if always else 2)
 
 
 # What the model says of itself

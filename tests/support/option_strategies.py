@@ -68,7 +68,7 @@ REFUSED: dict[str, list[Any]] = {
     "alpha": [-0.001, 1.001, "half", True, None, "", float("nan"), float("inf"), "nan", "inf",
               10**400],
     "threshold": [1, "1", -1e-9, True, None, "", float("nan"), "NaN"],
-    "faithfulness": ["all", "", "drop,", ["drop", None], None, 1, True, {}, "Drop", ["road", "x"]],
+    "faithfulness": ["all", "drop,", ["drop", None], None, 1, True, {}, "Drop", ["road", "x"]],
     "explain_when": ["", "true", True, 0, [], {}, "probability", "class in 1", "class in [99]"],
     "record": [2, "", None, "maybe"],
 }  # fmt: skip
@@ -84,7 +84,7 @@ ACCEPTED: dict[str, list[Any]] = {
     "size": [1, "1", "120"],
     "alpha": ["0.5", " 0.5 ", ".5", "5e-1", "1e-400", "-0"],
     "threshold": [0.999999, "0.5"],
-    "faithfulness": ["drop,increase", "[]", '["drop"]', ["drop", "drop"], "drop, increase"],
+    "faithfulness": ["drop,increase", "", "[]", '["drop"]', ["drop", "drop"], "drop, increase"],
     "explain_when": [" margin<0.1 ", "class not in [0]"],
     "record": ["true", "no", 1],
 }  # fmt: skip
@@ -108,7 +108,10 @@ ANYTHING = st.recursive(
     _leaves, lambda inner: st.lists(inner) | st.dictionaries(_texts, inner), max_leaves=5
 )
 
-valid_options: st.SearchStrategy[Options] = st.fixed_dictionaries({}, optional=RIGHT)
+# A condition asks for an explanation.
+valid_options: st.SearchStrategy[Options] = st.fixed_dictionaries({}, optional=RIGHT).filter(
+    lambda options: "explain_when" not in options or options.get("explain", True)
+)
 _almost_valid = st.sampled_from(_NAMES).flatmap(
     lambda name: st.tuples(st.just(name), st.sampled_from(_NEARLY[name]))
 )

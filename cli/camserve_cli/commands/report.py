@@ -110,6 +110,13 @@ def report(
             min=0, metavar="N", help="How many photos' faithfulness is measured, drawn by chance."
         ),
     ] = 64,
+    shortcuts: Annotated[
+        bool,
+        typer.Option(
+            "--shortcuts/--no-shortcuts",
+            help="Whether to search for shortcuts, which asks the model up to 20,000 times more.",
+        ),
+    ] = True,
     strict: Annotated[
         bool,
         typer.Option(
@@ -147,6 +154,7 @@ def report(
         compare=compare,
         server=ServerChoice(url, None, model, token, ca, timeout) if url else None,
         faithfulness=faithfulness,
+        shortcuts=shortcuts,
         fresh=fresh,
         export=export.value if export else None,
     )

@@ -14,7 +14,6 @@ from camserve_cli.report.calibration import Calibration, measure_calibration
 from camserve_cli.report.columns import ReportColumns
 from camserve_cli.report.comparison import Comparison, compare
 from camserve_cli.report.confusion import ConfusedPair, confused_pairs
-from camserve_cli.report.explained_photos import Predict, ReadSeen
 from camserve_cli.report.faithfulness import FaithfulnessSummary, summarise_faithfulness
 from camserve_cli.report.findings import Finding
 from camserve_cli.report.location import Location, locate_heat
@@ -39,10 +38,12 @@ class Analysis:
     """What was computed; see the modules of the types.
 
     Attributes:
+        searched: whether shortcuts were searched for.
         cluster_of: (N,) the cluster of each photo within its predicted class, -1 where none.
     """
 
     findings: Sequence[Finding]
+    searched: bool
     accuracy: Accuracy
     calibration: Calibration
     pairs: Sequence[ConfusedPair]
@@ -61,29 +62,26 @@ class Analysis:
         return [one for one in self.findings if one.kind not in MILD]
 
 
-def analyse(
-    columns: ReportColumns, compared: str, read_seen: ReadSeen, predict: Predict
-) -> Analysis:
+def analyse(columns: ReportColumns, compared: str, shortcuts: Sequence[Finding] | None) -> Analysis:
     """Compute all.
 
     Args:
         columns: of the photos, at least one.
         compared: the name of the other model; empty where there is none.
-        read_seen, predict: for the search of shortcuts.
+        shortcuts: the findings of their search; None where there was none.
     """
-    from camserve_cli.report.shortcuts import find_shortcuts
-
     accuracy, calibration = measure_accuracy(columns), measure_calibration(columns)
     pairs = confused_pairs(columns)
     effects, cameras = property_effects(columns), camera_effects(columns)
     clusters, cluster_of = cluster_classes(columns)
     findings = [
-        *find_shortcuts(columns.photos, read_seen, predict),
+        *(shortcuts or ()),
         *judge(columns, accuracy, calibration, pairs, effects, cameras),
     ]
     findings.sort(key=lambda one: _ORDER.index(one.kind))
     return Analysis(
         findings=findings,
+        searched=shortcuts is not None,
         accuracy=accuracy,
         calibration=calibration,
         pairs=pairs,

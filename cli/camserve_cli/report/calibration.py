@@ -42,7 +42,7 @@ class Calibration:
             accuracy over ten bins of the same width, by the photos in them. Guo et al. 2017,
             arXiv 1706.04599. NaN where nothing was judged.
         by_chance: the error that a model that is perfectly calibrated would have on so many photos
-            in these bins, of 95 in 100 such samples: below it, the error says nothing.
+            in these bins, in 99 of 100 such samples: below it, the error says nothing.
         overconfident: mean confidence minus accuracy.
         bins: ten.
     """
@@ -96,4 +96,4 @@ def _error_by_chance(probability: Floats, place: NDArray[np.int64]) -> float:
     # A bin's count of right ones, as if each had the bin's mean probability.
     right = random.binomial(sizes, np.clip(confidence, 0, 1), (1000, BINS))
     errors = np.abs(right - sizes * confidence).sum(1) / len(probability)
-    return float(np.quantile(errors, 0.95))
+    return float(np.quantile(errors, 0.99))

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from camserve_cli.engines.engine import ModelDescription
 from camserve_cli.report.analysis import Analysis
 from camserve_cli.report.columns import ReportColumns
 from camserve_cli.report.contrasts import Contrast
 from camserve_cli.report.dataset import Dataset
-from camserve_cli.report.engine import ModelDescription
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from camserve_cli.engines.engine import Engine, Question
 from camserve_cli.report.columns import ReportColumns
 from camserve_cli.report.confusion import PHOTOS_A_PAIR, ConfusedPair
-from camserve_cli.report.engine import Engine, Question
 from camserve_cli.report.requests import map_options
 
 

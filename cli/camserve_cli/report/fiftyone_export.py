@@ -54,7 +54,7 @@ def export_fiftyone(columns: ReportColumns, name: str, folder: Path, out: Path) 
         samples.write('{"samples": [')
         for row, line in enumerate(lines):
             samples.write(",\n" if row else "\n")
-            json.dump(_sample(row, line, columns, folder, target), samples, ensure_ascii=False)
+            json.dump(_sample(row, line, columns, folder, target), samples)
         samples.write("\n]}\n")
 
 

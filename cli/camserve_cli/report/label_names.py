@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from difflib import get_close_matches
 
-from camserve_cli.report.engine import ModelDescription
+from camserve_cli.engines.engine import ModelDescription
 
 
 class LabelNames:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +14,23 @@ from rich.console import Console
 
 from camserve import __version__
 from camserve.settings import Preprocess
+from camserve_cli.engines.engine import Engine, EngineCallError, ModelDescription
+from camserve_cli.engines.opening import open_engine
 from camserve_cli.errors import CommandError
 from camserve_cli.report.analysis import Analysis, analyse
-from camserve_cli.report.archive_engine import ArchiveEngine, find_archive
 from camserve_cli.report.columns import ReportColumns, read_columns
 from camserve_cli.report.content import ReportContent
 from camserve_cli.report.contrasts import contrast_pairs
 from camserve_cli.report.dataset import Dataset, digest, find_dataset
-from camserve_cli.report.engine import Engine, EngineCallError, ModelDescription
+from camserve_cli.report.explained_photos import Floats, Pixels
 from camserve_cli.report.fiftyone_export import export_fiftyone
+from camserve_cli.report.findings import Finding
 from camserve_cli.report.label_names import LabelNames
 from camserve_cli.report.model_calls import predictor, seen_reader
 from camserve_cli.report.page import write_page
-from camserve_cli.report.requests import AnswerReader, PhotoRequests
+from camserve_cli.report.requests import AnswerReader, PhotoRequests, keeps_probabilities
 from camserve_cli.report.run import explain_photos, sample_of
-from camserve_cli.report.server_engine import ServerEngine
+from camserve_cli.report.shortcuts import find_shortcuts
 from camserve_cli.report.store import LINES, ReportStore, write_file
 from camserve_cli.report.table import write_parquet
 from camserve_cli.report.verdict import exit_status
@@ -49,6 +51,7 @@ class ReportCall:
     Attributes:
         server: to ask; None where an archive of ``store`` runs here.
         faithfulness: how many photos' faithfulness is measured.
+        shortcuts: whether shortcuts are searched for.
         export: ``fiftyone``, or None.
     """
 
@@ -61,6 +64,7 @@ class ReportCall:
     compare: str | None
     server: ServerChoice | None
     faithfulness: int
+    shortcuts: bool
     fresh: bool
     export: str | None
 
@@ -77,8 +81,12 @@ def make_report(call: ReportCall, *, strict: bool) -> int:
     """
     console = Console(stderr=True)
     with ExitStack() as engines:
-        engine = engines.enter_context(_opened(call, call.model))
-        other = engines.enter_context(_opened(call, call.compare)) if call.compare else None
+        engine = engines.enter_context(open_engine(call.server, call.store, call.model))
+        other = (
+            engines.enter_context(open_engine(call.server, call.store, call.compare))
+            if call.compare
+            else None
+        )
         description = engine.description
         if other is not None and list(other.description.classes) != list(description.classes):
             raise EngineCallError(
@@ -106,7 +114,7 @@ def make_report(call: ReportCall, *, strict: bool) -> int:
                 PhotoRequests(description, sample),
                 engine,
                 other,
-                AnswerReader(description.classes, preprocess),
+                AnswerReader(description.classes, preprocess, keeps_probabilities(description)),
                 store,
                 console,
             )
@@ -118,29 +126,37 @@ def make_report(call: ReportCall, *, strict: bool) -> int:
             description.threshold,
         )
         _check_explained(columns)
-        analysis = analyse(
-            columns,
-            other.description.name if other is not None else "",
-            seen_reader(columns, call.folder),
-            predictor(engine, preprocess),
+        shortcuts = (
+            _search_shortcuts(columns, call.folder, engine, preprocess, console)
+            if call.shortcuts
+            else None
         )
+        analysis = analyse(columns, other.description.name if other is not None else "", shortcuts)
         contrasts = contrast_pairs(columns, analysis.pairs, call.folder, engine)
     content = ReportContent(dataset, description, columns, analysis, contrasts)
     _write(call, content)
     return _tell(call, dataset, columns, analysis, strict)
 
 
-@contextmanager
-def _opened(call: ReportCall, name: str | None) -> Iterator[Engine]:
-    engine: Engine = (
-        ArchiveEngine(find_archive(call.store, name))
-        if call.server is None
-        else ServerEngine(replace(call.server, model=name))
-    )
-    try:
-        yield engine
-    finally:
-        engine.close()
+def _search_shortcuts(
+    columns: ReportColumns,
+    folder: Path,
+    engine: Engine,
+    preprocess: Preprocess | None,
+    console: Console,
+) -> list[Finding]:
+    """The findings of the search, which asks the model many times; how often so far is shown."""
+    predict = predictor(engine, preprocess)
+    with console.status("searching for shortcuts", spinner="line") as status:
+        asked = 0
+
+        def count(pictures: Sequence[Pixels]) -> Floats:
+            nonlocal asked
+            asked += len(pictures)
+            status.update(f"searching for shortcuts: {asked} predictions")
+            return predict(pictures)
+
+        return find_shortcuts(columns.photos, seen_reader(columns, folder), count)
 
 
 def _settings(
@@ -172,7 +188,7 @@ def _check_explained(columns: ReportColumns) -> None:
 
 def _write(call: ReportCall, content: ReportContent) -> None:
     findings = [finding.to_json() for finding in content.analysis.findings]
-    write_file(call.out / FINDINGS, f"{json.dumps(findings, indent=2, ensure_ascii=False)}\n")
+    write_file(call.out / FINDINGS, f"{json.dumps(findings, indent=2)}\n")
     write_parquet(call.out / LINES, call.out / TABLE, content.columns)
     write_page(content, call.out, call.out / PAGE)
     if call.export == "fiftyone":
@@ -184,9 +200,10 @@ def _tell(
 ) -> int:
     for finding in analysis.findings:
         typer.echo(f"{finding.kind}: {printable(finding.text)}")
+    count = len(analysis.findings)
     failed = f", {len(columns.failed)} failed" if columns.failed else ""
     typer.echo(
         f"{len(columns.photos)} of {len(dataset.photos.paths)} photos explained{failed}; "
-        f"{len(analysis.findings)} findings; {printable(str(call.out / PAGE))}"
+        f"{count} finding{'' if count == 1 else 's'}; {printable(str(call.out / PAGE))}"
     )
     return exit_status(analysis.findings, strict)

@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from camserve.settings import Preprocess
+from camserve_cli.engines.engine import Engine, EngineError, Question
 from camserve_cli.report.columns import ReportColumns
-from camserve_cli.report.engine import Engine, EngineError, Question
 from camserve_cli.report.explained_photos import Floats, Pixels, Predict, ReadSeen
 from camserve_cli.report.photo_frame import as_seen, read_seen
 

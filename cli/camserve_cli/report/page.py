@@ -33,7 +33,7 @@ KINDS = {
     "border": "Looks at the border",
     "cluster": "Looks at a mark",
     "outside_box": "Right for the wrong reason",
-    "image_property": "Depends on the picture, not the object",
+    "image_property": "Depends on a property of the picture",
     "no_evidence": "No evidence",
     "accuracy": "Often wrong",
     "calibration": "Wrongly sure",

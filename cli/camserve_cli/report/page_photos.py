@@ -41,11 +41,11 @@ class PagePhotos:
         return int(np.searchsorted(self.rows, row))
 
 
-def choose_photos(content: ReportContent, most: int = MOST_PHOTOS) -> NDArray[np.int64]:
+def choose_photos(content: ReportContent) -> NDArray[np.int64]:
     """The most telling photos: those that the page shows elsewhere, then errors and doubts."""
     columns, analysis = content.columns, content.analysis
     count = len(columns.photos)
-    if count <= most:
+    if count <= MOST_PHOTOS:
         return np.arange(count)
     interest = (
         4.0 * columns.wrong
@@ -56,7 +56,7 @@ def choose_photos(content: ReportContent, most: int = MOST_PHOTOS) -> NDArray[np
     interest[list(_shown_elsewhere(content))] = np.inf
     if analysis.comparison is not None:
         interest[list(analysis.comparison.regressions)] += 4
-    return np.sort(np.argsort(-interest, kind="stable")[:most])
+    return np.sort(np.argsort(-interest, kind="stable")[:MOST_PHOTOS])
 
 
 def gather_photos(content: ReportContent, out: Path, rows: NDArray[np.int64]) -> PagePhotos:

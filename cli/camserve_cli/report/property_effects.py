@@ -1,4 +1,8 @@
-"""Whether errors and heat go with a property of the photos: brightness, blur, size, camera."""
+"""Whether errors and heat go with a property of the photos: brightness, blur, size, camera.
+
+Properties are compared among photos of the same class alone. Otherwise a class that is often
+predicted wrong, and whose photos are dark by nature, would make darkness look like a cause.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +29,13 @@ class PropertyEffect:
         name: of the property.
         outcome: ``error`` (the prediction is wrong), ``confidence`` (its probability) or
             ``border`` (the share of heat in the border).
-        rho: Spearman's correlation of ranks.
+        rho: Spearman's correlation of the property's rank within the photo's class and of the
+            outcome's distance from the class's mean.
         p: how likely one as far from zero is by chance, times the number of tests (Bonferroni), at
             most 1.
         count: the photos with both.
-        low, high: the mean outcome in the lowest and in the highest fifth of the property.
+        low, high: the mean outcome in the lowest and in the highest fifth of each class's photos
+            by the property.
     """
 
     name: str
@@ -63,13 +69,14 @@ class CameraEffect:
 def property_effects(columns: ReportColumns) -> list[PropertyEffect]:
     """Each property against each outcome that is known, the surest first."""
     photos = columns.photos
+    classes = np.where(columns.known, photos.true, photos.predicted)
     error = np.where(columns.known, columns.wrong.astype(np.float64), np.nan)
     outcomes = dict(zip(OUTCOMES, (error, photos.probability, photos.border), strict=True))
-    tests = [
-        (name, outcome, rank_correlation(values, target), values, target)
-        for name, values in photos.properties.items()
-        for outcome, target in outcomes.items()
-    ]
+    tests = []
+    for name, values in photos.properties.items():
+        for outcome, target in outcomes.items():
+            ranks, distances = _within_classes(values, target, classes)
+            tests.append((name, outcome, rank_correlation(ranks, distances), ranks, target))
     effects = [
         PropertyEffect(
             name,
@@ -77,9 +84,9 @@ def property_effects(columns: ReportColumns) -> list[PropertyEffect]:
             found.rho,
             min(1.0, found.p * len(tests)),
             found.photos,
-            *_ends(values, target),
+            *_ends(ranks, target),
         )
-        for name, outcome, found, values, target in tests
+        for name, outcome, found, ranks, target in tests
         if found.photos
     ]
     return sorted(effects, key=lambda one: (one.p, -abs(one.rho)))
@@ -108,8 +115,27 @@ def camera_effects(columns: ReportColumns) -> list[CameraEffect]:
     return sorted(effects, key=lambda one: (one.p, one.camera))
 
 
-def _ends(values: Floats, target: Floats) -> tuple[float, float]:
+def _within_classes(
+    values: Floats, target: Floats, classes: NDArray[np.int64]
+) -> tuple[Floats, Floats]:
+    """The rank of each value in its class, in (0, 1), and the target minus the class's mean.
+
+    NaN where one of both is unknown.
+    """
+    from scipy.stats import rankdata
+
     both = np.isfinite(values) & np.isfinite(target)
-    values, target = values[both], target[both]
-    low, high = np.quantile(values, (0.2, 0.8))
-    return float(target[values <= low].mean()), float(target[values >= high].mean())
+    ranks, distances = np.full(len(values), np.nan), np.full(len(values), np.nan)
+    for index in np.unique(classes[both]):
+        rows = np.flatnonzero(both & (classes == index))
+        ranks[rows] = (rankdata(values[rows]) - 0.5) / len(rows)
+        distances[rows] = target[rows] - target[rows].mean()
+    return ranks, distances
+
+
+def _ends(ranks: Floats, target: Floats) -> tuple[float, float]:
+    """The target's mean in the lowest and in the highest fifth of the ranks."""
+    known = np.isfinite(ranks) & np.isfinite(target)
+    ranks, target = ranks[known], target[known]
+    low, high = np.quantile(ranks, (0.2, 0.8))
+    return float(target[ranks <= low].mean()), float(target[ranks >= high].mean())

@@ -9,9 +9,9 @@ from typing import Any, Final
 import numpy as np
 
 from camserve.settings import Preprocess
+from camserve_cli.engines.engine import Answer, ModelDescription
 from camserve_cli.report.box_figures import box_figures
 from camserve_cli.report.boxes import ObjectPlace
-from camserve_cli.report.engine import Answer, ModelDescription
 from camserve_cli.report.photo_frame import frame_of, relative_input_box
 
 #: How many predictions of a photo are kept.
@@ -36,6 +36,11 @@ def map_options(description: ModelDescription) -> dict[str, Any]:
     if "faithfulness" in description.options:
         options["faithfulness"] = []
     return options
+
+
+def keeps_probabilities(description: ModelDescription) -> bool:
+    """Whether each photo's probability of every label is kept: where they are independent."""
+    return description.task != "multiclass" and len(description.classes) <= MOST_PROBABILITIES
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ class PhotoRequests:
             "target": targets if len(targets) > 1 else targets[0],
             "top_k": min(classes, TOP),
         }
-        if self.description.task != "multiclass" and classes <= MOST_PROBABILITIES:
+        if keeps_probabilities(self.description):
             options["top_k"] = classes
         return options
 
@@ -94,10 +99,12 @@ class AnswerReader:
     Attributes:
         classes: the labels of the model's classes.
         preprocess: the archive's; None where it is not known.
+        all_probabilities: whether those of all classes are kept.
     """
 
     classes: Sequence[str]
     preprocess: Preprocess | None
+    all_probabilities: bool = False
 
     def read(
         self,
@@ -130,7 +137,7 @@ class AnswerReader:
             "reply": {**answer, "predictions": predictions[:TOP], "explanations": explanations},
             "input_box": [round(share, 5) for share in relative_input_box(frame)],
         }
-        if len(predictions) > TOP:
+        if self.all_probabilities:
             by_class = {one["class_id"]: round(one["probability"], 5) for one in predictions}
             kept["probabilities"] = [by_class[index] for index in sorted(by_class)]
         if places:

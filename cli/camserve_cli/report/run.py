@@ -16,12 +16,11 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
+from camserve_cli.engines.engine import Answer, Engine, Question
 from camserve_cli.report.boxes import ObjectPlace
-from camserve_cli.report.engine import Answer, Engine, Question
 from camserve_cli.report.photo_file import PhotoFile, read_photo_file
 from camserve_cli.report.requests import AnswerReader, PhotoRequests, map_options
 from camserve_cli.report.store import ReportStore
@@ -86,19 +85,15 @@ def explain_photos(
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[failed]} failed"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
+        TextColumn("time left:"),
         TimeRemainingColumn(),
         console=console,
         disable=not console.is_terminal,
     )
     failed = 0
     with progress, ThreadPoolExecutor(2) as pool:
-        bar = progress.add_task(
-            "", total=len(photos.paths), completed=len(photos.paths) - len(left), failed=0
-        )
-        # Without those that were done before, the time left is that of the rest.
-        progress.reset(bar, total=len(left), failed=0)
+        # Without those that were done before: the time left is that of the rest.
+        bar = progress.add_task("", total=len(left), failed=0)
         for batch in _batches(left, engine.batch):
             files = [pool.submit(read_photo_file, photos.folder / path) for path in batch]
             try:

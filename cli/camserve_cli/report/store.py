@@ -7,7 +7,9 @@ thumbnails one after another; a photo's line says where its own begins.
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,7 @@ class ReportStore:
         self._thumbnails = folder / THUMBNAILS
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            self._lock = _lock(folder)
             self.done = self._resume(settings) if not fresh else self._begin(settings)
             self._out = self._lines.open("ab")
             self._pictures = self._thumbnails.open("ab")
@@ -55,6 +58,7 @@ class ReportStore:
     def __exit__(self, *_: object) -> None:
         self._out.close()
         self._pictures.close()
+        os.close(self._lock)
 
     def add(self, line: Line, thumbnail: bytes) -> None:
         """Keep a photo's line, and its thumbnail, if it has one."""
@@ -148,8 +152,26 @@ def read_thumbnails(folder: Path, places: Sequence[tuple[int, int]]) -> Iterator
             yield pictures.read(length)
 
 
+def _lock(folder: Path) -> int:
+    """A lock on a folder, which is held until its file is closed.
+
+    Raises:
+        StoreError: another run holds it.
+    """
+    file = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(file)
+        raise StoreError(
+            f"another run writes to {folder}; accepted: another --out, or to wait for its end"
+        ) from None
+    return file
+
+
 def _encode(line: Line) -> bytes:
-    return f"{json.dumps(line, ensure_ascii=False, separators=(',', ':'))}\n".encode()
+    # In ASCII: the name of a file need not be UTF-8.
+    return f"{json.dumps(line, separators=(',', ':'))}\n".encode()
 
 
 def _replace(path: Path, content: bytes) -> None:
@@ -159,5 +181,8 @@ def _replace(path: Path, content: bytes) -> None:
 
 
 def write_file(path: Path, content: str) -> None:
-    """Write a file as a whole: who reads it meanwhile has the old one."""
-    _replace(path, content.encode("utf-8"))
+    """Write a file as a whole: who reads it meanwhile has the old one.
+
+    What is no text, as in the name of a file that is not UTF-8, becomes a question mark.
+    """
+    _replace(path, content.encode("utf-8", "replace"))

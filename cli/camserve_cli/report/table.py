@@ -87,7 +87,8 @@ def _records(lines: Path, rows: Sequence[int], columns: ReportColumns) -> Iterat
         statistics["centre_x"], statistics["centre_y"] = statistics.get("centre") or (None, None)
         compared = line.get("compared", {})
         yield {
-            "photo": line["photo"],
+            # A name that is not UTF-8 is no text.
+            "photo": line["photo"].encode("utf-8", "replace").decode(),
             "true": [label["label"] for label in line.get("true", ())],
             "predicted": best["label"],
             "predicted_id": best["class_id"],

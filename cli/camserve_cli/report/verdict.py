@@ -33,6 +33,8 @@ CONFUSION_LIMIT: Final = 0.1
 CALIBRATION_LIMIT: Final = 0.1
 #: Of the difference of two shares of wrong predictions.
 ERROR_DIFFERENCE_LIMIT: Final = 0.4
+#: Classes of fewer photos are not judged.
+LEAST_PHOTOS: Final = 8
 #: How many photos a finding names.
 SHOWN: Final = 12
 #: These kinds alone leave the exit status at 0, unless with --strict.
@@ -137,13 +139,13 @@ def _suspicious(
         chosen = judged & (photos.predicted == index)
         count, hits = int(chosen.sum()), int((hit & chosen).sum())
         surely = p_above(hits, count, normal) * len(classes) < LEVEL
-        if hits >= limit * count and surely:
+        if count >= LEAST_PHOTOS and hits >= limit * count and surely:
             found.append((photos.classes[index], hit & chosen, count, hits))
     return sorted(found, key=lambda one: -one[3] / one[2])
 
 
 def _property_findings(columns: ReportColumns, effects: Sequence[PropertyEffect]) -> list[Finding]:
-    found = []
+    """Of the surest property alone: others often go with it, as contrast does with brightness."""
     for effect in effects:
         difference = abs(effect.high - effect.low)
         if effect.outcome != "error" or effect.p >= LEVEL or difference < ERROR_DIFFERENCE_LIMIT:
@@ -153,17 +155,14 @@ def _property_findings(columns: ReportColumns, effects: Sequence[PropertyEffect]
         more = words[rises].format(effect.name.replace("_", " "))
         text = (
             f"The model errs more often the {more} the photos are: it is wrong on "
-            f"{effect.low:.0%} of the fifth with the lowest {effect.name}, and on "
+            f"{effect.low:.0%} of the fifth of each class with the lowest {effect.name}, and on "
             f"{effect.high:.0%} of that with the highest (rank correlation {effect.rho:+.2f})."
         )
         values = columns.photos.properties[effect.name]
-        found.append(
-            Finding(
-                "image_property", "", difference, effect.count, ERROR_DIFFERENCE_LIMIT,
-                _paths(columns, columns.wrong, -values if rises else values), text,
-            )
-        )  # fmt: skip
-    return found
+        paths = _paths(columns, columns.wrong, -values if rises else values)
+        limit = ERROR_DIFFERENCE_LIMIT
+        return [Finding("image_property", "", difference, effect.count, limit, paths, text)]
+    return []
 
 
 def _camera_findings(columns: ReportColumns, cameras: Sequence[CameraEffect]) -> list[Finding]:
@@ -189,7 +188,7 @@ def _camera_findings(columns: ReportColumns, cameras: Sequence[CameraEffect]) ->
 def _accuracy_findings(columns: ReportColumns, accuracy: Accuracy) -> list[Finding]:
     photos = columns.photos
     found = []
-    tested = [one for one in accuracy.classes if one.photos]
+    tested = [one for one in accuracy.classes if one.photos >= LEAST_PHOTOS]
     for one in tested:
         wrong = one.photos - one.right
         surely = p_above(wrong, one.photos, ERROR_LIMIT) * len(tested) < LEVEL
@@ -233,7 +232,7 @@ def _confusion_findings(columns: ReportColumns, pairs: Sequence[ConfusedPair]) -
     tests = max(1, len(np.unique(photos.true[columns.known])) * len(np.unique(photos.predicted)))
     for pair in pairs:
         surely = p_above(pair.count, pair.of, CONFUSION_LIMIT) * tests < LEVEL
-        if not surely:
+        if pair.of < LEAST_PHOTOS or not surely:
             continue
         true, predicted = photos.classes[pair.true], photos.classes[pair.predicted]
         text = f"{pair.count} of {pair.of} photos that show {true!r} are predicted {predicted!r}."

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from camserve.explain.conditions import Verdict
+from camserve.explain.conditions import Condition, Verdict
 from camserve.settings import Task
 
 
@@ -37,6 +38,25 @@ class DecisionRule:
         if against is not None:
             return (logits[:, class_id] - logits[:, against]).sigmoid()
         return self.probabilities(logits)[:, class_id]
+
+    def judge(
+        self, probabilities: Tensor, order: Tensor, conditions: Sequence[Condition | None]
+    ) -> list[Verdict | None]:
+        """For each of N photos what its condition judged where that does not hold; else None.
+
+        Args:
+            probabilities: (N, C).
+            order: (N, C) class indices of each photo, the highest score first.
+            conditions: None for a photo without one.
+        """
+        if not any(conditions):
+            return [None] * len(conditions)
+        # Copied at once: on a GPU every figure would wait for the device by itself.
+        verdicts = map(self.verdict, probabilities.cpu(), order.cpu())
+        return [
+            verdict if condition and not condition.holds(verdict) else None
+            for condition, verdict in zip(conditions, verdicts, strict=True)
+        ]
 
     def verdict(self, probabilities: Tensor, order: Tensor) -> Verdict:
         """What a photo's probabilities (C,) and classes in order (C,), the best first, say.

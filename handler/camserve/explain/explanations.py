@@ -161,7 +161,8 @@ def explain_batch(
     # A stable sort: of equal scores the lower class index comes first, as in argmax.
     order = logits.argsort(dim=1, descending=True, stable=True)
     probabilities = rule.probabilities(logits)
-    not_explained = _judge(probabilities, order, requests, rule)
+    conditions = [request.condition for request in requests]
+    not_explained = rule.judge(probabilities, order, conditions)
     targets = [
         () if verdict else request.targets
         for request, verdict in zip(requests, not_explained, strict=True)
@@ -170,23 +171,6 @@ def explain_batch(
     map_groups = list(_compute_maps(output, scores, requests))
     tensors = _BatchTensors(logits, probabilities, order, scores, map_groups)
     return _collect(copy_to_host(tensors, logits.device), requests, not_explained)
-
-
-def _judge(
-    probabilities: Tensor,
-    order: Tensor,
-    requests: Sequence[ExplanationRequest],
-    rule: DecisionRule,
-) -> list[Verdict | None]:
-    """For each photo what its request's condition judged; None where it is to be explained."""
-    if all(request.condition is None for request in requests):
-        return [None] * len(requests)
-    # Copied at once: on a GPU every figure would wait for the device by itself.
-    verdicts = map(rule.verdict, probabilities.cpu(), order.cpu())
-    return [
-        verdict if request.condition and not request.condition.holds(verdict) else None
-        for request, verdict in zip(requests, verdicts, strict=True)
-    ]
 
 
 def _compute_maps(

@@ -155,7 +155,8 @@ class RecordBody(TypedDict):
     """What an explanation was made of, so that it can be made anew. It holds no pixel and no
     metadata of the photo.
 
-    ``options`` and ``preprocess`` have every value that was in force, defaults among them.
+    ``options`` and ``preprocess`` have every value that was in force, defaults among them;
+    ``target_kind`` says how the request named the class.
     """
 
     record_version: int
@@ -163,6 +164,7 @@ class RecordBody(TypedDict):
     photo: RecordPhotoBody
     prediction: PredictionBody
     against: NotRequired[PredictionBody]
+    target_kind: Literal["predicted", "ranked", "class", "contrast"]
     method: Method
     layers: list[RecordLayerBody]
     evidence: bool

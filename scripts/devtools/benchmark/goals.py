@@ -1,4 +1,4 @@
-"""The goals of the benchmark, T1 to T7: ratios of two measurements, each with its bound."""
+"""The goals of the benchmark, T1 to T8: ratios of two measurements, each with its bound."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Goal:
     """A ratio that is to be reached.
 
     Attributes:
-        key: T1 to T7.
+        key: T1 to T8.
         description: what is divided by what.
         sense: whether the ratio is to be at least or at most ``bound``.
         bound: the limit; None where a ratio is reported for information only.

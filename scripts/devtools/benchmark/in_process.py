@@ -150,6 +150,11 @@ class Contestants:
         archive: ours, unpacked.
         network: the same network, for the peer libraries.
         photo: encoded.
+
+    Attributes:
+        ours, float32: our pipelines.
+        libraries: the peers.
+        photo: as given.
     """
 
     def __init__(self, archive: Path, network: nn.Module, photo: bytes) -> None:
@@ -158,13 +163,13 @@ class Contestants:
         self.float32 = load_pipeline(archive, EAGER)
         layer = self.ours.settings.layer
         self.libraries = PeerLibraries(network, layer, self.ours.forward_paths[0].layouts[layer])
-        self._photo = photo
+        self.photo = photo
         # Loading may set the number of threads; here all contestants use the same number.
         torch.set_num_threads(threads)
 
     def inputs(self, size: int) -> Tensor:
         """(size, 3, H, W) of the photo, for the peer libraries."""
-        return decode_to_tensor(self.ours, self._photo).contiguous().repeat(size, 1, 1, 1)
+        return decode_to_tensor(self.ours, self.photo).contiguous().repeat(size, 1, 1, 1)
 
     def steps(self, size: int) -> dict[str, Step]:
         """What is timed at each batch size."""
@@ -185,7 +190,7 @@ class Contestants:
 
     def maps(self, pipeline: Pipeline, size: int, *, enlarge: bool = True, **options: Any) -> Step:
         """The step of our predictions and maps for a batch."""
-        batch = prepare_batch(pipeline, self._photo, size, **options)
+        batch = prepare_batch(pipeline, self.photo, size, **options)
         return lambda: predict_and_explain(pipeline, batch, enlarge=enlarge)
 
 

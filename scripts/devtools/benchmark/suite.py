@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from devtools.benchmark import in_process, served, worker_scaling
+from devtools.benchmark import faithfulness_cost, in_process, served, worker_scaling
 from devtools.benchmark.archives import (
     SeededWeights,
     camserve_archive,
@@ -28,7 +28,7 @@ from devtools.benchmark.sample_photos import GRAINS, large_photo, small_photo
 from devtools.benchmark.stock_server import stock_server
 from devtools.servers import ServerUnderTest, camserve_server
 
-IN_PROCESS = ("T5", "T6", "batches")
+IN_PROCESS = ("T5", "T6", "T8", "batches")
 THROUGH_SERVERS = ("T1", "T2", "T3", "T4", "T7", "profile", "connections")
 WORKERS = ("workers",)
 FRONT = ("open_inference",)
@@ -111,6 +111,12 @@ class Suite:
                 report.results.append(
                     in_process.compare_decoding(ours, label, large, plan.repeat, seconds)
                 )
+        if "T8" in parts:
+            self.log("T8: figures of faithfulness and of maps, in process")
+            report.results += faithfulness_cost.compare_figures(contestants, plan.repeat, seconds)
+            report.results += faithfulness_cost.compare_quantus(
+                contestants, scratch, plan.quantus_rounds, self.log
+            )
         if "batches" in parts:
             self.log("time against batch size, in process")
             report.batches += in_process.batch_curve(contestants, plan.sizes, plan.repeat, seconds)

@@ -22,7 +22,8 @@ _VALUES: Final = (
 )  # fmt: skip
 _OPTIONS: Final = (
     "target", "top_k", "explain", "method", "layer", "outputs", "image_format", "size", "colormap",
-    "alpha", "threshold", "alhpa", "image", "data", "options", "model_name", "body",
+    "alpha", "threshold", "faithfulness", "explain_when", "record", "alhpa", "image", "data",
+    "options", "model_name", "body",
 )  # fmt: skip
 _BASE64: Final = (
     "@@@", "A", "AAA", "data:image/png;base64,{0}", "{0}====", "{0}\n", " {0}", "{0}A", "-_{0}",

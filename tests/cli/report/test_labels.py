@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from camserve_cli.engines.engine import ModelDescription
 from camserve_cli.report.coco import AnnotationError
-from camserve_cli.report.engine import ModelDescription
 from camserve_cli.report.label_names import LabelNames
 from camserve_cli.report.labels import PhotoNames, labels_of_folders, read_labels
 

@@ -59,7 +59,7 @@ def test_a_line_whose_thumbnail_was_not_written_is_dropped(tmp_path: Path) -> No
 def test_another_model_is_refused(tmp_path: Path) -> None:
     fill(tmp_path, "a")
     with pytest.raises(
-        StoreError, match="another model .* accepted: --fresh to begin anew"
+        StoreError, match=r"another model .* accepted: --fresh to begin anew"
     ) as told:
         fill(tmp_path, model=["pets", "1.0", "other"])
     assert told.value.exit_status == 2
@@ -81,7 +81,7 @@ def test_lines_of_no_run_are_not_written_over(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="--out .*file"):
+    with pytest.raises(StoreError, match=r"--out .*file"):
         fill(tmp_path / "file" / "out")
 
 

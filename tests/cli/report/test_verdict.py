@@ -100,7 +100,7 @@ def test_errors_that_go_with_a_property() -> None:
     )
     finding = findings(columns)["image_property"]
     assert finding.share == 1
-    assert "the darker the photos are: it is wrong on 100% of the fifth" in finding.text
+    assert "the darker the photos are: it is wrong on 100% of the fifth of each" in finding.text
     # The darkest first.
     assert finding.photos[0] == "0.png"
 

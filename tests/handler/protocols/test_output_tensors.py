@@ -127,11 +127,14 @@ def test_tensors_of_one_explanation_with_all_outputs() -> None:
                     mask=picture("bWFzaw=="),
                     map=map_body(1, 2, 0.0, 1.0),
                     boxes=[{"box": [5.0, 0.0, 10.0, 30.0], "share": 0.5}],
+                    faithfulness={"drop": {"value": 0.25, "random": None, "centre": 1.0}},
+                    record={"record_version": 1},
                 )
             ],
         )
     )
-    assert tensors.keys() == OUTPUT_NAMES - {"error", "warnings", "profile"}
+    of_the_photo = {"error", "warnings", "profile", "not_explained"}
+    assert tensors.keys() == OUTPUT_NAMES - of_the_photo
     assert {name: tensors[name] for name in tensors if name.startswith("explained")} == {
         "explained_class_id": nameless("INT64", [1, 1], 1),
         "explained_label": nameless("BYTES", [1, 1], "cat"),
@@ -146,6 +149,9 @@ def test_tensors_of_one_explanation_with_all_outputs() -> None:
     assert tensors["heatmap"] == nameless("BYTES", [1, 1], "aGVhdA==")
     assert tensors["overlay"] == nameless("BYTES", [1, 1], "b3Zlcg==")
     assert tensors["mask"] == nameless("BYTES", [1, 1], "bWFzaw==")
+    figures = '{"drop":{"value":0.25,"random":null,"centre":1.0}}'
+    assert tensors["faithfulness"] == nameless("BYTES", [1, 1], figures)
+    assert tensors["record"] == nameless("BYTES", [1, 1], '{"record_version":1}')
     assert tensors["map"] == nameless("FP32", [1, 1, 1, 2], 0.0, 1.0)
     assert tensors["boxes"] == nameless(
         "BYTES", [1, 1], '[{"box":[5.0,0.0,10.0,30.0],"share":0.5}]'

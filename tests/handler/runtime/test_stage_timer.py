@@ -48,7 +48,8 @@ def test_a_stage_adds_up_the_time_of_its_blocks(clock: list[float]) -> None:
     with timer.stage("write"):
         pass
     assert timer.seconds == {
-        "read": 0, "decode": 2.75, "forward": 0, "backward": 0, "draw": 0, "write": 1,
+        "read": 0, "decode": 2.75, "forward": 0, "backward": 0, "draw": 0, "faithfulness": 0,
+        "write": 1,
     }  # fmt: skip
     assert set(other.seconds.values()) == {0.0}
 

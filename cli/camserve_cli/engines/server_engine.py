@@ -1,4 +1,4 @@
-"""A server that answers the photos of a report, so many requests at once."""
+"""A server that answers a command's photos, so many requests at once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from camserve_cli.report.engine import (
+from camserve_cli.engines.engine import (
     Answer,
     EngineCallError,
     EngineError,

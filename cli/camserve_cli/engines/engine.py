@@ -1,4 +1,4 @@
-"""What answers the photos of a report: a model, asked for many photos at once.
+"""A model that answers a command's photos, many at once.
 
 There are two: :mod:`archive_engine` runs an archive of the model store, :mod:`server_engine` calls
 a server. Both give the replies that a server gives, as JSON.

@@ -20,14 +20,14 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, Any
 
-from camserve_cli.packaging.check_archive import exit_text
-from camserve_cli.report.engine import (
+from camserve_cli.engines.engine import (
     Answer,
     EngineCallError,
     EngineError,
     ModelDescription,
     Question,
 )
+from camserve_cli.packaging.check_archive import exit_text
 
 #: Run by its path: what it imports is the archive's own.
 WORKER = Path(__file__).with_name("archive_worker.py")
@@ -71,7 +71,7 @@ class ArchiveEngine:
 
     def __init__(self, archive: Path) -> None:
         self._archive = archive
-        self._folder = tempfile.TemporaryDirectory(prefix="camserve-report-")
+        self._folder = tempfile.TemporaryDirectory(prefix="camserve-archive-")
         self._worker: _Worker | None = None
         self._deaths = 0
         try:

@@ -1,0 +1,1 @@
+"""What answers the photos of a command: an archive that runs here, or a server."""
