@@ -70,14 +70,18 @@ def shortcuts(
     before = log.read_text().splitlines() if log.exists() else []
     results = [one for one in map(SetResult.from_json, before) if one.plan in plans]
     made = [one.plan for one in results]
-    with ProcessPoolExecutor(workers) as pool:
+    pool = ProcessPoolExecutor(workers)
+    try:
         for done in as_completed(
-            pool.submit(partial(run_set, plan, scale)) for plan in plans if plan not in made
+            [pool.submit(partial(run_set, plan, scale)) for plan in plans if plan not in made]
         ):
             results.append(done.result())
             with log.open("a") as file:
                 file.write(json.dumps(asdict(results[-1])) + "\n")
             typer.echo(f"shortcuts: {len(results)} of {len(plans)}: {results[-1].line()}", err=True)
+    finally:
+        # Where this ends early, the sets that were begun are the last.
+        pool.shutdown(cancel_futures=True)
     minutes = (time.monotonic() - began) / 60
     lines = [
         *table(results),
