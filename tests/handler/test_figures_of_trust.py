@@ -355,3 +355,23 @@ def test_a_record_holds_nothing_of_the_photo_but_its_digest_and_size(
 def test_a_contrast_records_both_classes(color_pipeline: Pipeline) -> None:
     explanation = reply_to(color_pipeline, record=True, target="red-blue")["explanations"][0]
     assert explanation["record"]["against"] == explanation["against"]
+
+
+@pytest.mark.parametrize(
+    ("path", "condition", "top_k"),
+    [
+        ("explain_when=class in [1,2],top_k=2", "class in [1,2]", 2),
+        (
+            "explain_when=class in [1,2] and probability<=0.5,top_k=3",
+            "class in [1,2] and probability<=0.5",
+            3,
+        ),
+        ("top_k=4,explain_when=probability<=0.5", "probability<=0.5", 4),
+    ],
+)
+def test_a_condition_in_the_url_path(
+    color_pipeline: Pipeline, path: str, condition: str, top_k: int
+) -> None:
+    reply = photo_outcomes(color_pipeline, raw(PHOTO, path=path))[0][0]
+    assert reply["not_explained"]["condition"] == condition
+    assert len(reply["predictions"]) == top_k

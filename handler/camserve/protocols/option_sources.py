@@ -14,7 +14,8 @@ from camserve.settings import Limits
 def from_path(path: str, limits: Limits) -> dict[str, Any]:
     """Options in a URL path, such as ``target=285,outputs=heatmap,overlay``.
 
-    Text without ``=`` after a comma belongs to the value before the comma.
+    Text without ``=`` after a comma belongs to the value before the comma, and so does what is in
+    the list of a condition, as in ``explain_when=class in [1,2] and probability<=0.5``.
 
     Raises:
         RequestError: ``conflicting_options`` for an option with two values, ``unknown_option`` for
@@ -23,7 +24,8 @@ def from_path(path: str, limits: Limits) -> dict[str, Any]:
     pairs: list[tuple[str, str]] = []
     for part in path.strip("/").split(","):
         key, separator, value = part.partition("=")
-        if separator:
+        in_list = bool(pairs) and pairs[-1][0] == "explain_when" and _is_open(pairs[-1][1])
+        if separator and not in_list:
             pairs.append((key.strip(), value))
         elif pairs:
             name, begin = pairs[-1]
@@ -85,6 +87,11 @@ def merge(sources: Iterable[Mapping[str, Any]], limits: Limits) -> dict[str, Any
                 json_limits.check_same(name, merged[name], value, limits)
             merged[name] = value
     return merged
+
+
+def _is_open(condition: str) -> bool:
+    """Whether a condition that a comma has cut ends within a list."""
+    return condition.count("[") > condition.count("]")
 
 
 def _decode_text(name: str, value: Any) -> Any:
