@@ -366,7 +366,7 @@ def test_a_contrast_records_both_classes(color_pipeline: Pipeline) -> None:
             "class in [1,2] and probability<=0.5",
             3,
         ),
-        ("top_k=4,explain_when=probability<=0.5", "probability<=0.5", 4),
+        ("top_k=4,explain_when=probability<=0.01", "probability<=0.01", 4),
     ],
 )
 def test_a_condition_in_the_url_path(
