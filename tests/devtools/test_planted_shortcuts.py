@@ -172,7 +172,7 @@ def test_the_table_counts_by_mark_and_share() -> None:
     ]
 
 
-SMALL = Scale(classes=3, size=48, training=1800, held_out=150, photos=180, epochs=12)
+SMALL = Scale(photos=200)
 
 
 @pytest.mark.slow
