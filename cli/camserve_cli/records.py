@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,8 +12,12 @@ from camserve_cli.errors import CommandError
 
 #: The version of records that this command reads.
 RECORD_VERSION: Final = 1
-#: Options that say what is shown of an explanation, or whether there is one.
+#: Options that are not asked for again.
 _NOT_OF_THE_MAP: Final = ("explain_when", "faithfulness")
+#: A condition that always holds: the operator's own may not.
+_ALWAYS: Final = "probability>=0"
+#: The largest tolerance of any precision, whatever a record says of its own.
+_LARGEST_TOLERANCE: Final = 0.15
 
 Record = Mapping[str, Any]
 
@@ -33,19 +38,22 @@ def read_records(path: Path) -> list[Record]:
         reason = failure.strerror if isinstance(failure, OSError) else "it is no text"
         raise RecordError(f"{path}: {reason}") from None
     try:
-        values = [json.loads(text)]
+        values = [_parse(text)]
     except (ValueError, RecursionError):
         try:
-            values = [json.loads(line) for line in text.splitlines() if line.strip()]
+            values = [_parse(line) for line in text.splitlines() if line.strip()]
         except (ValueError, RecursionError):
             raise RecordError(f"{path}: no JSON; {_ACCEPTED}") from None
-    records = [record for value in values for record in _records_in(value)]
+    try:
+        records = [record for value in values for record in _records_in(value)]
+    except (ValueError, TypeError, RecursionError):
+        raise RecordError(f"{path}: no record in it; {_ACCEPTED}") from None
     if not records:
         raise RecordError(f"{path}: no record in it; {_ACCEPTED}")
     for record in records:
         if record["record_version"] != RECORD_VERSION:
             raise RecordError(
-                f"{path}: a record of version {record['record_version']}; accepted: version "
+                f"{path}: a record of version {record['record_version']!r:.80}; accepted: version "
                 f"{RECORD_VERSION}"
             )
         _check(path, record)
@@ -68,7 +76,14 @@ def request_options(record: Record) -> dict[str, Any]:
         for name, value in record["options"].items()
         if value is not None and name not in _NOT_OF_THE_MAP
     }
-    return {**options, "target": target, "explain": True, "outputs": ["map"], "record": True}
+    return {
+        **options,
+        "target": target,
+        "explain": True,
+        "explain_when": _ALWAYS,
+        "outputs": ["map"],
+        "record": True,
+    }
 
 
 def differences(record: Record, anew: Record) -> list[str]:
@@ -93,7 +108,10 @@ def differences(record: Record, anew: Record) -> list[str]:
             ("the task", record["model"]["task"], anew["model"]["task"]),
             ("the preprocessing", record["preprocess"], anew["preprocess"]),
             ("what the network sees", record["photo"]["seen"], anew["photo"]["seen"]),
+            ("the photo's size", _size(record), _size(anew)),
+            ("the network's output", record["model"]["output"], anew["model"]["output"]),
             ("the class's name", record["prediction"]["label"], anew["prediction"]["label"]),
+            ("the other class's name", _other_label(record), _other_label(anew)),
             ("the method", record["method"], anew["method"]),
             ("the layers", record["layers"], anew["layers"]),
             ("evidence", record["evidence"], anew["evidence"]),
@@ -101,12 +119,35 @@ def differences(record: Record, anew: Record) -> list[str]:
         )
         if old != new
     ]
-    tolerance = max(one["precision"]["tolerance"] for one in (record, anew))
-    for what, value_of in (("the probability", _probability), ("the map", _map)):
+    tolerance = min(
+        _LARGEST_TOLERANCE, max(one["precision"]["tolerance"] for one in (record, anew))
+    )
+    for what, value_of in _FIGURES.items():
         gap = _largest_gap(value_of(record), value_of(anew))
-        if gap > tolerance:
+        # Not "gap > tolerance", which is false for NaN.
+        if not gap <= tolerance:
             found.append(f"{what}: it differs by {gap:.3g}, and {tolerance:g} is within rounding")
     return found
+
+
+def prediction_difference(record: Record, best: Mapping[str, Any]) -> list[str]:
+    """In what the predicted class differs from that of a record that says so; of one class of many.
+
+    Args:
+        record: of the explanation.
+        best: the first prediction now.
+    """
+    explained = record["prediction"]
+    if (
+        record["target_kind"] != "predicted"
+        or record["model"]["task"] == "multilabel"
+        or explained["class_id"] == best["class_id"]
+    ):
+        return []
+    return [
+        f"the predicted class: the record has {short(explained['label'])}, now it is "
+        f"{short(best['label'])}"
+    ]
 
 
 def largest_map_gap(record: Record, anew: Record) -> float:
@@ -120,8 +161,13 @@ def short(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}.."
 
 
-def _probability(record: Record) -> Sequence[float]:
-    return [record["prediction"]["probability"]]
+def _size(record: Record) -> list[int]:
+    return [record["photo"]["width"], record["photo"]["height"]]
+
+
+def _other_label(record: Record) -> str:
+    """The name of the class that a contrast is against; empty where there is none."""
+    return str(record.get("against", {}).get("label", ""))
 
 
 def _map(record: Record) -> Sequence[float]:
@@ -129,14 +175,50 @@ def _map(record: Record) -> Sequence[float]:
     return values
 
 
+def _shares(record: Record) -> Sequence[float]:
+    """The statistics of the map that are in [0, 1]."""
+    figures = [record["map_statistics"][name] for name in ("gini", "border", "corners")]
+    return [figure for figure in figures if figure is not None]
+
+
+def _relative(value: float) -> float:
+    """A value whose difference is compared in parts of the value, where that is above 1."""
+    return math.copysign(math.log1p(abs(value)), value)
+
+
+#: What is compared within a tolerance.
+_FIGURES: Final[Mapping[str, Callable[[Record], Sequence[float]]]] = {
+    "the probability": lambda record: [record["prediction"]["probability"]],
+    "the score": lambda record: [_relative(record["prediction"]["score"])],
+    "the peak": lambda record: [_relative(record["peak"])],
+    "the map": _map,
+    "the map's statistics": _shares,
+}
+
+
 def _largest_gap(old: Sequence[float], new: Sequence[float]) -> float:
     """Zero where the lengths differ, as shapes then do."""
     if len(old) != len(new):
         return 0.0
-    return max((abs(one - other) for one, other in zip(old, new, strict=True)), default=0.0)
+    gaps = [abs(one - other) for one, other in zip(old, new, strict=True)]
+    return next((gap for gap in gaps if math.isnan(gap)), max(gaps, default=0.0))
+
+
+def _parse(text: str) -> Any:
+    """JSON, which has no NaN and no infinity.
+
+    Raises:
+        ValueError, RecursionError: it is none.
+    """
+
+    def refuse(constant: str) -> Any:
+        raise ValueError(constant)
+
+    return json.loads(text, parse_constant=refuse)
 
 
 def _records_in(value: Any) -> Iterator[Record]:
+    """The records in a value of JSON; those of KServe v2 are texts in a tensor."""
     if isinstance(value, list):
         for item in value:
             yield from _records_in(item)
@@ -144,6 +226,8 @@ def _records_in(value: Any) -> Iterator[Record]:
         if "record_version" in value:
             yield value
             return
+        if value.get("name") == "record" and isinstance(value.get("data"), list):
+            value = {"data": [_parse(text) for text in value["data"] if text]}
         for item in value.values():
             yield from _records_in(item)
 
@@ -157,8 +241,14 @@ def _check(path: Path, record: Record) -> None:
     try:
         differences(record, record)
         request_options(record)
+        prediction_difference(record, record["prediction"])
+        classes = [record["prediction"], *([record["against"]] if "against" in record else [])]
         sizes = [*record["map"]["shape"]]
-        fits = len(record["map"]["values"]) == sizes[0] * sizes[1]
+        fits = (
+            len(record["map"]["values"]) == sizes[0] * sizes[1]
+            and isinstance(record["model"]["name"], str)
+            and all(type(one["class_id"]) is int for one in classes)
+        )
     except (KeyError, TypeError, AttributeError, IndexError, ValueError):
         fits = False
     if not fits:

@@ -14,7 +14,13 @@ from safetensors.torch import load_file, save_file
 
 from camserve_cli.engines.engine import Question
 from camserve_cli.engines.opening import open_engine
-from camserve_cli.records import RecordError, differences, read_records, request_options
+from camserve_cli.records import (
+    RecordError,
+    differences,
+    prediction_difference,
+    read_records,
+    request_options,
+)
 from tests.support import color_resnet
 from tests.support.color_resnet import NARROW
 from tests.support.scripts import CAMSERVE, camserve, run
@@ -150,6 +156,11 @@ def test_a_model_that_is_not_there_is_a_wrong_call(folder: Path, record: dict[st
         (lambda r: r["prediction"].update(probability=0.0), "the probability"),
         (lambda r: r["layers"][0].update(name="layer4.1"), "the layers"),
         (lambda r: r.update(method="layercam"), "the method"),
+        (lambda r: r["prediction"].update(score=0.0), "the score"),
+        (lambda r: r.update(peak=99.0), "the peak"),
+        (lambda r: r["map_statistics"].update(gini=0.0), "the map's statistics"),
+        (lambda r: r["photo"].update(width=1), "the photo's size"),
+        (lambda r: r["model"].update(output="probabilities"), "the network's output"),
         (lambda r: r.update(evidence=False), "evidence"),
         (lambda r: r.update(map={"shape": [1, 1], "values": [1.0]}), "the map's shape"),
     ],
@@ -183,6 +194,47 @@ def test_a_condition_or_a_limit_of_the_first_request_is_not_asked_for_again(
     assert options["record"] is True
 
 
+def test_nan_is_no_json(tmp_path: Path, record: dict[str, Any]) -> None:
+    record["map"]["values"][0] = float("nan")
+    (tmp_path / "record.json").write_text(json.dumps(record))
+    with pytest.raises(RecordError, match="no JSON"):
+        read_records(tmp_path / "record.json")
+
+
+def test_a_records_own_tolerance_is_bounded(record: dict[str, Any]) -> None:
+    anew = deepcopy(record)
+    record["precision"]["tolerance"] = 9
+    record["map"]["values"][0] += 0.2
+    assert "0.15 is within rounding" in differences(record, anew)[0]
+
+
+def test_another_predicted_class_is_a_difference_where_the_record_says_so(
+    record: dict[str, Any],
+) -> None:
+    best = {"class_id": 3, "label": "yellow"}
+    assert prediction_difference(record, best) == []
+    record["target_kind"] = "predicted"
+    (difference,) = prediction_difference(record, best)
+    assert difference == "the predicted class: the record has red, now it is yellow"
+    record["model"]["task"] = "multilabel"
+    assert prediction_difference(record, best) == []
+
+
+def test_records_are_found_in_a_reply_of_kserve_v2(tmp_path: Path, record: dict[str, Any]) -> None:
+    tensor = {"name": "record", "datatype": "BYTES", "shape": [2], "data": [json.dumps(record), ""]}
+    (tmp_path / "v2.json").write_text(json.dumps({"model_name": "m", "outputs": [tensor]}))
+    assert read_records(tmp_path / "v2.json") == [record]
+
+
+def test_a_model_without_the_records_layer_is_different(
+    folder: Path, record: dict[str, Any]
+) -> None:
+    record["options"]["layer"] = ["layer1.0"]
+    done = verify(folder, record)
+    assert done.returncode == 3
+    assert "the model refuses what the record asks for" in done.stdout
+
+
 def test_a_record_with_values_of_another_kind_is_refused(
     tmp_path: Path, record: dict[str, Any]
 ) -> None:
@@ -190,6 +242,8 @@ def test_a_record_with_values_of_another_kind_is_refused(
         {"map": {"shape": [2], "values": []}},
         {"photo": None},
         {"precision": {}},
+        {"model": {**record["model"], "name": None}},
+        {"prediction": {**record["prediction"], "class_id": "top:2"}},
     ]
     for change in changes:
         (tmp_path / "record.json").write_text(json.dumps({**record, **change}))

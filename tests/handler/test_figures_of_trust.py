@@ -218,6 +218,21 @@ def test_several_comparisons_have_several_values(color_pipeline: Pipeline) -> No
     assert second == reply["predictions"][0]["class_id"] == 0
 
 
+@pytest.mark.parametrize("target", ["red", "top:2", ["predicted", "red"], "red-blue"])
+def test_any_target_may_have_a_condition_a_record_and_figures(
+    color_pipeline: Pipeline, target: Any
+) -> None:
+    reply = reply_to(
+        color_pipeline,
+        target=target,
+        explain_when="class in [5]",
+        record=True,
+        faithfulness=["drop"],
+    )
+    assert reply["explanations"] == []
+    assert reply["not_explained"]["value"] == 0
+
+
 def test_no_backward_runs_where_the_condition_does_not_hold(
     color_pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,12 +26,21 @@ import typer
 
 from camserve_cli.errors import CommandError
 from camserve_cli.paths import STORE, STORE_SHOWN
-from camserve_cli.records import Record, differences, largest_map_gap, read_records, request_options
+from camserve_cli.records import (
+    Record,
+    differences,
+    largest_map_gap,
+    prediction_difference,
+    read_records,
+    request_options,
+)
 from camserve_cli.server_choice import ServerChoice
 from camserve_cli.serving.local_server import LocalServer
 from camserve_cli.terminal import printable
 
 DIFFERENT = 3
+#: The errors of a model that does not have the record's class, layer or other options.
+_NOT_SERVED = frozenset({"invalid_option", "unknown_class", "unknown_option"})
 
 app = typer.Typer(add_completion=False)
 
@@ -95,12 +104,19 @@ def verify(
     with open_engine(server if asks_server else None, store or STORE, name) as engine:
         answers = engine.ask([Question(data, request_options(one)) for one in of_photo])
     for answer in answers:
-        if "error" in answer:
-            raise VerifyError(f"the photo is not explained: {answer['error']['message']}")
+        if "error" not in answer:
+            continue
+        message = answer["error"]["message"]
+        if answer["error"]["code"] in _NOT_SERVED:
+            typer.echo(
+                printable(f"different: the model refuses what the record asks for: {message}")
+            )
+            raise typer.Exit(DIFFERENT)
+        raise VerifyError(f"the photo is not explained: {message}")
     anew = [answer["explanations"][0]["record"] for answer in answers]
     same = True
-    for old, new in zip(of_photo, anew, strict=True):
-        found = differences(old, new)
+    for old, new, answer in zip(of_photo, anew, answers, strict=True):
+        found = differences(old, new) + prediction_difference(old, answer["predictions"][0])
         same = same and not found
         what = old["prediction"]["label"]
         if "against" in old:

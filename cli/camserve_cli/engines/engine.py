@@ -6,6 +6,8 @@ a server. Both give the replies that a server gives, as JSON.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +57,9 @@ class ModelDescription:
         options: the names of the options that it takes; empty where the server does not tell.
         formats: of the photos that it reads, in capitals.
         forwards: how many forward passes of masked photos a request may take.
+        max_targets: how many scores of a photo it explains at most.
+        digest: of all that its answers depend on beside the weights; empty where the server does
+            not tell.
     """
 
     name: str
@@ -68,6 +73,8 @@ class ModelDescription:
     options: Sequence[str] = ()
     formats: Sequence[str] = ("JPEG", "PNG")
     forwards: int = 64
+    max_targets: int = 16
+    digest: str = ""
 
     @classmethod
     def of(cls, told: Mapping[str, Any]) -> ModelDescription:
@@ -87,8 +94,17 @@ class ModelDescription:
             preprocess=preprocess,
             options=tuple(told["options"]["properties"]),
             formats=tuple(told.get("formats", cls.formats)),
+            max_targets=told.get("limits", {}).get("targets", cls.max_targets),
+            digest=_digest(told),
             forwards=told["limits"].get("forwards", cls.forwards),
         )
+
+
+def _digest(told: Mapping[str, Any]) -> str:
+    """Of the labels, layers, preprocessing, task and defaults that a model tells of itself."""
+    parts = [told.get(name) for name in ("classes", "wnids", "layers", "preprocess", "options")]
+    meaning = [told["model"].get(name) for name in ("task", "decision_threshold", "output")]
+    return hashlib.sha256(json.dumps([parts, meaning], sort_keys=True).encode()).hexdigest()
 
 
 class Engine(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -14,14 +15,14 @@ from rich.console import Console
 
 from camserve import __version__
 from camserve.settings import Preprocess
-from camserve_cli.engines.engine import Engine, EngineCallError, ModelDescription
+from camserve_cli.engines.engine import Engine, EngineCallError, EngineError, ModelDescription
 from camserve_cli.engines.opening import open_engine
 from camserve_cli.errors import CommandError
 from camserve_cli.report.analysis import Analysis, analyse
 from camserve_cli.report.columns import ReportColumns, read_columns
 from camserve_cli.report.content import ReportContent
 from camserve_cli.report.contrasts import contrast_pairs
-from camserve_cli.report.explained_photos import Floats, Pixels
+from camserve_cli.report.explained_photos import Floats, Pixels, Predict
 from camserve_cli.report.findings import Finding
 from camserve_cli.report.model_calls import predictor, seen_reader
 from camserve_cli.report.output.fiftyone_export import export_fiftyone
@@ -80,10 +81,10 @@ def make_report(call: ReportCall, *, strict: bool) -> int:
         KeyboardInterrupt: what was explained is kept.
     """
     console = Console(stderr=True)
-    with ExitStack() as engines:
-        engine = engines.enter_context(open_engine(call.server, call.store, call.model))
+    with ExitStack() as stack:
+        engine = stack.enter_context(open_engine(call.server, call.store, call.model))
         other = (
-            engines.enter_context(open_engine(call.server, call.store, call.compare))
+            stack.enter_context(open_engine(call.server, call.store, call.compare))
             if call.compare
             else None
         )
@@ -108,16 +109,19 @@ def make_report(call: ReportCall, *, strict: bool) -> int:
             if "faithfulness" in description.options
             else frozenset[str]()
         )
-        with ReportStore(call.out, _settings(call, description, other), call.fresh) as store:
-            explain_photos(
-                dataset.photos,
-                PhotoRequests(description, sample),
-                engine,
-                other,
-                AnswerReader(description.classes, preprocess, keeps_probabilities(description)),
-                store,
-                console,
-            )
+        settings = _settings(call, description, dataset, other)
+        # Its lock holds until everything is written: another run would change what is read here.
+        store = stack.enter_context(ReportStore(call.out, settings, call.fresh))
+        explain_photos(
+            dataset.photos,
+            PhotoRequests(description, sample),
+            engine,
+            other,
+            AnswerReader(description.classes, preprocess, keeps_probabilities(description)),
+            store,
+            console,
+        )
+        store.flush()
         columns = read_columns(
             call.out / LINES,
             frozenset(dataset.photos.paths),
@@ -133,8 +137,8 @@ def make_report(call: ReportCall, *, strict: bool) -> int:
         )
         analysis = analyse(columns, other.description.name if other is not None else "", shortcuts)
         contrasts = contrast_pairs(columns, analysis.pairs, call.folder, engine)
-    content = ReportContent(dataset, description, columns, analysis, contrasts)
-    _write(call, content)
+        content = ReportContent(dataset, description, columns, analysis, contrasts)
+        _write(call, content)
     return _tell(call, dataset, columns, analysis, strict)
 
 
@@ -144,9 +148,23 @@ def _search_shortcuts(
     engine: Engine,
     preprocess: Preprocess | None,
     console: Console,
+) -> list[Finding] | None:
+    """The findings of the search, which asks the model many times; how often so far is shown.
+
+    Returns:
+        None where the model does not answer what the search asks: the report goes on without it.
+    """
+    try:
+        return _found_shortcuts(columns, folder, predictor(engine, preprocess), console)
+    except EngineError as failure:
+        note = f"the search for shortcuts was left out: {failure}"
+        console.print(printable(note), highlight=False, markup=False, soft_wrap=True)
+        return None
+
+
+def _found_shortcuts(
+    columns: ReportColumns, folder: Path, predict: Predict, console: Console
 ) -> list[Finding]:
-    """The findings of the search, which asks the model many times; how often so far is shown."""
-    predict = predictor(engine, preprocess)
     with console.status("searching for shortcuts", spinner="line") as status:
         asked = 0
 
@@ -159,21 +177,32 @@ def _search_shortcuts(
         return find_shortcuts(columns.photos, seen_reader(columns, folder), count)
 
 
+def _identity(description: ModelDescription) -> list[str]:
+    """What tells a model from another one, as far as it is told."""
+    classes = hashlib.sha256("\0".join(description.classes).encode()).hexdigest()
+    return [
+        description.name,
+        description.version,
+        description.weights_sha256,
+        description.digest or classes,
+    ]
+
+
 def _settings(
-    call: ReportCall, description: ModelDescription, other: Engine | None
+    call: ReportCall, description: ModelDescription, dataset: Dataset, other: Engine | None
 ) -> dict[str, Any]:
     """What a run that goes on must have in common with the one before."""
     return {
         "camserve": __version__,
         "folder": str(call.folder.resolve()),
-        "model": [description.name, description.version, description.weights_sha256],
-        "compare": [
-            other.description.name, other.description.version, other.description.weights_sha256,
-        ] if other is not None else [],
-        "labels": digest(call.labels),
-        "boxes": digest(call.boxes),
-        "faithfulness": call.faithfulness if "faithfulness" in description.options else 0,
-    }  # fmt: skip
+        "model": _identity(description),
+        "second model": _identity(other.description) if other is not None else [],
+        "source of labels": digest(call.labels) or dataset.labels.source,
+        "file of boxes": digest(call.boxes),
+        "number of photos for faithfulness": call.faithfulness
+        if "faithfulness" in description.options
+        else 0,
+    }
 
 
 def _check_explained(columns: ReportColumns) -> None:

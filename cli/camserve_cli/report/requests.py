@@ -65,7 +65,8 @@ class PhotoRequests:
             true: the indices of the classes that it shows.
         """
         classes = len(self.description.classes)
-        targets: list[int | str] = ["top:1", *true[:4]]
+        further = min(4, self.description.max_targets - 1)
+        targets: list[int | str] = ["top:1", *true[:further]]
         options = map_options(self.description) | {
             "target": targets if len(targets) > 1 else targets[0],
             "top_k": min(classes, TOP),

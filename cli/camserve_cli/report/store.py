@@ -91,13 +91,14 @@ class ReportStore:
             return self._begin(settings)
         except ValueError:
             earlier = {}
+        if not isinstance(earlier, dict):
+            earlier = {}
         # As JSON has them: a tuple is a list.
         wanted = json.loads(json.dumps(settings))
         if different := [key for key in wanted if earlier.get(key) != wanted[key]]:
             raise StoreError(
-                f"{self.folder} holds a report of another {different[0]} "
-                f"({str(earlier.get(different[0]))[:80]}, not {str(wanted[different[0]])[:80]}); "
-                "accepted: --fresh to begin anew, or another --out"
+                f"{self.folder} holds a report with another {different[0]}; accepted: --fresh to "
+                "begin anew, or another --out"
             )
         return self._keep_explained()
 

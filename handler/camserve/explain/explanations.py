@@ -41,7 +41,12 @@ class ExplanationRequest:
     condition: Condition | None = None
 
     def target_kinds(self, explanations: int) -> list[TargetKind]:
-        """How the request names the score of each of so many explanations, in their order."""
+        """How the request names the score of each of so many explanations, in their order.
+
+        There are none where the request's condition did not hold.
+        """
+        if not explanations:
+            return []
         of_several = sum(target.every_predicted for target in self.targets)
         # Each such target stands for as many scores.
         predicted = (explanations - len(self.targets) + of_several) // max(of_several, 1)

@@ -96,9 +96,9 @@ def random_map(grid: tuple[int, int], seed: int) -> Tensor:
     return torch.rand(grid, generator=_generator(seed))
 
 
-def centre_map(grid: tuple[int, int]) -> Tensor:
-    """(h, w) that decreases from 1 at the centre to 0 in the corners, by the distance."""
-    y, x = ((torch.arange(cells) + 0.5) / cells - 0.5 for cells in grid)
+def centre_map(size: tuple[int, int]) -> Tensor:
+    """(H, W) that decreases from 1 at the centre to 0 in the corners, by the distance."""
+    y, x = ((torch.arange(pixels) + 0.5) / pixels - 0.5 for pixels in size)
     distance = torch.hypot(y.unsqueeze(1), x.unsqueeze(0))
     low, high = distance.min(), distance.max()
     return (high - distance) / (high - low).clamp_min(1e-12)
@@ -161,9 +161,11 @@ def _masked_forms(photo: MeasuredPhoto) -> Iterator[Tensor]:
 
 def _maps(photo: MeasuredPhoto) -> Iterator[Tensor]:
     """(H, W) of the random map, the centre map, and those of the scores that have evidence."""
-    for grid in (random_map(photo.grid, photo.seed), centre_map(photo.grid)):
-        map = grid.to(photo.inputs.device)[None, None]
-        yield F.interpolate(map, photo.inputs.shape[1:], mode="bilinear")[0, 0]
+    size, device = (photo.inputs.shape[1], photo.inputs.shape[2]), photo.inputs.device
+    random = random_map(photo.grid, photo.seed).to(device)[None, None]
+    yield F.interpolate(random, size, mode="bilinear")[0, 0]
+    # Not on the map's grid, of which one of 2 x 2 has no centre.
+    yield centre_map(size).to(device)
     for score in photo.scores:
         if score.map is not None:
             yield score.map

@@ -132,14 +132,10 @@ def _photo_maps(pipeline: Pipeline, contestants: Contestants) -> tuple[Tensor, i
     """(3, H, W): the photo's map, a random and a centre one; and the class that is explained."""
     _, heatmap = _heatmap(pipeline, contestants)
     frame = InputFrame.full(*pipeline.settings.preprocess.input_size)
-    references = (
-        Heatmap([map.numpy()], pipeline.settings.preprocess.input_size)
-        for map in (
-            faithfulness.random_map((7, 7), 0),
-            faithfulness.centre_map((7, 7)),
-        )
-    )
-    maps = [torch.from_numpy(one.resample(frame)) for one in (heatmap, *references)]
+    size = pipeline.settings.preprocess.input_size
+    random = Heatmap([faithfulness.random_map((7, 7), 0).numpy()], size)
+    maps = [torch.from_numpy(one.resample(frame)) for one in (heatmap, random)]
+    maps.append(faithfulness.centre_map((size.height, size.width)))
     predicted = contestants.libraries.forward(contestants.inputs(1)).argmax()
     return torch.stack(maps), int(predicted)
 

@@ -112,6 +112,7 @@ def test_the_reference_maps() -> None:
     centre = faithfulness.centre_map((3, 3))
     assert centre[1, 1] == 1
     assert centre[0, 0] == centre[2, 2] == 0
+    assert torch.equal(faithfulness.centre_map((6, 4)), faithfulness.centre_map((6, 4)).flip(0, 1))
     # A distance of 1 where the corners have that of the square root of 2.
     assert float(centre[0, 1]) == pytest.approx(1 - 1 / math.sqrt(2), rel=1e-5)
     assert torch.equal(faithfulness.centre_map((1, 1)), torch.zeros(1, 1))

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from camserve_cli.errors import CommandError
 
+#: No photo has so many pixels on a side; NaN and infinity are not below it either.
+_FARTHEST = 1e6
 _ACCEPTED = "accepted: COCO JSON with images, annotations and categories"
 
 
@@ -45,7 +47,7 @@ def read_coco(path: Path) -> list[CocoAnnotation]:
         AnnotationError: it is not COCO JSON.
     """
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = json.loads(path.read_text("utf-8-sig"))
         photos = {one["id"]: str(one["file_name"]) for one in content["images"]}
         categories = {one["id"]: str(one["name"]) for one in content["categories"]}
         return [
@@ -53,7 +55,7 @@ def read_coco(path: Path) -> list[CocoAnnotation]:
                 photo=photos[one["image_id"]],
                 category=categories[one["category_id"]],
                 box=_box(one.get("bbox")),
-                segmentation=one.get("segmentation") or None,
+                segmentation=_segmentation(one.get("segmentation")),
             )
             for one in content["annotations"]
         ]
@@ -63,6 +65,8 @@ def read_coco(path: Path) -> list[CocoAnnotation]:
         raise AnnotationError(
             f"{path}: {failure} is missing or names nothing; {_ACCEPTED}"
         ) from None
+    except RecursionError:
+        raise AnnotationError(f"{path}: nested too deeply; {_ACCEPTED}") from None
     except (ValueError, TypeError) as failure:
         raise AnnotationError(f"{path}: {failure}; {_ACCEPTED}") from None
 
@@ -71,7 +75,33 @@ def _box(given: Any) -> tuple[float, float, float, float] | None:
     if not given:
         return None
     x, y, width, height = map(float, given)
+    if not all(abs(edge) < _FARTHEST for edge in (x, y, width, height)):
+        raise ValueError(f"bbox {given!r:.80} is no box of pixels")
+    if min(width, height) < 0:
+        raise ValueError(f"bbox {given!r:.80} has a negative size")
     return x, y, width, height
+
+
+def _segmentation(given: Any) -> Any:
+    """Polygons or a run-length code that can be drawn; None where there is none.
+
+    Raises:
+        ValueError, TypeError, KeyError: it is neither.
+    """
+    if not given:
+        return None
+    if isinstance(given, dict):
+        decode_runs(given)
+        return given
+    for polygon in given:
+        if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
+            raise ValueError(
+                f"segmentation {given!r:.80} is no list of polygons, each x, y, x, y, .. of three "
+                "points or more"
+            )
+        if not all(abs(float(edge)) < _FARTHEST for edge in polygon):
+            raise ValueError(f"segmentation {given!r:.80} has no pixels")
+    return given
 
 
 def decode_runs(segmentation: dict[str, Any]) -> NDArray[np.uint8]:
@@ -83,7 +113,7 @@ def decode_runs(segmentation: dict[str, Any]) -> NDArray[np.uint8]:
     Raises:
         ValueError: the runs do not have so many pixels.
     """
-    height, width = segmentation["size"]
+    height, width = map(int, segmentation["size"])
     counts = segmentation["counts"]
     if isinstance(counts, str):
         counts = _counts_from_text(counts)

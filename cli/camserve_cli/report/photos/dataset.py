@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from camserve_cli.errors import CommandError
@@ -12,6 +12,9 @@ from camserve_cli.explain_files import SUFFIXES, find_photos
 from camserve_cli.report.photos.boxes import ObjectPlace, ObjectPlaces, read_boxes
 from camserve_cli.report.photos.label_names import LabelNames
 from camserve_cli.report.photos.labels import PhotoNames, TrueLabels, labels_of_folders, read_labels
+
+#: How many names are told of many.
+_NAMED = 3
 
 
 class DatasetError(CommandError):
@@ -91,11 +94,40 @@ def find_dataset(
             "no labels: the photos' folders are not named as the model's classes, and there is no "
             "--labels; the report says nothing about accuracy"
         )
-    places = ObjectPlaces({}, 0)
-    if boxes is not None:
-        places = read_boxes(boxes, listed)
-        notes += _counts(boxes, places.missing, len(places.by_photo), "boxes", len(paths))
-    return Dataset(Photos(folder, paths, true.by_photo, places.by_photo), true, notes)
+    elif true.unnamed:
+        notes.append(
+            f"labels of {len(true.by_photo)} of {len(paths)} photos, by their folders; no class is "
+            f"named {', '.join(map(repr, true.unnamed[:_NAMED]))}"
+            + (", .." if len(true.unnamed) > _NAMED else "")
+        )
+    if boxes is None:
+        return Dataset(Photos(folder, paths, true.by_photo), true, notes)
+    places = read_boxes(boxes, listed)
+    notes += _counts(boxes, places.missing, len(places.by_photo), "boxes", len(paths))
+    by_photo, foreign = _with_model_labels(places, names)
+    if foreign:
+        notes.append(
+            f"{boxes}: no class of the model is named {', '.join(map(repr, foreign[:_NAMED]))}"
+            + (", .." if len(foreign) > _NAMED else "")
+        )
+    return Dataset(Photos(folder, paths, true.by_photo, by_photo), true, notes)
+
+
+def _with_model_labels(
+    places: ObjectPlaces, names: LabelNames
+) -> tuple[dict[str, list[ObjectPlace]], list[str]]:
+    """The objects with the model's own labels, and the labels that it does not have."""
+    foreign: dict[str, None] = {}
+
+    def named(place: ObjectPlace) -> ObjectPlace:
+        index = names.find(place.label) if place.label else None
+        if index is None:
+            foreign.update(dict.fromkeys([place.label] if place.label else []))
+            return place
+        return replace(place, label=names.classes[index])
+
+    found = {photo: [named(place) for place in of] for photo, of in places.by_photo.items()}
+    return found, [*foreign]
 
 
 def digest(path: Path | None) -> str:

@@ -38,7 +38,9 @@ class LabelNames:
                 found = self._any_case.get(spelled.casefold())
                 if found is not None:
                     return found
-            if name.isascii() and name.isdecimal() and int(name) < len(self.classes):
+            # A longer number is no index, and one of thousands of digits no number to Python.
+            is_number = name.isascii() and name.isdecimal() and len(name) < 10
+            if is_number and int(name) < len(self.classes):
                 return int(name)
         return found
 

@@ -19,11 +19,13 @@ class TrueLabels:
         by_photo: of each photo that has any, the indices of its classes, each once.
         source: where they come from, for a person; empty where there are none.
         missing: how many photos a file of labels lists that are not in the folder.
+        unnamed: the folders that are named as no class, where others are.
     """
 
     by_photo: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     source: str = ""
     missing: int = 0
+    unnamed: Sequence[str] = ()
 
 
 class PhotoNames:
@@ -48,16 +50,25 @@ class PhotoNames:
             self._by_stem[stem] = None if stem in self._by_stem else photo
 
     def find(self, name: str) -> str | None:
-        """The photo of a path that is relative to the folder, absolute, or a name alone."""
+        """The photo of a path that is relative to the folder, absolute, or a name alone.
+
+        A path that lies elsewhere is that of a photo where it ends as the photo's whole path does:
+        the folder may be a part of the dataset that was listed, or a copy of it.
+        """
         path = PurePath(name.strip())
         if path.is_absolute():
             try:
                 path = path.relative_to(self._folder.resolve())
             except ValueError:
-                return self._by_name.get(path.name)
+                return self._ending(path)
         if str(path) in self._photos:
             return str(path)
-        return self._by_name.get(path.name)
+        return self._by_name.get(path.name) if len(path.parts) == 1 else self._ending(path)
+
+    def _ending(self, path: PurePath) -> str | None:
+        """The photo whose path a longer one ends with."""
+        endings = (str(PurePath(*path.parts[first:])) for first in range(1, len(path.parts)))
+        return next((ending for ending in endings if ending in self._photos), None)
 
     def find_stem(self, stem: str) -> str | None:
         """The photo whose name without its suffix is this, where only one is."""
@@ -67,16 +78,18 @@ class PhotoNames:
 def labels_of_folders(photos: Sequence[str], names: LabelNames) -> TrueLabels:
     """The class of each photo by the folder that it lies in, if these are named as classes.
 
-    There are none where a folder with photos is named otherwise: who mixes both means no labels.
+    What lies in a folder that is named otherwise, or in none, has no label.
     """
-    by_photo = {}
+    by_photo: dict[str, tuple[int, ...]] = {}
+    unnamed: dict[str, None] = {}
     for photo in photos:
-        parent = PurePath(photo).parent.name
-        index = names.find(parent) if parent else None
+        parent = PurePath(photo).parent
+        index = names.find(parent.name) if parent.name else None
         if index is None:
-            return TrueLabels()
-        by_photo[photo] = (index,)
-    return TrueLabels(by_photo, "folder names")
+            unnamed[str(parent)] = None
+        else:
+            by_photo[photo] = (index,)
+    return TrueLabels(by_photo, "folder names", unnamed=[*unnamed]) if by_photo else TrueLabels()
 
 
 def read_labels(path: Path, photos: PhotoNames, names: LabelNames) -> TrueLabels:

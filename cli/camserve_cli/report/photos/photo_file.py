@@ -101,7 +101,11 @@ def open_photo(path: Path) -> Image.Image:
 
 
 def to_rgb(photo: Image.Image) -> Image.Image:
-    """In RGB, over white where it is transparent."""
+    """In RGB, over white where it is transparent; 16 bits of grey are scaled to 8."""
+    if photo.mode.startswith("I;16"):
+        # Pillow would cut off what is above 255.
+        scaled = np.asarray(photo.convert("I"), np.float64) / 257
+        photo = Image.fromarray(scaled.round().astype(np.uint8))
     if photo.has_transparency_data:
         photo = photo.convert("RGBA")
         white = Image.new("RGBA", photo.size, "white")
