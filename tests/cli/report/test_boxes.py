@@ -12,7 +12,7 @@ import pytest
 from camserve.images import Box, InputFrame
 from camserve_cli.report.figures.box_figures import box_figures
 from camserve_cli.report.photos.boxes import ObjectPlace, read_boxes
-from camserve_cli.report.photos.coco import AnnotationError, decode_runs
+from camserve_cli.report.photos.coco import AnnotationError, decode_runs, read_coco
 from camserve_cli.report.photos.labels import PhotoNames
 
 PHOTOS = PhotoNames(["a/x.jpg", "a/y.jpg"], Path("photos"))
@@ -197,3 +197,34 @@ def mask_of(pixels: Any) -> dict[str, Any]:
 
 def test_a_map_without_heat_has_no_figures() -> None:
     assert box_figures(heat(), FRAME, [ObjectPlace((0, 0, 400, 400))]) is None
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        {"bbox": [float("nan"), 0, 5, 5]},
+        {"bbox": [0, 0, float("inf"), 5]},
+        {"bbox": [5, 5, -3, 5]},
+        {"bbox": [0, 0, 5]},
+        {"segmentation": [[1, 1, 5]]},
+        {"segmentation": [[]]},
+        {"segmentation": [1, 2, 3, 4, 5, 6]},
+        {"segmentation": "text"},
+        {"segmentation": [[0, 0, 1e12, 0, 5, 5]]},
+        {"segmentation": {"size": [4, 4], "counts": [3]}},
+        {"segmentation": {"size": [4, 4]}},
+        {"segmentation": {"size": [4, 4], "counts": "~"}},
+    ],
+)
+def test_annotations_that_cannot_be_drawn_are_refused(
+    tmp_path: Path, annotation: dict[str, Any]
+) -> None:
+    path = tmp_path / "boxes.json"
+    content = {
+        "images": [{"id": 1, "file_name": "x.jpg"}],
+        "categories": [{"id": 1, "name": "cat"}],
+        "annotations": [{"image_id": 1, "category_id": 1, **annotation}],
+    }
+    path.write_text(json.dumps(content))
+    with pytest.raises(AnnotationError, match=r"boxes.json: .*accepted: COCO JSON"):
+        read_coco(path)

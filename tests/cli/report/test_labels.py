@@ -44,11 +44,13 @@ def test_the_names_of_folders() -> None:
     assert found.source == "folder names"
 
 
-@pytest.mark.parametrize("other", ["holiday/2.jpg", "2.jpg"])
-def test_folders_that_are_named_otherwise_are_no_labels(other: str) -> None:
+@pytest.mark.parametrize(("other", "folder"), [("holiday/2.jpg", "holiday"), ("2.jpg", ".")])
+def test_what_lies_elsewhere_than_in_a_classs_folder_has_no_label(other: str, folder: str) -> None:
     found = labels_of_folders(["tabby/1.jpg", other], NAMES)
-    assert found.by_photo == {}
-    assert found.source == ""
+    assert found.by_photo == {"tabby/1.jpg": (0,)}
+    assert found.unnamed == [folder]
+    none = labels_of_folders([other], NAMES)
+    assert (none.by_photo, none.source) == ({}, "")
 
 
 def test_a_csv(tmp_path: Path) -> None:
@@ -73,7 +75,19 @@ def test_a_name_that_two_folders_have_is_no_photo(tmp_path: Path) -> None:
 def test_an_absolute_path(tmp_path: Path) -> None:
     photos = PhotoNames(["a/x.jpg"], tmp_path)
     assert photos.find(str(tmp_path.resolve() / "a" / "x.jpg")) == "a/x.jpg"
-    assert photos.find("/elsewhere/x.jpg") == "a/x.jpg"
+    assert photos.find("/elsewhere/a/x.jpg") == "a/x.jpg"
+
+
+@pytest.mark.parametrize("name", ["/elsewhere/x.jpg", "b/x.jpg", "b/a/y.jpg", "x/a"])
+def test_a_photo_of_another_folder_is_another_photo(tmp_path: Path, name: str) -> None:
+    assert PhotoNames(["a/x.jpg"], tmp_path).find(name) is None
+
+
+def test_a_part_of_a_dataset_is_found_by_the_datasets_paths(tmp_path: Path) -> None:
+    photos = PhotoNames(["a/x.jpg", "y.jpg"], tmp_path)
+    assert photos.find("val/a/x.jpg") == "a/x.jpg"
+    assert photos.find("val/y.jpg") == "y.jpg"
+    assert photos.find("x.jpg") == "a/x.jpg"
 
 
 def test_coco_categories(tmp_path: Path) -> None:

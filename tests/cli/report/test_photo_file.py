@@ -154,3 +154,10 @@ def test_a_margin_where_only_its_share_is_known() -> None:
     assert around.shape == (100, 100, 3)
     assert around[5, 5, 0] == around[0, 0, 0] == 200
     assert around[6, 6, 0] == 7
+
+
+def test_sixteen_bits_of_grey_are_scaled(tmp_path: Path) -> None:
+    ramp = np.tile(np.linspace(0, 65535, 64).astype(np.uint16), (64, 1))
+    Image.fromarray(ramp).save(tmp_path / "deep.png")
+    figures = read_photo_file(tmp_path / "deep.png").properties
+    assert figures["brightness"] == pytest.approx(0.5, abs=0.01)
