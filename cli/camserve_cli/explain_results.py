@@ -36,6 +36,7 @@ class Results:
         photos: all of the run, so that the names of one's pictures are never another's.
         done, failed: the number of photos.
         warned: the number of photos whose reply has warnings of the file.
+        not_explained: the number of photos for which the condition of the call did not hold.
     """
 
     out: Path
@@ -44,6 +45,7 @@ class Results:
     done: int = 0
     failed: int = 0
     warned: int = 0
+    not_explained: int = 0
     _pending_lines: dict[int, str] = field(default_factory=dict)
     _written: int = 0
     _used_names: set[Path] = field(default_factory=set)
@@ -51,6 +53,11 @@ class Results:
     def __post_init__(self) -> None:
         self._prefixes = {photo.prefix for photo in self.photos}
         self._folders = {folder for prefix in self._prefixes for folder in prefix.parents}
+
+    @property
+    def explained(self) -> int:
+        """The number of photos that have an explanation."""
+        return self.done - self.failed - self.not_explained
 
     async def save_pictures(self, photo: Photo, reply: Reply, as_stored: bool) -> dict[str, Any]:
         """Write a reply's pictures; the reply with their names in their places.

@@ -68,6 +68,7 @@ async def explain_all(
             message = f"{failure.filename} {reason}"
             return failed(photo, {"code": "local_error", "message": message}, message, reason)
         results.warned += bool(reply.image.warnings)
+        results.not_explained += reply.not_explained is not None
         return {"reply": body}
 
     def failed(photo: Photo, error: dict[str, Any], message: str, kind: str) -> dict[str, Any]:

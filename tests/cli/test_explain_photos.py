@@ -79,6 +79,18 @@ def pixels(path: Path) -> Any:
 
 
 @pytest.mark.server
+def test_a_condition_that_does_not_hold_is_told(
+    server: Client, photos: Path, tmp_path: Path
+) -> None:
+    condition = ("--option", "explain_when=probability<0")
+    done = run_explain(server, tmp_path, "photos/a", "--model", COLOR_MODEL, *condition)
+    assert done.returncode == 0, done.stderr
+    count = len(lines(tmp_path / "out" / "explained"))
+    assert f"0 of {count} photos explained, 0 failed" in done.stdout
+    assert f"the condition did not hold for {count}" in done.stdout
+
+
+@pytest.mark.server
 def test_a_folder_with_a_broken_photo(server: Client, photos: Path, tmp_path: Path) -> None:
     done = run_explain(server, tmp_path, "photos", "--model", COLOR_MODEL)
     assert done.returncode == 1

@@ -172,9 +172,14 @@ def explain(
             unwritable = unwritable or failure
     seconds = time.perf_counter() - begin
     summary = (
-        f"{results.done - results.failed} of {len(found)} photos explained, {results.failed} "
+        f"{results.explained} of {len(found)} photos explained, {results.failed} "
         f"failed, in {seconds:.1f} s ({results.done / seconds:.1f} photos/s); "
         + printable(str(lines))
+        + (
+            f"; the condition did not hold for {results.not_explained}"
+            if results.not_explained
+            else ""
+        )
         + (f"; {results.warned} with warnings of their file" if results.warned else "")
     )
     if unwritable:

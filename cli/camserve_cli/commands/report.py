@@ -133,6 +133,8 @@ def report(
 ) -> None:
     if engine is EngineName.RAY:
         raise ReportError("--engine ray is not in this version; accepted: local")
+    if not folder.is_dir():
+        raise ReportError(f"{folder} is no folder; accepted: a folder of photos")
     if url and store != STORE:
         raise ReportError("--store and --url are two places of a model; use one")
     missing = [package for module, package in _NEEDED.items() if find_spec(module) is None]

@@ -70,8 +70,6 @@ def find_dataset(
         DatasetError: there is no photo.
         AnnotationError: labels or boxes cannot be read.
     """
-    if not folder.is_dir():
-        raise DatasetError(f"{folder} is no folder; accepted: a folder of photos")
     search = find_photos([str(folder)], out)
     passed_over = search.describe_passed_over()
     if not search.photos:
