@@ -194,7 +194,8 @@ def _settings(
     """What a run that goes on must have in common with the one before."""
     return {
         "camserve": __version__,
-        "folder": str(call.folder.resolve()),
+        # A digest: the file lies beside what is passed on, and its path may tell a name.
+        "folder": hashlib.sha256(bytes(call.folder.resolve())).hexdigest(),
         "model": _identity(description),
         "second model": _identity(other.description) if other is not None else [],
         "source of labels": digest(call.labels) or dataset.labels.source,

@@ -35,6 +35,8 @@ def map_options(description: ModelDescription) -> dict[str, Any]:
         options["explain_when"] = "probability>=0"
     if "faithfulness" in description.options:
         options["faithfulness"] = []
+    if "record" in description.options:
+        options["record"] = False
     return options
 
 
