@@ -72,6 +72,7 @@ def test_every_target_is_measured(smoke: Smoke) -> None:
     results = smoke.content["results"]
     assert [result["key"] for result in results] == [
         *("T1", "T2", "T3", "T4", "T5", "T5", "T5", "T5", "T5", "T6", "T6", "T7", "T7", "T7"),
+        *("T8", "T8"),
         *("workers",) * (4 if usable_cores() > 1 else 0),
     ]
     for result in results:
@@ -85,7 +86,8 @@ def test_every_target_is_measured(smoke: Smoke) -> None:
         assert result["says"] in smoke.done.stdout
     bounds = {result["key"]: result["bound"] for result in reversed(results)}
     assert bounds | {"workers": None} == {
-        "T1": 5, "T2": 200, "T3": 0.35, "T4": 0.9, "T5": 15, "T6": 0.3, "T7": 1.0, "workers": None
+        "T1": 5, "T2": 200, "T3": 0.35, "T4": 0.9, "T5": 15, "T6": 0.3, "T7": 1.0, "T8": 3.3,
+        "workers": None,
     }  # fmt: skip
 
 
@@ -215,7 +217,7 @@ def test_an_interrupt_stops_both_servers(scratch: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--only", "T1,T9"], "--only T9: accepted are T1, T2, T3, T4, T5, T6, T7, batches"),
+        (["--only", "T1,T9"], "--only T9: accepted are T1, T2, T3, T4, T5, T6, T7, T8, batches"),
         (["--delays", "1,soon"], "--delays '1,soon': accepted are whole numbers and commas"),
         (["--quick", "--arch", "resnet"], "--arch resnet: Unknown model resnet"),
         (["--quick", "--set", "batchSizes=2"], "unknown key 'batchSizes'"),

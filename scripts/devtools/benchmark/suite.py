@@ -114,9 +114,10 @@ class Suite:
         if "T8" in parts:
             self.log("T8: figures of faithfulness and of maps, in process")
             report.results += faithfulness_cost.compare_figures(contestants, plan.repeat, seconds)
-            report.results += faithfulness_cost.compare_quantus(
-                contestants, scratch, plan.quantus_rounds, self.log
-            )
+            if plan.quantus_rounds:
+                report.results += faithfulness_cost.compare_quantus(
+                    contestants, scratch, plan.quantus_rounds, self.log
+                )
         if "batches" in parts:
             self.log("time against batch size, in process")
             report.batches += in_process.batch_curve(contestants, plan.sizes, plan.repeat, seconds)
