@@ -212,7 +212,9 @@ def test_accuracy_alone_is_a_finding_with_strict_only(make: Make, tmp_path: Path
     engine = ColourEngine(LABELS, {0: 1})
     page = make(engine, expected=0)
     assert "10 of 10 photos that show &#39;red&#39; are not predicted so" in page
-    assert "Nothing says that this model looks at the wrong thing." in page
+    # What was not searched for is not said to be absent.
+    assert "Nothing says that this model looks at the wrong thing." not in page
+    assert "3 findings are about how often it is right." in page
     make(engine, strict=True, expected=3)
 
 

@@ -351,5 +351,5 @@ def test_a_folder_without_photos(
 def test_another_model_is_not_mixed_in(archives: Path, photos: Path, whole: Whole) -> None:
     done = report(archives, photos, whole[0], *QUICK, model="swapped")
     assert done.returncode == 2
-    assert "holds a report of another model" in done.stderr
+    assert "holds a report with another model" in done.stderr
     assert "--fresh to begin anew" in done.stderr
