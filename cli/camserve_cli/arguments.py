@@ -1,12 +1,27 @@
-"""What several commands check of their arguments."""
+"""Arguments that several commands have, and what they check of them."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from camserve_cli.errors import CommandError
+
+# The options of a command that calls a server.
+Authorities = Annotated[
+    Path | None,
+    typer.Option(help="The authorities to trust, in PEM; for HTTPS the system's by default."),
+]
+ServerToken = Annotated[
+    str | None,
+    typer.Option(envvar="CAMSERVE_TOKEN", help="By default that of the server started here."),
+]
+RequestTimeout = Annotated[float, typer.Option(help="Seconds that a request may take.")]
 
 #: Of a model or a version: they stand in URLs and in file names.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

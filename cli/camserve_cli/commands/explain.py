@@ -41,7 +41,13 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from camserve_cli.arguments import ArgumentError, key_values
+from camserve_cli.arguments import (
+    ArgumentError,
+    Authorities,
+    RequestTimeout,
+    ServerToken,
+    key_values,
+)
 from camserve_cli.errors import CommandError
 from camserve_cli.explain_files import LINES, SUFFIXES, find_photos
 from camserve_cli.explain_results import Results
@@ -115,18 +121,12 @@ def explain(
             help="The server's gRPC address; with TLS where there is a --ca.",
         ),
     ] = None,
-    ca: Annotated[
-        Path | None,
-        typer.Option(help="The authorities to trust, in PEM; for HTTPS the system's by default."),
-    ] = None,
-    token: Annotated[
-        str | None,
-        typer.Option(envvar="CAMSERVE_TOKEN", help="By default that of the server started here."),
-    ] = None,
+    ca: Authorities = None,
+    token: ServerToken = None,
     in_flight: Annotated[
         int, typer.Option(min=1, max=100, help="Requests at once, so that batches fill.")
     ] = 32,
-    timeout: Annotated[float, typer.Option(help="Seconds that a request may take.")] = 60,
+    timeout: RequestTimeout = 60,
 ) -> None:
     options = _options(target or [], option or [])
     search = find_photos(photos, out)

@@ -29,6 +29,7 @@ from typing import Annotated
 
 import typer
 
+from camserve_cli.arguments import Authorities, RequestTimeout, ServerToken
 from camserve_cli.errors import CommandError
 from camserve_cli.paths import STORE, STORE_SHOWN
 
@@ -92,15 +93,9 @@ def report(
             help="A server to ask, as http://host:8080; by default the archive runs here."
         ),
     ] = None,
-    ca: Annotated[
-        Path | None,
-        typer.Option(help="The authorities to trust, in PEM; for HTTPS the system's by default."),
-    ] = None,
-    token: Annotated[
-        str | None,
-        typer.Option(envvar="CAMSERVE_TOKEN", help="By default that of the server started here."),
-    ] = None,
-    timeout: Annotated[float, typer.Option(help="Seconds that a request may take.")] = 60,
+    ca: Authorities = None,
+    token: ServerToken = None,
+    timeout: RequestTimeout = 60,
     engine: Annotated[
         EngineName, typer.Option(help="Where the model runs: in a process of this machine.")
     ] = EngineName.LOCAL,

@@ -24,6 +24,7 @@ from typing import Annotated
 
 import typer
 
+from camserve_cli.arguments import Authorities, RequestTimeout, ServerToken
 from camserve_cli.errors import CommandError
 from camserve_cli.paths import STORE, STORE_SHOWN
 from camserve_cli.records import (
@@ -67,15 +68,9 @@ def verify(
         typer.Option(help="A folder of archives, to use one of it.", show_default=STORE_SHOWN),
     ] = None,
     url: Annotated[str | None, typer.Option(help="A server to ask, as http://host:8080.")] = None,
-    ca: Annotated[
-        Path | None,
-        typer.Option(help="The authorities to trust, in PEM; for HTTPS the system's by default."),
-    ] = None,
-    token: Annotated[
-        str | None,
-        typer.Option(envvar="CAMSERVE_TOKEN", help="By default that of the server started here."),
-    ] = None,
-    timeout: Annotated[float, typer.Option(help="Seconds that a request may take.")] = 60,
+    ca: Authorities = None,
+    token: ServerToken = None,
+    timeout: RequestTimeout = 60,
 ) -> None:
     if url and store:
         raise VerifyCallError("--store and --url are two places of a model; use one")
