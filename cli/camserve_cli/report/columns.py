@@ -14,12 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from camserve_cli.report.explained_photos import ExplainedPhotos
+from camserve_cli.report.explained_photos import ExplainedPhotos, Floats, Integers
 from camserve_cli.report.photos.photo_file import PROPERTIES
 from camserve_cli.report.store import read_lines
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 Booleans = NDArray[np.bool_]
 
 BOX_FIGURES = ("mass", "pointing", "energy", "area")

@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camserve_cli.report.columns import ReportColumns
+from camserve_cli.report.explained_photos import Floats
 from camserve_cli.report.figures.chance import Interval, share_interval
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from camserve_cli.report.columns import ReportColumns
 
-Floats = NDArray[np.float64]
 #: From how little heat on the object on, a map counts as outside of it: both of these hold.
 OUTSIDE_MASS = 0.25
 #: The heat on the object is less than even heat would put there, by this factor.

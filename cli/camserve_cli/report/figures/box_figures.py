@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 
 from camserve.images import Box, InputFrame
 from camserve.images.geometry import apply_orientation, to_upright_box
+from camserve_cli.report.explained_photos import Floats
 from camserve_cli.report.photos.boxes import ObjectPlace
 from camserve_cli.report.photos.coco import decode_runs
 
-Floats = NDArray[np.float64]
 #: How many pixels of the raster on which objects are drawn go to a cell of the map, a side.
 _PER_CELL = 32
 

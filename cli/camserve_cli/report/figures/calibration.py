@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camserve_cli.report.columns import ReportColumns
+from camserve_cli.report.explained_photos import Floats
 
-Floats = NDArray[np.float64]
 BINS = 10
 
 

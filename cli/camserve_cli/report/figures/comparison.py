@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camserve_cli.report.columns import ReportColumns
-
-Floats = NDArray[np.float64]
+from camserve_cli.report.explained_photos import Floats
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camserve_cli.report.columns import ReportColumns
+from camserve_cli.report.explained_photos import Floats
 
-Floats = NDArray[np.float64]
 #: Of heat that is spread evenly: the outer seventh on each side, and where two of these meet.
 EVEN_BORDER, EVEN_CORNERS = 1 - (5 / 7) ** 2, (2 / 7) ** 2
 #: The middle third of each side.

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camserve_cli.report.columns import ReportColumns
+from camserve_cli.report.explained_photos import Floats
 
-Floats = NDArray[np.float64]
 #: Classes with fewer photos with evidence are not clustered.
 LEAST_PHOTOS = 12
 #: So many classes are clustered, those with most photos.

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camserve_cli.report.columns import ReportColumns
+from camserve_cli.report.explained_photos import Floats
 from camserve_cli.report.figures.chance import rank_correlation
 
-Floats = NDArray[np.float64]
 #: What is held against each property.
 OUTCOMES = ("error", "confidence", "border")
 #: Cameras with fewer photos are not judged.

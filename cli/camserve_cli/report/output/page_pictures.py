@@ -11,9 +11,9 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
+from camserve_cli.report.explained_photos import Floats
 from camserve_cli.report.figures.calibration import Calibration
 
-Floats = NDArray[np.float64]
 _SIDE = 112
 
 

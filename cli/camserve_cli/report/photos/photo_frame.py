@@ -8,15 +8,14 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from PIL import ImageOps
 
 from camserve.images import Box, InputFrame, input_frame, upright_size
 from camserve.images.geometry import to_upright_box
 from camserve.settings import Preprocess
+from camserve_cli.report.explained_photos import Pixels
 from camserve_cli.report.photos.photo_file import open_photo, to_rgb
 
-Pixels = NDArray[np.uint8]
 #: The longest side of the pixels that are read of what the network saw.
 _SEEN_SIDE = 512
 
