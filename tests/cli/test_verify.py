@@ -1,4 +1,4 @@
-"""``camserve verify``, run as a person would, with a packaged archive and with changed records."""
+"""``camserve verify``, run as a person would, with a server, an archive and changed records."""
 
 from __future__ import annotations
 
@@ -10,10 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from safetensors.torch import load_file, save_file
 
-from camserve_cli.engines.engine import Question
-from camserve_cli.engines.opening import open_engine
 from camserve_cli.records import (
     RecordError,
     differences,
@@ -21,37 +18,41 @@ from camserve_cli.records import (
     read_records,
     request_options,
 )
+from camserve_client import Client as CamserveClient
 from tests.support import color_resnet
-from tests.support.color_resnet import NARROW
-from tests.support.scripts import CAMSERVE, camserve, run
+from tests.support.scripts import CAMSERVE, COLOR_MODEL, run
+from tests.support.server_client import Client
 
 PHOTO = color_resnet.png(color_resnet.photo(("red", (90, 120), 80), ("blue", (270, 60), 40)))
 OTHER = color_resnet.png(color_resnet.photo(("green", (90, 120), 80)))
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with two archives whose weights differ, and photos."""
-    folder = tmp_path_factory.mktemp("verify")
-    weights, labels = color_resnet.write_archive_inputs(folder, **NARROW)
-    changed = load_file(weights)
-    changed["fc.weight"] = changed["fc.weight"] * 1.01
-    save_file(changed, folder / "changed.safetensors")
-    arch = ("--arch", "resnet50", "--arch-kwargs", json.dumps(NARROW), "--labels", labels)
-    for name, given in (("colours", weights), ("changed", folder / "changed.safetensors")):
-        camserve("package", *arch, "--name", name, "--weights", given, "--store", folder / "store")
-    (folder / "photo.png").write_bytes(PHOTO)
-    (folder / "other.png").write_bytes(OTHER)
-    return folder
+Verify = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
-def reply(folder: Path) -> dict[str, Any]:
-    """A reply with three records, two of a layer's maps and one of a contrast."""
-    options = {"target": ["red", "blue", "red-blue"], "outputs": ["boxes"], "record": True}
-    with open_engine(None, folder / "store", "colours") as engine:
-        (answer,) = engine.ask([Question(PHOTO, options)])
-    return answer
+def reply(server: Client) -> dict[str, Any]:
+    """A reply with three records, two of a class's maps and one of a contrast."""
+    with CamserveClient(str(server.http.base_url), COLOR_MODEL, token=server.token) as client:
+        targets = ["red", "blue", "red-blue"]
+        return client.explain(PHOTO, target=targets, outputs=["boxes"], record=True).raw
+
+
+@pytest.fixture
+def verify(server: Client, tmp_path: Path) -> Verify:
+    """Holds records against photo.png or other.png, on the server or where ``given`` says."""
+    (tmp_path / "photo.png").write_bytes(PHOTO)
+    (tmp_path / "other.png").write_bytes(OTHER)
+
+    def call(
+        content: object, photo: str = "photo.png", *given: str | Path
+    ) -> subprocess.CompletedProcess[str]:
+        text = content if isinstance(content, str) else json.dumps(content)
+        (tmp_path / "record.json").write_text(text)
+        given = given or ("--url", str(server.http.base_url), "--token", server.token)
+        return run(CAMSERVE, "verify", "record.json", photo, *given, cwd=tmp_path, COLUMNS="300")
+
+    return call
 
 
 @pytest.fixture
@@ -60,17 +61,8 @@ def record(reply: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def verify(
-    folder: Path, content: object, photo: str = "photo.png", *arguments: str | Path
-) -> subprocess.CompletedProcess[str]:
-    text = content if isinstance(content, str) else json.dumps(content)
-    (folder / "record.json").write_text(text)
-    given = (folder / "record.json", folder / photo, "--store", folder / "store")
-    return run(CAMSERVE, "verify", *given, *arguments, cwd=folder, COLUMNS="300")
-
-
-def test_the_same_explanation_is_the_same(folder: Path, reply: dict[str, Any]) -> None:
-    done = verify(folder, reply)
+def test_the_same_explanation_is_the_same(verify: Verify, reply: dict[str, Any]) -> None:
+    done = verify(reply)
     assert done.returncode == 0, done.stderr
     said = done.stdout.splitlines()
     assert [line.split(",")[0] for line in said] == [
@@ -81,34 +73,36 @@ def test_the_same_explanation_is_the_same(folder: Path, reply: dict[str, Any]) -
 
 
 def test_records_are_found_in_lines_and_those_of_other_photos_are_passed_over(
-    folder: Path, reply: dict[str, Any]
+    verify: Verify, reply: dict[str, Any], store: Path
 ) -> None:
     foreign = deepcopy(reply)
     for explanation in foreign["explanations"]:
         explanation["record"]["photo"]["sha256"] = "0" * 64
     lines = [{"photo": "a.png", "reply": foreign}, {"photo": "b.png", "reply": reply}]
-    done = verify(folder, "\n".join(map(json.dumps, lines)))
+    # The archive itself says the same as the server.
+    done = verify("\n".join(map(json.dumps, lines)), "photo.png", "--store", store)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("same:") == 3
 
 
-def test_another_photo_is_different(folder: Path, record: dict[str, Any]) -> None:
-    done = verify(folder, record, "other.png")
+def test_another_photo_is_different(verify: Verify, record: dict[str, Any]) -> None:
+    done = verify(record, "other.png")
     assert done.returncode == 3
     assert "is not the photo of the record" in done.stdout
 
 
-def test_other_weights_are_different(folder: Path, record: dict[str, Any]) -> None:
-    done = verify(folder, record, "photo.png", "--model", "changed")
+def test_other_weights_are_different(verify: Verify, record: dict[str, Any]) -> None:
+    record["model"]["weights_sha256"] = "0" * 64
+    done = verify(record)
     assert done.returncode == 3
     assert "the weights' SHA-256" in done.stdout
 
 
-def test_another_map_is_different(folder: Path, record: dict[str, Any]) -> None:
+def test_another_map_is_different(verify: Verify, record: dict[str, Any]) -> None:
     values = record["map"]["values"]
     # Beyond the tolerance of either precision.
     record["map"]["values"] = [1 - value for value in values]
-    done = verify(folder, record)
+    done = verify(record)
     assert done.returncode == 3
     assert "the map: it differs by" in done.stdout
 
@@ -124,26 +118,30 @@ def test_another_map_is_different(folder: Path, record: dict[str, Any]) -> None:
         ("[" * 100_000, "no JSON"),
     ],
 )
-def test_a_file_without_a_record_fails(folder: Path, content: str, said: str) -> None:
-    done = verify(folder, content)
+def test_a_file_without_a_record_fails(verify: Verify, content: str, said: str) -> None:
+    done = verify(content)
     assert done.returncode == 1
     assert said in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_photo_or_a_record_that_is_not_there_fails(folder: Path, record: dict[str, Any]) -> None:
-    done = verify(folder, record, "missing.png")
+def test_a_photo_or_a_record_that_is_not_there_fails(
+    verify: Verify, record: dict[str, Any], tmp_path: Path
+) -> None:
+    done = verify(record, "missing.png")
     assert done.returncode == 1
     assert "missing.png: No such file" in done.stderr
-    done = run(CAMSERVE, "verify", folder / "none.json", folder / "photo.png")
+    done = run(CAMSERVE, "verify", "none.json", "photo.png", cwd=tmp_path)
     assert done.returncode == 1
     assert "none.json: No such file" in done.stderr
 
 
-def test_a_model_that_is_not_there_is_a_wrong_call(folder: Path, record: dict[str, Any]) -> None:
-    done = verify(folder, record, "photo.png", "--model", "none")
+def test_a_model_that_is_not_there_is_a_wrong_call(
+    verify: Verify, record: dict[str, Any], store: Path
+) -> None:
+    done = verify(record, "photo.png", "--store", store, "--model", "none")
     assert done.returncode == 2
-    assert "no archive 'none'; accepted: one of changed, colours" in done.stderr
+    assert "no archive 'none'; accepted: one of colours, efficientnet-lite0" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -229,10 +227,10 @@ def test_records_are_found_in_a_reply_of_kserve_v2(tmp_path: Path, record: dict[
 
 
 def test_a_model_without_the_records_layer_is_different(
-    folder: Path, record: dict[str, Any]
+    verify: Verify, record: dict[str, Any]
 ) -> None:
     record["options"]["layer"] = ["layer1.0"]
-    done = verify(folder, record)
+    done = verify(record)
     assert done.returncode == 3
     assert "the model refuses what the record asks for" in done.stdout
 

@@ -27,7 +27,9 @@ class ColourEngine:
     batch = 16
 
     def __init__(self, classes: Sequence[str], confused: dict[int, int] | None = None) -> None:
-        self.description = ModelDescription("colours", "1.0", tuple(classes))
+        self.description = ModelDescription(
+            "colours", "1.0", tuple(classes), options=("faithfulness",)
+        )
         self.asked = 0
         self._confused = confused or {}
 
@@ -57,8 +59,15 @@ class ColourEngine:
         order = np.argsort(-probabilities)[: question.options.get("top_k", 5)]
         given = question.options.get("target", "top:1")
         targets = given if isinstance(given, list) else [given]
+        figures = {
+            metric: {"value": 0.5, "random": 0.4, "centre": 0.3}
+            for metric in question.options.get("faithfulness", ())
+        }
         explained = [
-            self._explanation(places, probabilities, target)
+            {
+                **self._explanation(places, probabilities, target),
+                **({"faithfulness": figures} if figures else {}),
+            }
             for target in (targets if question.options.get("explain", True) else [])
         ]
         return {

@@ -24,6 +24,7 @@ from camserve_cli.report.figures.property_effects import (
     property_effects,
 )
 from camserve_cli.report.findings import Finding
+from camserve_cli.report.shortcuts.search import ShortcutSearch
 from camserve_cli.report.verdict import MILD, judge
 
 #: The kinds that a shortcut is told as come first.
@@ -38,12 +39,12 @@ class Analysis:
     """What was computed; see the modules of the types.
 
     Attributes:
-        searched: whether shortcuts were searched for.
+        search: for shortcuts; None where there was none.
         cluster_of: (N,) the cluster of each photo within its predicted class, -1 where none.
     """
 
     findings: Sequence[Finding]
-    searched: bool
+    search: ShortcutSearch | None
     accuracy: Accuracy
     calibration: Calibration
     pairs: Sequence[ConfusedPair]
@@ -62,26 +63,26 @@ class Analysis:
         return [one for one in self.findings if one.kind not in MILD]
 
 
-def analyse(columns: ReportColumns, compared: str, shortcuts: Sequence[Finding] | None) -> Analysis:
+def analyse(columns: ReportColumns, compared: str, shortcuts: ShortcutSearch | None) -> Analysis:
     """Compute all.
 
     Args:
         columns: of the photos, at least one.
         compared: the name of the other model; empty where there is none.
-        shortcuts: the findings of their search; None where there was none.
+        shortcuts: what their search found; None where there was none.
     """
     accuracy, calibration = measure_accuracy(columns), measure_calibration(columns)
     pairs = confused_pairs(columns)
     effects, cameras = property_effects(columns), camera_effects(columns)
     clusters, cluster_of = cluster_classes(columns)
     findings = [
-        *(shortcuts or ()),
+        *(shortcuts.findings if shortcuts is not None else ()),
         *judge(columns, accuracy, calibration, pairs, effects, cameras),
     ]
     findings.sort(key=lambda one: _ORDER.index(one.kind))
     return Analysis(
         findings=findings,
-        searched=shortcuts is not None,
+        search=shortcuts,
         accuracy=accuracy,
         calibration=calibration,
         pairs=pairs,

@@ -98,6 +98,7 @@ def read_columns(
     path: Path,
     wanted: frozenset[str],
     classes: Sequence[str],
+    sample: frozenset[str],
     task: str = "multiclass",
     threshold: float = 0.5,
 ) -> ReportColumns:
@@ -107,6 +108,7 @@ def read_columns(
         path: of the file.
         wanted: the photos to read; lines of others are left out.
         classes: the labels of the model's classes.
+        sample: the photos whose faithfulness counts; an earlier run may have measured others'.
         task: of the model.
         threshold: of a multilabel model.
     """
@@ -118,7 +120,7 @@ def read_columns(
     order = sorted(range(len(found)), key=lambda index: found[index][0])
     explained = [index for index in order if found[index][2]]
     row_of = {found[index][1]: row for row, index in enumerate(explained)}
-    builder = _Builder([found[index][0] for index in explained], classes, task)
+    builder = _Builder([found[index][0] for index in explained], classes, sample, task)
     failed = []
     for place, line in read_lines(path):
         if place in row_of:
@@ -132,9 +134,12 @@ def read_columns(
 class _Builder:
     """Fills the columns, a line at a time."""
 
-    def __init__(self, paths: Sequence[str], classes: Sequence[str], task: str) -> None:
+    def __init__(
+        self, paths: Sequence[str], classes: Sequence[str], sample: frozenset[str], task: str
+    ) -> None:
         count, kinds = len(paths), len(classes)
         self._paths, self._classes, self._task = paths, classes, task
+        self._sample = sample
         self._integers = {
             name: np.full(count, -1, np.int64)
             for name in ("true", "predicted", "second", "compared", "cameras", "places")
@@ -180,7 +185,8 @@ class _Builder:
                 self._properties[name][row] = value
         for name, value in line.get("boxes", {}).items():
             self._boxes[name][row] = value
-        for name, figures in best.get("faithfulness", {}).items():
+        measured = best.get("faithfulness", {}) if line["photo"] in self._sample else {}
+        for name, figures in measured.items():
             column = self._faithfulness.setdefault(name, np.full((len(self._paths), 3), np.nan))
             # None is NaN here: a figure that is not defined for this photo.
             column[row] = [figures.get(one) for one in BESIDE]

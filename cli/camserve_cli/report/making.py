@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from rich.console import Console
 
 from camserve import __version__
 from camserve.settings import Preprocess
+from camserve_cli.engines.archive_engine import find_archive
 from camserve_cli.engines.engine import Engine, EngineCallError, EngineError, ModelDescription
 from camserve_cli.engines.opening import open_engine
 from camserve_cli.errors import CommandError
@@ -22,17 +22,16 @@ from camserve_cli.report.analysis import Analysis, analyse
 from camserve_cli.report.columns import ReportColumns, read_columns
 from camserve_cli.report.content import ReportContent
 from camserve_cli.report.contrasts import contrast_pairs
-from camserve_cli.report.explained_photos import Floats, Pixels, Predict
-from camserve_cli.report.findings import Finding
 from camserve_cli.report.model_calls import predictor, seen_reader
 from camserve_cli.report.output.fiftyone_export import export_fiftyone
 from camserve_cli.report.output.page import write_page
 from camserve_cli.report.output.table import write_parquet
-from camserve_cli.report.photos.dataset import Dataset, digest, find_dataset
+from camserve_cli.report.photos.dataset import Dataset, describe_photos, digest, list_photos
 from camserve_cli.report.photos.label_names import LabelNames
+from camserve_cli.report.progress import progress_bar
 from camserve_cli.report.requests import AnswerReader, PhotoRequests, keeps_probabilities
-from camserve_cli.report.run import explain_photos, sample_of
-from camserve_cli.report.shortcuts.search import find_shortcuts
+from camserve_cli.report.run import explain_photos, is_current, sample_of
+from camserve_cli.report.shortcuts.search import ShortcutSearch, find_shortcuts
 from camserve_cli.report.store import LINES, ReportStore, write_file
 from camserve_cli.report.verdict import exit_status
 from camserve_cli.server_choice import ServerChoice
@@ -81,6 +80,10 @@ def make_report(call: ReportCall, *, strict: bool) -> int:
         KeyboardInterrupt: what was explained is kept.
     """
     console = Console(stderr=True)
+    search = list_photos(call.folder, call.out, call.labels, call.boxes)
+    if call.server is None and call.compare:
+        # That the second is missing is told before the first is loaded.
+        find_archive(call.store, call.compare)
     with ExitStack() as stack:
         engine = stack.enter_context(open_engine(call.server, call.store, call.model))
         other = (
@@ -94,8 +97,8 @@ def make_report(call: ReportCall, *, strict: bool) -> int:
                 f"--compare {call.compare}: its labels are not those of {description.name}; "
                 "accepted: a model of the same classes"
             )
-        dataset = find_dataset(
-            call.folder, call.out, LabelNames(description), call.labels, call.boxes
+        dataset = describe_photos(
+            call.folder, search, LabelNames(description), call.labels, call.boxes
         )
         for note in dataset.notes:
             console.print(printable(note), highlight=False, markup=False, soft_wrap=True)
@@ -111,7 +114,14 @@ def make_report(call: ReportCall, *, strict: bool) -> int:
         )
         settings = _settings(call, description, dataset, other)
         # Its lock holds until everything is written: another run would change what is read here.
-        store = stack.enter_context(ReportStore(call.out, settings, call.fresh))
+        store = stack.enter_context(
+            ReportStore(
+                call.out,
+                settings,
+                call.fresh,
+                lambda line: is_current(line, call.folder, sample),
+            )
+        )
         explain_photos(
             dataset.photos,
             PhotoRequests(description, sample),
@@ -126,6 +136,7 @@ def make_report(call: ReportCall, *, strict: bool) -> int:
             call.out / LINES,
             frozenset(dataset.photos.paths),
             description.classes,
+            sample,
             description.task,
             description.threshold,
         )
@@ -148,33 +159,25 @@ def _search_shortcuts(
     engine: Engine,
     preprocess: Preprocess | None,
     console: Console,
-) -> list[Finding] | None:
-    """The findings of the search, which asks the model many times; how often so far is shown.
+) -> ShortcutSearch | None:
+    """What the search finds, which asks the model many times; how far it is, is shown.
 
     Returns:
         None where the model does not answer what the search asks: the report goes on without it.
     """
     try:
-        return _found_shortcuts(columns, folder, predictor(engine, preprocess), console)
+        with progress_bar(console, "searching for shortcuts") as progress:
+            bar = progress.add_task("", total=None)
+            return find_shortcuts(
+                columns.photos,
+                seen_reader(columns, folder),
+                predictor(engine, preprocess),
+                lambda done, of: progress.update(bar, completed=done, total=of),
+            )
     except EngineError as failure:
         note = f"the search for shortcuts was left out: {failure}"
         console.print(printable(note), highlight=False, markup=False, soft_wrap=True)
         return None
-
-
-def _found_shortcuts(
-    columns: ReportColumns, folder: Path, predict: Predict, console: Console
-) -> list[Finding]:
-    with console.status("searching for shortcuts", spinner="line") as status:
-        asked = 0
-
-        def count(pictures: Sequence[Pixels]) -> Floats:
-            nonlocal asked
-            asked += len(pictures)
-            status.update(f"searching for shortcuts: {asked} predictions")
-            return predict(pictures)
-
-        return find_shortcuts(columns.photos, seen_reader(columns, folder), count)
 
 
 def _identity(description: ModelDescription) -> list[str]:
@@ -200,9 +203,6 @@ def _settings(
         "second model": _identity(other.description) if other is not None else [],
         "source of labels": digest(call.labels) or dataset.labels.source,
         "file of boxes": digest(call.boxes),
-        "number of photos for faithfulness": call.faithfulness
-        if "faithfulness" in description.options
-        else 0,
     }
 
 

@@ -5,35 +5,44 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import MofNCompleteColumn, TextColumn
 
 from camserve_cli.engines.engine import Answer, Engine, Question
 from camserve_cli.report.photos.dataset import Photos
 from camserve_cli.report.photos.photo_file import PhotoFile, read_photo_file
+from camserve_cli.report.progress import progress_bar
 from camserve_cli.report.requests import AnswerReader, PhotoRequests, map_options
-from camserve_cli.report.store import ReportStore
-
-#: How many photos' faithfulness is measured, unless the command says otherwise.
-FAITHFULNESS_SAMPLE = 64
+from camserve_cli.report.store import Line, ReportStore
 
 
 def sample_of(paths: Sequence[str], size: int, seed: int = 0) -> frozenset[str]:
-    """So many of the photos, by the names and the seed alone; all, where there are no more."""
-    if size >= len(paths):
-        return frozenset(paths)
-    names = hashlib.sha256("\0".join(paths).encode("utf-8", "surrogateescape")).digest()
-    drawn = np.random.default_rng([seed, *names]).choice(len(paths), size, replace=False)
-    return frozenset(paths[index] for index in drawn)
+    """So many of the photos, drawn by the digests of their names and the seed.
+
+    A larger sample, or one of more photos, shares what it can with the one before.
+    """
+
+    def rank(path: str) -> bytes:
+        return hashlib.sha256(f"{seed}\0{path}".encode("utf-8", "surrogateescape")).digest()
+
+    return frozenset(sorted(paths, key=rank)[:size])
+
+
+def is_current(line: Line, folder: Path, sample: frozenset[str]) -> bool:
+    """Whether an earlier run's line says what this run would find out.
+
+    Not if the photo's file was changed since, or its faithfulness is to be measured and was not.
+    """
+    try:
+        modified = (folder / line["photo"]).stat().st_mtime_ns
+    except OSError:
+        # A photo that is no longer there is not in the report.
+        return True
+    measured = "faithfulness" in line["reply"]["explanations"][0]
+    return modified == line.get("modified") and (measured or line["photo"] not in sample)
 
 
 def explain_photos(
@@ -62,14 +71,8 @@ def explain_photos(
         KeyboardInterrupt: what was answered before is kept.
     """
     left = [path for path in photos.paths if path not in store.done]
-    progress = Progress(
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[failed]} failed"),
-        TextColumn("time left:"),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
+    progress = progress_bar(
+        console, "explaining", MofNCompleteColumn(), TextColumn("{task.fields[failed]} failed")
     )
     failed = 0
     with progress, ThreadPoolExecutor(2) as pool:
@@ -141,4 +144,5 @@ def _read_compared(answer: Answer | None) -> dict[str, Any]:
 
 def _read_file(file: PhotoFile) -> dict[str, Any]:
     properties = {name: float(f"{one:.6g}") for name, one in file.properties.items()}
-    return {"properties": properties, **({"camera": file.camera} if file.camera else {})}
+    camera = {"camera": file.camera} if file.camera else {}
+    return {"properties": properties, "modified": file.modified, **camera}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +34,21 @@ class ReportStore:
         folder: where they are, made where it is missing.
         settings: what the run is of, in JSON's types.
         fresh: whether to begin anew where there is an earlier run.
+        is_current: whether an explained photo's line of an earlier run is kept.
 
     Raises:
         StoreError: an earlier run was of something else, or the folder cannot be used.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any], fresh: bool) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: Mapping[str, Any],
+        fresh: bool,
+        is_current: Callable[[Line], bool],
+    ) -> None:
         self.folder = folder
+        self._is_current = is_current
         self._lines = folder / LINES
         self._thumbnails = folder / THUMBNAILS
         try:
@@ -112,6 +120,8 @@ class ReportStore:
             for _, line in read_lines(self._lines):
                 begin, length = line.get("thumbnail", (0, 0))
                 if "reply" not in line or line["photo"] in done or begin + length > size:
+                    continue
+                if not self._is_current(line):
                     continue
                 done.add(line["photo"])
                 kept.write(_encode(line))

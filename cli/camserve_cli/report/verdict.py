@@ -199,9 +199,8 @@ def _accuracy_findings(columns: ReportColumns, accuracy: Accuracy) -> list[Findi
             f"model finds {one.accuracy:.0%} of them (95% interval {one.interval.low:.0%} to "
             f"{one.interval.high:.0%})."
         )
-        of_class = np.array([photos.classes[index] == one.label for index in photos.true])
-        of_class &= columns.known
-        paths = _paths(columns, columns.wrong & of_class, -photos.probability)
+        of_class = columns.wrong & (photos.true == one.class_id)
+        paths = _paths(columns, of_class, -photos.probability)
         found.append(
             Finding("accuracy", one.label, wrong / one.photos, one.photos, ERROR_LIMIT, paths, text)
         )

@@ -109,8 +109,10 @@ def parse_condition(text: str, labels: Labels) -> Condition:
         if not rest.strip():
             return Condition(text, tuple(map(tuple, groups)))
         join = _JOIN.match(rest)
-        if join is None or count == _MAX_COMPARISONS:
-            raise _invalid(text, rest.strip())
+        if join is None:
+            raise _invalid(text, f"after a comparison stands {short_repr(rest.strip())}")
+        if count == _MAX_COMPARISONS:
+            raise _invalid(text, f"it has more than {_MAX_COMPARISONS} comparisons")
         if join[1] == "or":
             groups.append([])
         rest = rest[join.end() :]
@@ -124,18 +126,20 @@ def _parse_comparison(text: str, rest: str, labels: Labels) -> tuple[Comparison,
             "probability" if number[1] == "probability" else "margin"
         )
         if limit > 1:
-            raise _invalid(text, f"{figure} is at most 1")
+            raise _invalid(text, f"{number[0]!r}: a {figure} is at most 1")
         return Comparison(figure, lambda value: compare(value, limit)), number.end()
     if membership := _CLASS.match(rest):
         start = membership.start(2)
         try:
             items, length = json.JSONDecoder().raw_decode(rest[start:])
         except (ValueError, RecursionError):
-            raise _invalid(text, rest) from None
+            raise _invalid(text, f"{short_repr(rest[start:])} begins with no JSON list") from None
         classes = frozenset(_class_id(text, item, labels) for item in items)
         inside = membership[1] is None
         return Comparison("class", lambda value: (value in classes) == inside), start + length
-    raise _invalid(text, rest)
+    raise _invalid(
+        text, f"{short_repr(rest)} is no comparison" if rest else "a comparison is missing"
+    )
 
 
 def _class_id(text: str, item: object, labels: Labels) -> int:
@@ -144,25 +148,32 @@ def _class_id(text: str, item: object, labels: Labels) -> int:
     Raises:
         RequestError: ``invalid_option``, ``unknown_class``.
     """
+    problem = "is no class index"
     if isinstance(item, str):
         for known in (labels.indices, labels.wnid_indices):
-            if len(indices := known.get(item, [])) == 1:
+            indices = known.get(item, [])
+            if len(indices) == 1:
                 return indices[0]
+            if indices:
+                problem = f"stands for the classes {', '.join(map(str, indices))}"
+                break
+        else:
+            nearest = labels.nearest(item)
+            problem = f"is no label; did you mean {nearest}?" if nearest else "is no label"
     elif not isinstance(item, int) or isinstance(item, bool):
         raise _invalid(text, f"{short_repr(item)} is no class")
     elif 0 <= item < len(labels):
         return item
     raise RequestError(
         "unknown_class",
-        f"option 'explain_when': {short_repr(item)} is not the name of one class; accepted: a "
-        f"class index from 0 to {len(labels) - 1}, or an exact label",
+        f"option 'explain_when': {short_repr(item)} {problem}; accepted: a class index from 0 to "
+        f"{len(labels) - 1}, or an exact label",
     )
 
 
-def _invalid(text: str, where: str) -> RequestError:
+def _invalid(text: str, problem: str) -> RequestError:
     return RequestError(
         "invalid_option",
-        f"option 'explain_when': {short_repr(text)} is not accepted"
-        + (f" ({short_repr(where)})" if where and where != text else "")
-        + f"; accepted: {ACCEPTED}",
+        f"option 'explain_when': {short_repr(text)} is not accepted ({problem}); "
+        f"accepted: {ACCEPTED}",
     )

@@ -98,10 +98,14 @@ def random_map(grid: tuple[int, int], seed: int) -> Tensor:
 
 def centre_map(size: tuple[int, int]) -> Tensor:
     """(H, W) that decreases from 1 at the centre to 0 in the corners, by the distance."""
-    y, x = ((torch.arange(pixels) + 0.5) / pixels - 0.5 for pixels in size)
-    distance = torch.hypot(y.unsqueeze(1), x.unsqueeze(0))
+    # Whole numbers below the root: cells that mirror each other are equal to the last bit on every
+    # machine, where a sum of rounded squares would break their tie by the processor's vectors.
+    height, width = size
+    y, x = (2 * torch.arange(pixels) + 1 - pixels for pixels in size)
+    squared = (y * width).square().unsqueeze(1) + (x * height).square().unsqueeze(0)
+    distance = squared.double().sqrt()
     low, high = distance.min(), distance.max()
-    return (high - distance) / (high - low).clamp_min(1e-12)
+    return ((high - distance) / (high - low).clamp_min(1)).float()
 
 
 def measure_faithfulness(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,9 +13,6 @@ from camserve.options import PREDICTED, RawTarget
 
 _TOP: Final = re.compile("top:([0-9]{1,9})")
 _INDEX: Final = re.compile("[0-9]{1,9}")
-#: How much of an unknown label is compared with the known ones, which takes time: more than the
-#: longest label has.
-_MAX_COMPARED: Final = 100
 
 
 @dataclass(frozen=True)
@@ -126,9 +122,8 @@ class _Resolver:
             return Target(self._check_index(item))
         if target := self._parse_target(item):
             return target
-        known = [*self.labels.indices, *self.labels.wnid_indices]
-        nearest = difflib.get_close_matches(item[:_MAX_COMPARED], known, n=3)
-        hint = f"; did you mean {' or '.join(map(repr, nearest))}?" if nearest else ""
+        nearest = self.labels.nearest(item)
+        hint = f"; did you mean {nearest}?" if nearest else ""
         raise RequestError(
             "unknown_class",
             f"target {short_repr(item)} is no label{hint}; accepted: {self._accepted()}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,9 @@ from camserve.errors import SettingsError
 _ACCEPTED: Final = (
     'accepted are a JSON list of names, {"0": "name", ..}, or {"0": ["wnid", "name"], ..}'
 )
+#: How much of an unknown name is compared with the known ones, which takes time: more than the
+#: longest label has.
+_MAX_COMPARED: Final = 100
 
 
 class Labels:
@@ -42,6 +46,11 @@ class Labels:
 
     def __getitem__(self, index: int) -> str:
         return self.names[index]
+
+    def nearest(self, name: str) -> str:
+        """The names and IDs that an unknown one may be meant for, for a message; may be empty."""
+        known = [*self.indices, *self.wnid_indices]
+        return " or ".join(map(repr, difflib.get_close_matches(name[:_MAX_COMPARED], known, n=3)))
 
     @classmethod
     def load(cls, path: Path) -> Labels:

@@ -30,8 +30,9 @@ def csv(tmp_path: Path, text: str) -> Path:
     ("name", "index"),
     [
         ("tabby", 0), ("Tabby", 0), ("tiger cat", 1), ("tiger_cat", 1), (" tabby ", 0),
-        # Two classes have one label: it means the first; their IDs tell them apart.
-        ("crane", 2), ("n4", 3), ("3", 3), ("4", None), ("lion", None), ("-1", None), ("", None),
+        # Two classes have one label: it means neither; their IDs tell them apart.
+        ("crane", None), ("Crane", None), ("n3", 2), ("n4", 3), ("3", 3), ("4", None),
+        ("lion", None), ("-1", None), ("", None),
     ],
 )  # fmt: skip
 def test_what_a_name_means(name: str, index: int | None) -> None:
@@ -60,8 +61,16 @@ def test_a_csv(tmp_path: Path) -> None:
     assert found.missing == 1
 
 
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_a_csv_of_a_spreadsheet(tmp_path: Path, separator: str) -> None:
+    rows = ("label,photo,", "tabby,a/x.jpg,", '"tabby;n2",a/y.jpg,x')
+    text = "\ufeff" + "\r\n".join(row.replace(",", separator) for row in rows)
+    found = read_labels(csv(tmp_path, text), PHOTOS, NAMES)
+    assert found.by_photo == {"a/x.jpg": (0,), "a/y.jpg": (0, 1)}
+
+
 def test_several_labels_of_a_photo(tmp_path: Path) -> None:
-    rows = "photo,label\na/x.jpg,tabby; n2\na/y.jpg,tabby\na/y.jpg,crane\na/y.jpg,tabby\n"
+    rows = "photo,label\na/x.jpg,tabby; n2\na/y.jpg,tabby\na/y.jpg,n3\na/y.jpg,tabby\n"
     found = read_labels(csv(tmp_path, rows), PHOTOS, NAMES)
     assert found.by_photo == {"a/x.jpg": (0, 1), "a/y.jpg": (0, 2)}
 
@@ -94,7 +103,7 @@ def test_coco_categories(tmp_path: Path) -> None:
     path = tmp_path / "labels.json"
     content = {
         "images": [{"id": 7, "file_name": "y.jpg"}, {"id": 8, "file_name": "b/x.jpg"}],
-        "categories": [{"id": 1, "name": "tabby"}, {"id": 2, "name": "crane"}],
+        "categories": [{"id": 1, "name": "tabby"}, {"id": 2, "name": "n3"}],
         "annotations": [
             {"image_id": 7, "category_id": 1},
             {"image_id": 7, "category_id": 2},
@@ -115,6 +124,9 @@ def test_a_label_that_the_model_does_not_have_names_the_nearest(tmp_path: Path) 
     [
         ("l.csv", "file,class\n", "no column photo, label; accepted: a first row with photo,label"),
         ("l.csv", "", "no column photo, label"),
+        ("l.csv", "photo,label,label\nx.jpg,tabby,crane\n", "two columns label; accepted: one"),
+        ("l.csv", "photo,label\n\na/x.jpg,tabby, cat\n", "line 3: more cells than the first row"),
+        ("l.csv", "photo,label\na/x.jpg,crane\n", "'crane' is the label of the classes 2, 3"),
         ("l.json", "[]", "accepted: COCO JSON"),
         ("l.json", "{", "accepted: COCO JSON"),
         ("l.json", '{"images": [], "annotations": []}', "'categories' is missing"),

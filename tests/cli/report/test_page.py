@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -224,6 +225,38 @@ def test_a_model_without_findings(make: Make, tmp_path: Path) -> None:
     assert "Nothing was found on these photos" in page
     assert "The search for shortcuts was left out" in page
     assert json.loads((tmp_path / "out" / "findings.json").read_text()) == []
+
+
+def test_what_has_changed_is_explained_anew(make: Make, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    write_photos(photos, 12, second_disc=100)
+    engine = ColourEngine(LABELS)
+    make(engine)
+    before = engine.asked
+    make(engine)
+    assert engine.asked == before
+    changed = photos / "red" / "0000.jpg"
+    changed.write_bytes((photos / "red" / "0006.jpg").read_bytes())
+    os.utime(changed, ns=(1, 1))
+    make(engine)
+    assert engine.asked == before + 1
+    lines = (tmp_path / "out" / "report.jsonl").read_text().splitlines()
+    (line,) = (line for line in map(json.loads, lines) if line["photo"] == "red/0000.jpg")
+    assert line["modified"] == 1
+
+
+def test_a_sample_that_grows_measures_the_new_ones(make: Make, tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos", 12, second_disc=100)
+    engine = ColourEngine(LABELS)
+    make(engine)
+    assert engine.asked == 12
+    # Each once more, and once for the figures.
+    text = " ".join(parse(make(engine, faithfulness=3)).text.split())
+    assert engine.asked == 18
+    assert "Each figure of 3 photos" in text
+    text = " ".join(parse(make(engine, faithfulness=2)).text.split())
+    assert engine.asked == 18
+    assert "Each figure of 2 photos" in text
 
 
 def test_the_search_for_shortcuts_is_part_of_a_report(make: Make, tmp_path: Path) -> None:

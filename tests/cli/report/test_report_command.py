@@ -315,6 +315,7 @@ def test_a_server_that_does_not_answer(photos: Path, tmp_path: Path) -> None:
         (["--url", "http://127.0.0.1:9", "--store", "s"], 2, "two places of a model; use one"),
         (["--labels", "nowhere.csv"], 2, "nowhere.csv: No such file"),
         (["--compare", "third"], 2, "holds no archive 'third'"),
+        (["--out", "."], 2, "--out . holds the photos; accepted: a folder of its own"),
     ],
 )
 def test_a_call_that_is_wrong(
@@ -322,7 +323,7 @@ def test_a_call_that_is_wrong(
 ) -> None:
     # Of two options the last counts.
     given = ("--store", archives, "--model", "colours", "--out", tmp_path / "report")
-    done = run(CAMSERVE, "report", photos, *given, *arguments)
+    done = run(CAMSERVE, "report", photos, *given, *arguments, cwd=photos.parent)
     assert (done.returncode, done.stdout) == (status, "")
     assert message in done.stderr
     assert done.stderr.count("\n") == 1

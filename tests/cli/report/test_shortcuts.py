@@ -110,8 +110,10 @@ class Case:
     def _logits(self, photos: NDArray[np.float64]) -> Floats:
         return object_logits(photos) + self.looks(photos)
 
-    def findings(self, seed: int = 0) -> list[Finding]:
-        return find_shortcuts(self.photos, self.pixels.__getitem__, self.predict, seed=seed)
+    def findings(self, seed: int = 0) -> Sequence[Finding]:
+        return find_shortcuts(
+            self.photos, self.pixels.__getitem__, self.predict, seed=seed
+        ).findings
 
     def named(self) -> list[tuple[str, str]]:
         return [(one.kind, one.label) for one in self.findings()]
@@ -235,7 +237,7 @@ def test_photos_of_different_sizes() -> None:
         np.asarray(cv2.resize(one, (SIDE + turn % 3 * 8, SIDE)), np.uint8)
         for turn, one in enumerate(case.pixels)
     ]
-    assert find_shortcuts(case.photos, pixels.__getitem__, case.predict) == []
+    assert find_shortcuts(case.photos, pixels.__getitem__, case.predict).findings == []
 
 
 def test_the_same_seed_gives_the_same_findings() -> None:
@@ -247,7 +249,7 @@ def test_the_same_seed_gives_the_same_findings() -> None:
 def test_few_photos_say_nothing_and_cost_nothing(each: int) -> None:
     case = Case(CORNER_LOOK, white_corner, each=each)
     case.asked = 0
-    assert case.findings() == []
+    assert not case.findings()
     assert case.asked == 0
 
 
@@ -263,13 +265,15 @@ def test_no_photos_at_all() -> None:
         border=photos.border[:0], corners=photos.corners[:0],
     )  # fmt: skip
     case = Case(no_look, each=1)
-    assert find_shortcuts(nothing, case.pixels.__getitem__, case.predict) == []
+    search = find_shortcuts(nothing, case.pixels.__getitem__, case.predict)
+    assert (search.findings, search.tried, search.untried) == ((), (), 0)
 
 
 def test_one_class_has_nothing_to_be_compared_with() -> None:
     case = Case(no_look)
     alone = replace(case.photos, predicted=np.zeros_like(case.photos.predicted))
-    assert find_shortcuts(alone, case.pixels.__getitem__, case.predict) == []
+    search = find_shortcuts(alone, case.pixels.__getitem__, case.predict)
+    assert (search.findings, search.tried, search.untried) == ((), (), 1)
 
 
 def test_of_many_classes_the_most_different_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,6 +284,18 @@ def test_of_many_classes_the_most_different_are_tried(monkeypatch: pytest.Monkey
     corners[case.photos.predicted == 2] = 0.15
     corners[0] = np.nan
     photos = replace(case.photos, corners=corners)
-    found = find_shortcuts(photos, case.pixels.__getitem__, case.predict)
-    assert [one.label for one in found] == ["green"]
+    steps: list[tuple[int, int]] = []
+    search = find_shortcuts(
+        photos,
+        case.pixels.__getitem__,
+        case.predict,
+        lambda done, of: steps.append((done, of)),
+    )
+    assert [one.label for one in search.findings] == ["green"]
+    # How far it is goes from none to all but the last.
+    assert [done for done, _ in steps] == [*range(len(steps))]
+    assert {of for _, of in steps} == {len(steps)}
+    assert "green" in search.tried
+    assert len(search.tried) == 2
+    assert search.untried == len(np.unique(photos.predicted)) - 2
     assert case.asked < 4500

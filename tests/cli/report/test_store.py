@@ -15,7 +15,7 @@ SETTINGS: dict[str, Any] = {"model": ["pets", "1.0", "abc"], "folder": "photos"}
 
 def fill(folder: Path, *photos: str, fresh: bool = False, **settings: Any) -> frozenset[str]:
     """Keep photos in a folder; the ones that were done before."""
-    with ReportStore(folder, {**SETTINGS, **settings}, fresh) as store:
+    with ReportStore(folder, {**SETTINGS, **settings}, fresh, lambda line: True) as store:
         for photo in photos:
             kind = "error" if photo.startswith("broken") else "reply"
             store.add({"photo": photo, kind: {}}, b"" if kind == "error" else photo.encode())
@@ -86,6 +86,9 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
 def test_the_sample_is_the_same_for_the_same_photos() -> None:
     photos = [f"{n}.png" for n in range(100)]
     sample = sample_of(photos, 10)
+    # A larger one, or of more photos, is not drawn anew.
+    assert sample < sample_of(photos, 20)
+    assert sample_of([*photos, "more"], 10) - {"more"} <= sample
     assert len(sample) == 10
     assert sample == sample_of(photos, 10)
     assert sample != sample_of(photos, 10, seed=1)

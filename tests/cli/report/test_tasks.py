@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 from PIL import Image
 from safetensors.torch import save_file
 
+from camserve_cli.engines import archive_engine
 from camserve_cli.engines.archive_engine import ArchiveEngine
 from camserve_cli.engines.engine import EngineCallError, EngineError, Question
 from tests.support import task_network
@@ -26,7 +26,6 @@ PREPROCESS = {
     "handler.preprocess.std": "[1, 1, 1]",
     "handler.compile": "off",
 }
-Package = Callable[..., Path]
 #: The network, but the process that runs it ends on a photo whose first pixel is blue.
 DEADLY = """
 import os
@@ -55,36 +54,40 @@ def build():
 """
 
 
-@pytest.fixture
-def package(tmp_path: Path) -> Package:
-    """Packages the network of three colours, or one of a file; the archive."""
+def package(
+    store: Path,
+    name: str,
+    network: Any,
+    labels: list[str],
+    arch: str = f"{task_network.__file__}:build",
+    kwargs: str = "{}",
+    **settings: str,
+) -> Path:
+    """Package a network of three colours, or one of a file; the archive."""
+    store.mkdir(exist_ok=True)
+    weights, file = store / f"{name}.safetensors", store / f"{name}.json"
+    save_file(network.state_dict(), weights)
+    file.write_text(json.dumps(labels))
+    given = {**PREPROCESS, **settings}
+    camserve(
+        "package", "--name", name, "--store", store, "--layer", "cells",
+        "--arch", arch, "--arch-kwargs", kwargs, "--weights", weights, "--labels", file,
+        *(part for key, value in given.items() for part in ("--set", f"{key}={value}")),
+    )  # fmt: skip
+    return store / f"{name}.mar"
 
-    def make(
-        name: str, network: Any, labels: list[str], arch: str, kwargs: str = "{}", **settings: str
-    ) -> Path:
-        weights, file = tmp_path / f"{name}.safetensors", tmp_path / f"{name}.json"
-        save_file(network.state_dict(), weights)
-        file.write_text(json.dumps(labels))
-        given = {**PREPROCESS, **settings}
-        camserve(
-            "package", "--name", name, "--store", tmp_path / "store", "--layer", "cells",
-            "--arch", arch, "--arch-kwargs", kwargs, "--weights", weights, "--labels", file,
-            *(part for key, value in given.items() for part in ("--set", f"{key}={value}")),
-        )  # fmt: skip
-        return tmp_path / "store" / f"{name}.mar"
 
-    return make
+def package_task(store: Path, task: str, kwargs: dict[str, Any], labels: list[str]) -> Path:
+    tasks = {"handler.task": task, "handler.output": "probabilities"}
+    network = task_network.build(**kwargs)
+    return package(store, task, network, labels, kwargs=json.dumps(kwargs), **tasks)
 
 
-def task_archive(package: Package, task: str, kwargs: dict[str, Any], labels: list[str]) -> Path:
-    return package(
-        task,
-        task_network.build(**kwargs),
-        labels,
-        f"{task_network.__file__}:build",
-        json.dumps(kwargs),
-        **{"handler.task": task, "handler.output": "probabilities"},
-    )
+@pytest.fixture(scope="module")
+def multilabel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An archive that predicts any number of colours."""
+    store = tmp_path_factory.mktemp("multilabel") / "store"
+    return package_task(store, "multilabel", {"end": "sigmoid"}, task_network.LABELS)
 
 
 def photo(folder: Path, name: str, *colours: str) -> None:
@@ -92,10 +95,11 @@ def photo(folder: Path, name: str, *colours: str) -> None:
     Image.fromarray(task_network.stripes(*colours)).save(folder / name)
 
 
-def report(folder: Path, model: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def report(folder: Path, archive: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return run(
         CAMSERVE, "report", folder / "photos", "--out", folder / "report", "--store",
-        folder / "store", "--model", model, "--no-shortcuts", "--faithfulness", "0", *arguments,
+        archive.parent, "--model", archive.stem, "--no-shortcuts", "--faithfulness", "0",
+        *arguments,
     )  # fmt: skip
 
 
@@ -104,15 +108,14 @@ def rows(folder: Path) -> dict[str, dict[str, Any]]:
     return {row["photo"]: row for row in table.to_pylist()}
 
 
-def test_a_multilabel_model(package: Package, tmp_path: Path) -> None:
-    task_archive(package, "multilabel", {"end": "sigmoid"}, task_network.LABELS)
+def test_a_multilabel_model(multilabel: Path, tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     photo(photos, "both.png", "red", "green")
     photo(photos, "one.png", "blue", "black")
     photo(photos, "missed.png", "blue", "blue", "black")
     labels = tmp_path / "labels.csv"
     labels.write_text("photo,label\nboth.png,red;green\none.png,blue\nmissed.png,green\n")
-    done = report(tmp_path, "multilabel", "--labels", labels)
+    done = report(tmp_path, multilabel, "--labels", labels)
     assert done.returncode == 0, done.stderr
     found = rows(tmp_path)
     assert found["both.png"]["true"] == ["red", "green"]
@@ -132,12 +135,13 @@ def test_a_multilabel_model(package: Package, tmp_path: Path) -> None:
     assert [one["label"] for one in missed] == ["blue", "green"]
 
 
-def test_a_binary_model(package: Package, tmp_path: Path) -> None:
-    task_archive(package, "binary", {"end": "sigmoid", "binary": True}, ["blue", "red"])
+def test_a_binary_model(tmp_path: Path) -> None:
+    kwargs = {"end": "sigmoid", "binary": True}
+    binary = package_task(tmp_path / "store", "binary", kwargs, ["blue", "red"])
     photo(tmp_path / "photos", "red/1.png", "red")
     photo(tmp_path / "photos", "red/2.png", "red", "red", "blue")
     photo(tmp_path / "photos", "blue/3.png", "blue")
-    done = report(tmp_path, "binary")
+    done = report(tmp_path, binary)
     assert done.returncode == 0, done.stderr
     found = rows(tmp_path)
     assert {name: row["predicted"] for name, row in found.items()} == {
@@ -148,14 +152,12 @@ def test_a_binary_model(package: Package, tmp_path: Path) -> None:
     assert all(row["right"] for row in found.values())
 
 
-def test_an_operators_defaults_do_not_keep_a_report_from_its_maps(
-    package: Package, tmp_path: Path
-) -> None:
-    package(
+def test_an_operators_defaults_do_not_keep_a_report_from_its_maps(tmp_path: Path) -> None:
+    picky = package(
+        tmp_path / "store",
         "picky",
         task_network.build(),
         task_network.LABELS,
-        f"{task_network.__file__}:build",
         **{
             "handler.defaults.explain": "false",
             "handler.defaults.explain_when": "probability<0.1",
@@ -165,27 +167,31 @@ def test_an_operators_defaults_do_not_keep_a_report_from_its_maps(
     )
     photo(tmp_path / "photos", "red/1.png", "red", "black")
     photo(tmp_path / "photos", "blue/2.png", "blue", "black")
-    assert report(tmp_path, "picky").returncode == 0
+    assert report(tmp_path, picky).returncode == 0
     found = rows(tmp_path)
     assert found["red/1.png"]["predicted"] == "red"
     assert len(found["red/1.png"]["top_labels"]) == 3
     assert found["red/1.png"]["evidence"] is True
 
 
-def test_a_photo_that_ends_the_models_process(package: Package, tmp_path: Path) -> None:
+def test_a_photo_that_ends_the_models_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "deadly.py").write_text(DEADLY)
     scope: dict[str, Any] = {}
     exec(DEADLY, scope)  # noqa: S102  # the test's own text
-    archive = package("deadly", scope["build"](), ["a", "b"], f"{tmp_path / 'deadly.py'}:build")
+    arch = f"{tmp_path / 'deadly.py'}:build"
+    archive = package(tmp_path / "store", "deadly", scope["build"](), ["a", "b"], arch)
     photos = tmp_path / "photos"
     for name, colours in (("1.png", ("red",)), ("2.png", ("blue", "red")), ("3.png", ("green",))):
         photo(photos, name, *colours)
-    done = report(tmp_path, "deadly")
+    done = report(tmp_path, archive)
     assert done.returncode == 0, done.stderr
     assert set(rows(tmp_path)) == {"1.png", "3.png"}
     page = (tmp_path / "report" / "report.html").read_text()
     assert "the last that it printed: out of memory" in page
     # Where each of many photos ends it, the run does.
+    monkeypatch.setattr(archive_engine, "_MOST_DEATHS", 2)
     engine = ArchiveEngine(archive)
     try:
         questions = [Question(photos / "2.png", {}) for _ in range(9)]
@@ -201,15 +207,14 @@ def test_what_is_no_archive_or_lacks_its_package(tmp_path: Path) -> None:
         ArchiveEngine(tmp_path / "broken.mar")
 
 
-def test_names_that_are_not_utf8(package: Package, tmp_path: Path) -> None:
-    task_archive(package, "multilabel", {"end": "sigmoid"}, task_network.LABELS)
+def test_names_that_are_not_utf8(multilabel: Path, tmp_path: Path) -> None:
     photo(tmp_path / "photos", "plain.png", "red")
     (tmp_path / "photos" / "plain.png").rename(tmp_path / "photos" / os.fsdecode(b"\xff.png"))
     (tmp_path / "photos" / os.fsdecode(b"\xfe.png")).write_bytes(b"no photo")
-    done = report(tmp_path, "multilabel", "--export", "fiftyone")
+    done = report(tmp_path, multilabel, "--export", "fiftyone")
     assert done.returncode == 0, done.stderr
     assert set(rows(tmp_path)) == {"?.png"}
     page = (tmp_path / "report" / "report.html").read_text("utf-8")
     assert "<code>?.png</code>" in page
-    again = report(tmp_path, "multilabel")
+    again = report(tmp_path, multilabel)
     assert again.stdout == done.stdout

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 
@@ -89,6 +91,38 @@ def test_another_text_is_refused_and_what_is_accepted_is_named(text: str) -> Non
         parse_condition(text, LABELS)
     assert caught.value.code == "invalid_option"
     assert len(caught.value.message) < 400
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "a comparison is missing"),
+        ("probability=0.8", "'probability=0.8' is no comparison"),
+        ("margin<0.1 and probability=0.8", "'probability=0.8' is no comparison"),
+        ("margin<0.1 or margin<80", "'margin<80': a margin is at most 1"),
+        ("margin<0.1 xor margin<0.2", "after a comparison stands 'xor margin<0.2'"),
+        ("margin<0.1 and class in [1", "'[1' begins with no JSON list"),
+        ("class in [1.5]", "1.5 is no class"),
+        (" and ".join(["margin<0.1"] * 33), "it has more than 32 comparisons"),
+    ],
+)
+def test_the_error_says_which_part_is_not_accepted(text: str, problem: str) -> None:
+    with pytest.raises(RequestError, match=re.escape(f"is not accepted ({problem}); accepted: ")):
+        parse_condition(text, LABELS)
+
+
+@pytest.mark.parametrize(
+    ("item", "problem"),
+    [
+        ('"tiger"', "'tiger' is no label; did you mean 'tiger cat'?; accepted"),
+        ('"dog"', "'dog' stands for the classes 1, 3; accepted"),
+        ('"zzz"', "'zzz' is no label; accepted"),
+        ("5", "5 is no class index; accepted"),
+    ],
+)
+def test_the_error_says_what_is_wrong_with_a_class(item: str, problem: str) -> None:
+    with pytest.raises(RequestError, match=re.escape(problem)):
+        parse_condition(f"margin<0.1 and class in [{item}]", LABELS)
 
 
 @pytest.mark.parametrize("item", ["5", "-1", '"lion"', '"dog"', '""'])

@@ -17,7 +17,8 @@ class ClassFigures:
     """How a model does on one class, or one label.
 
     Attributes:
-        label: of the class.
+        class_id: index of the class.
+        label: its; several classes may have the same.
         photos: how many photos show it, as far as is known.
         predicted: for how many it is predicted.
         right: how many of those that show it are predicted so.
@@ -29,6 +30,7 @@ class ClassFigures:
             computed.
     """
 
+    class_id: int
     label: str
     photos: int
     predicted: int
@@ -80,7 +82,7 @@ def _by_class(columns: ReportColumns) -> list[ClassFigures]:
         score = _average_precision(columns, int(index), shown)
         # Of those predicted, only labelled ones say whether that was right.
         figures.append(
-            _class_figures(photos.classes[index], shown, chosen, known, photos.probability, score)
+            _class_figures(columns, int(index), shown, chosen, known, photos.probability, score)
         )
     return figures
 
@@ -101,15 +103,14 @@ def _by_label(columns: ReportColumns, true_sets: NDArray[np.bool_]) -> list[Clas
             continue
         score = _average_precision(columns, index, shown)
         figures.append(
-            _class_figures(
-                photos.classes[index], shown, chosen, columns.labelled, probability, score
-            )
+            _class_figures(columns, index, shown, chosen, columns.labelled, probability, score)
         )
     return figures
 
 
 def _class_figures(
-    label: str,
+    columns: ReportColumns,
+    index: int,
     shown: NDArray[np.bool_],
     chosen: NDArray[np.bool_],
     known: NDArray[np.bool_],
@@ -119,7 +120,8 @@ def _class_figures(
     count, right = int(shown.sum()), int((shown & chosen).sum())
     judged = int((chosen & known).sum())
     return ClassFigures(
-        label=label,
+        class_id=index,
+        label=columns.photos.classes[index],
         photos=count,
         predicted=int(chosen.sum()),
         right=right,

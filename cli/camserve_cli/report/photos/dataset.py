@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from camserve_cli.errors import CommandError
-from camserve_cli.explain_files import SUFFIXES, find_photos
+from camserve_cli.explain_files import SUFFIXES, FoundPhotos, find_photos
 from camserve_cli.report.photos.boxes import ObjectPlace, ObjectPlaces, read_boxes
 from camserve_cli.report.photos.label_names import LabelNames
 from camserve_cli.report.photos.labels import PhotoNames, TrueLabels, labels_of_folders, read_labels
@@ -55,28 +55,53 @@ class Dataset:
     notes: Sequence[str]
 
 
-def find_dataset(
-    folder: Path, out: Path, names: LabelNames, labels: Path | None, boxes: Path | None
-) -> Dataset:
-    """The photos of a folder, their true classes and their objects.
+def list_photos(folder: Path, out: Path, *files: Path | None) -> FoundPhotos:
+    """The photos of a folder, before a model is loaded for them.
 
     Args:
         folder: searched to the bottom, without hidden files.
         out: of the report; what lies there is no photo.
-        names: of the model's classes.
-        labels, boxes: files that were named, if any.
+        files: further ones that were named, if any.
 
     Raises:
-        DatasetError: there is no photo.
-        AnnotationError: labels or boxes cannot be read.
+        DatasetError: there is no photo, or a file is not there.
     """
+    for file in files:
+        if file is not None and not file.exists():
+            raise DatasetError(f"{file}: No such file or directory")
+    if folder.resolve().is_relative_to(out.resolve()):
+        raise DatasetError(
+            f"--out {out} holds the photos; accepted: a folder of its own, which may lie in theirs"
+        )
     search = find_photos([str(folder)], out)
-    passed_over = search.describe_passed_over()
     if not search.photos:
+        passed_over = search.describe_passed_over()
         raise DatasetError(
             f"no photo in {folder}; looked for {', '.join(sorted(SUFFIXES))} files"
             + (f"; {passed_over}" if passed_over else "")
         )
+    return search
+
+
+def describe_photos(
+    folder: Path,
+    search: FoundPhotos,
+    names: LabelNames,
+    labels: Path | None,
+    boxes: Path | None,
+) -> Dataset:
+    """What is known of the photos: their true classes and their objects.
+
+    Args:
+        folder: that they lie in.
+        search: the photos, at least one.
+        names: of the model's classes.
+        labels, boxes: files that were named, if any.
+
+    Raises:
+        AnnotationError: labels or boxes cannot be read.
+    """
+    passed_over = search.describe_passed_over()
     paths = sorted(str(photo.path.relative_to(folder)) for photo in search.photos)
     notes = [passed_over] if passed_over else []
     listed = PhotoNames(paths, folder)
@@ -94,8 +119,8 @@ def find_dataset(
         )
     elif true.unnamed:
         notes.append(
-            f"labels of {len(true.by_photo)} of {len(paths)} photos, by their folders; no class is "
-            f"named {', '.join(map(repr, true.unnamed[:_NAMED]))}"
+            f"labels of {len(true.by_photo)} of {len(paths)} photos, by their folders; not named "
+            f"as one class: {', '.join(map(repr, true.unnamed[:_NAMED]))}"
             + (", .." if len(true.unnamed) > _NAMED else "")
         )
     if boxes is None:

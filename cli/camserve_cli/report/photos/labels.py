@@ -114,9 +114,7 @@ def read_labels(path: Path, photos: PhotoNames, names: LabelNames) -> TrueLabels
     for name, label in pairs:
         index = names.find(label)
         if index is None:
-            raise AnnotationError(
-                f"{path}: the model has no label {label!r}; {names.nearest(label)}"
-            )
+            raise AnnotationError(f"{path}: {names.problem(label)}")
         photo = photos.find(name)
         if photo is None:
             missing.add(name)
@@ -129,17 +127,24 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     """The rows of a CSV that has these columns, in any order and case, among others.
 
     Raises:
-        AnnotationError: it cannot be read, or lacks a column.
+        AnnotationError: it cannot be read, lacks a column or has one twice, or a row has more cells
+            than the first.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
+            separator = _separator(file.readline())
+            file.seek(0)
+            reader = csv.DictReader(file, delimiter=separator, skipinitialspace=True)
             header = [name.strip().lower() for name in reader.fieldnames or ()]
             reader.fieldnames = header
-            rows = [
-                {key: value or "" for key, value in row.items() if key is not None}
-                for row in reader
-            ]
+            rows = []
+            for row in reader:
+                if any(row.pop(None, ())):  # DictReader's key of the rest
+                    raise AnnotationError(
+                        f"{path}, line {reader.line_num}: more cells than the first row has; "
+                        f"accepted: a label with {separator!r} in it in double quotes"
+                    )
+                rows.append({key: value or "" for key, value in row.items()})
     except OSError as failure:
         raise AnnotationError(f"{path}: {failure.strerror}") from None
     except (UnicodeDecodeError, csv.Error) as failure:
@@ -148,7 +153,16 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
         raise AnnotationError(
             f"{path}: no column {', '.join(absent)}; accepted: a first row with {','.join(columns)}"
         )
+    if twice := [name for name in columns if header.count(name) > 1]:
+        raise AnnotationError(
+            f"{path}: two columns {twice[0]}; accepted: one, and a row for each label of a photo"
+        )
     return rows
+
+
+def _separator(header: str) -> str:
+    """What parts the cells of a first row: spreadsheets write any of these."""
+    return max(",;\t", key=header.count)
 
 
 def _split(text: str, names: LabelNames) -> list[str]:

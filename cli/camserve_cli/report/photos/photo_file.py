@@ -53,11 +53,13 @@ class PhotoFile:
 
     Attributes:
         properties: by name, of :data:`PROPERTIES`; those that are unknown are missing.
+        modified: when, in nanoseconds since 1970; 0 where unknown.
         camera: its maker and model; empty where unknown.
         thumbnail: a WebP of the upright photo, without EXIF; empty where it cannot be read.
     """
 
     properties: Mapping[str, float] = field(default_factory=dict)
+    modified: int = 0
     camera: str = ""
     thumbnail: bytes = b""
 
@@ -65,9 +67,10 @@ class PhotoFile:
 def read_photo_file(path: Path) -> PhotoFile:
     """Read a photo's file; what cannot be read of it is left out."""
     try:
-        size = path.stat().st_size
+        state = path.stat()
     except OSError:
         return PhotoFile()
+    size, modified = state.st_size, state.st_mtime_ns
     # Pillow raises nearly anything on a file that is no photo; the model's error says what it is.
     with suppress(Exception), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -87,8 +90,8 @@ def read_photo_file(path: Path) -> PhotoFile:
             "bytes": float(size),
         }
         upright.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-        return PhotoFile(properties, camera, _webp(upright))
-    return PhotoFile({"bytes": float(size)})
+        return PhotoFile(properties, modified, camera, _webp(upright))
+    return PhotoFile({"bytes": float(size)}, modified)
 
 
 def open_photo(path: Path) -> Image.Image:

@@ -7,7 +7,8 @@ has learned that thing. No look at the maps alone could tell: they show where, n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -40,10 +41,31 @@ PROMISE: Final = 0.55
 MOST_PREDICTIONS: Final = 20_000
 
 
+@dataclass(frozen=True)
+class ShortcutSearch:
+    """What a search found, and where it looked.
+
+    Attributes:
+        findings: of the kinds ``corner``, ``border``, ``cluster`` (a place in the picture that
+            shows the same pixels) and ``image_property``, the clearest first.
+        tried: the labels of the classes that were tried.
+        untried: how many other classes are predicted.
+    """
+
+    findings: Sequence[Finding]
+    tried: Sequence[str]
+    untried: int
+
+
 def find_shortcuts(
-    photos: ExplainedPhotos, read_seen: ReadSeen, predict: Predict, *, seed: int = 0
-) -> list[Finding]:
-    """The shortcuts of each class, the clearest first.
+    photos: ExplainedPhotos,
+    read_seen: ReadSeen,
+    predict: Predict,
+    tell: Callable[[int, int], None] = lambda done, of: None,
+    *,
+    seed: int = 0,
+) -> ShortcutSearch:
+    """The shortcuts of each class.
 
     Tried are the four corners, the four sides, the border along all of them, pixels that the
     photos of a class share anywhere, and six properties of a photo: colours and contrast, tint and
@@ -54,18 +76,16 @@ def find_shortcuts(
         photos: that were explained.
         read_seen: reads the pixels of one, as the network saw them.
         predict: the model.
+        tell: is called with how many of the things are tried, and of how many.
         seed: for the choice of photos.
-
-    Returns:
-        Findings of the kinds ``corner``, ``border``, ``cluster`` (a place in the picture that shows
-        the same pixels) and ``image_property``.
     """
     places: dict[str, Mask] = {**corner_masks(), **edge_masks()}
     each = (len(places) + len(PROPERTIES)) * RECIPIENTS * DONORS
     classes = most_different(photos, MOST_PREDICTIONS // each)
     trials = Trials(photos, read_seen, predict, classes, np.random.default_rng(seed))
+    predicted = len(np.unique(photos.predicted))
     if len(trials.donors) < 2:
-        return []
+        return ShortcutSearch((), (), predicted)
     seen = {label: [trials.seen(int(one)) for one in some] for label, some in trials.donors.items()}
     shared = find_shared_pixels(seen, seed)
     transplants = {
@@ -77,24 +97,25 @@ def find_shortcuts(
         for name, transplant in transplants.items()
     ]
     tried += [(SHARED, copy_where(mask), [label]) for label, mask in shared.items()]
-    outcomes = [
-        (name, label, outcome)
-        for name, transplant, labels in tried
-        for label, outcome in _try(trials, transplant, labels)
-    ]
+    outcomes = []
+    for done, (name, transplant, labels) in enumerate(tried):
+        tell(done, len(tried))
+        outcomes += [(name, label, outcome) for label, outcome in _try(trials, transplant, labels)]
     tests = sum(len(labels) for _, _, labels in tried)
     hits = [
         Hit(name, label, outcome)
         for name, label, outcome in outcomes
         if outcome.share >= LIMIT and outcome.p_value * tests < LEVEL
     ]
-    return [
+    findings = [
         finding
         for label in sorted({hit.label for hit in hits}, key=lambda one: _clearest(hits, one))
         for finding in findings_of_class(
             photos, [hit for hit in hits if hit.label == label], shared.get(label), LIMIT
         )
     ]
+    names = [photos.classes[label] for label in trials.donors]
+    return ShortcutSearch(findings, names, predicted - len(names))
 
 
 def _try(
