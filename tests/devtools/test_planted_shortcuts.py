@@ -172,14 +172,19 @@ def test_the_table_counts_by_mark_and_share() -> None:
     ]
 
 
-SMALL = Scale(photos=200)
+#: Small enough to be made in half a minute, and large enough to be learned.
+SMALL = Scale(classes=3, size=32, training=1500, held_out=60, photos=90, epochs=10)
+
+
+def test_a_real_report_finds_a_planted_corner() -> None:
+    planted = run_set(SetPlan("corner", 1.0, 11), SMALL)
+    assert planted.used > 0.8
+    assert planted.found
+    assert not planted.accused
 
 
 @pytest.mark.slow
-def test_a_real_report_finds_a_planted_corner_and_accuses_no_clean_twin() -> None:
-    planted, clean = (run_set(SetPlan(mark, 1.0, 11), SMALL) for mark in ("corner", CLEAN))
-    assert planted.accuracy > 0.8
+def test_a_real_report_accuses_no_clean_twin() -> None:
+    clean = run_set(SetPlan(CLEAN, 0.0, 11), SMALL)
     assert clean.accuracy > 0.8
-    assert planted.found
-    assert not planted.accused
     assert not clean.accused

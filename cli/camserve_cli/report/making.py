@@ -222,7 +222,8 @@ def _write(call: ReportCall, content: ReportContent) -> None:
     write_parquet(call.out / LINES, call.out / TABLE, content.columns)
     write_page(content, call.out, call.out / PAGE)
     if call.export == "fiftyone":
-        export_fiftyone(content.columns, content.description.name, call.folder, call.out)
+        photos = content.dataset.photos
+        export_fiftyone(content.columns, content.description.name, photos, call.out)
 
 
 def _tell(

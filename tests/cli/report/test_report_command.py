@@ -248,6 +248,9 @@ def check_fiftyone(folder: Path, names: list[str]) -> None:
         assert sample["prediction"].keys() == {"_cls", "label", "confidence"}
         assert sample["ground_truth"]["_cls"] == "Classification"
         assert sample["heatmap"]["_cls"] == "Heatmap"
+        (found,) = sample["objects"]["detections"]
+        assert found["label"] == sample["ground_truth"]["label"]
+        assert found["bounding_box"] == [0, 0, 85 / 160, 1]
         with Image.open(sample["heatmap"]["map_path"]) as heatmap:
             assert (heatmap.mode, heatmap.size) == ("L", (224, 168))
 

@@ -9,8 +9,9 @@ is tested: the folder is held to the documented layout, not to the program.
 from __future__ import annotations
 
 import json
+import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from camserve.images import Box, upright_size
+from camserve.images.geometry import to_upright_box
 from camserve_cli.report.columns import ReportColumns
+from camserve_cli.report.photos.boxes import ObjectPlace
+from camserve_cli.report.photos.dataset import Photos
 from camserve_cli.report.store import LINES, read_line
 
 FOLDER = "fiftyone"
@@ -26,13 +31,13 @@ FOLDER = "fiftyone"
 _SIDE = 224
 
 
-def export_fiftyone(columns: ReportColumns, name: str, folder: Path, out: Path) -> None:
+def export_fiftyone(columns: ReportColumns, name: str, photos: Photos, out: Path) -> None:
     """Write the folder ``fiftyone``; one of an earlier run is replaced.
 
     Args:
         columns: of the photos.
         name: of the model, for the dataset's.
-        folder: of the photos, which are copied.
+        photos: which are copied, with their objects.
         out: of the report.
 
     Raises:
@@ -54,18 +59,18 @@ def export_fiftyone(columns: ReportColumns, name: str, folder: Path, out: Path) 
         samples.write('{"samples": [')
         for row, line in enumerate(lines):
             samples.write(",\n" if row else "\n")
-            json.dump(_sample(row, line, columns, folder, target), samples)
+            json.dump(_sample(row, line, columns, photos, target), samples)
         samples.write("\n]}\n")
 
 
 def _sample(
-    row: int, line: Mapping[str, Any], columns: ReportColumns, folder: Path, target: Path
+    row: int, line: Mapping[str, Any], columns: ReportColumns, photos: Photos, target: Path
 ) -> dict[str, Any]:
     """A sample, whose photo is copied and whose heatmap is written."""
     path = line["photo"]
     copy = target / "data" / path
     copy.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(folder / path, copy)
+    shutil.copyfile(photos.folder / path, copy)
     best = line["reply"]["explanations"][0]
     sample: dict[str, Any] = {
         "filepath": f"data/{path}",
@@ -82,6 +87,9 @@ def _sample(
         sample["ground_truth"] = {"_cls": "Classifications", "classifications": truth}
     elif truth:
         sample["ground_truth"] = truth[0]
+    if path in photos.places:
+        detections = _detections(photos.places[path], line["reply"]["image"])
+        sample["objects"] = {"_cls": "Detections", "detections": detections}
     if best["evidence"]:
         picture = target / "fields" / "heatmap" / f"{path}.png"
         picture.parent.mkdir(parents=True, exist_ok=True)
@@ -94,6 +102,23 @@ def _sample(
         if figures.get(name) is not None:
             sample[name] = figures[name]
     return sample
+
+
+def _detections(places: Sequence[ObjectPlace], image: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The objects' boxes: left, top, width and height in shares of the upright photo."""
+    orientation = image.get("orientation", 1)
+    width, height = upright_size(image["width"], image["height"], orientation)
+    found = []
+    for place in places:
+        # A mask may have no box.
+        if not all(map(math.isfinite, place.box)):
+            continue
+        x0, y0, x1, y1 = to_upright_box(Box(*place.box), width, height, orientation)
+        left, right = (min(max(x / width, 0.0), 1.0) for x in (x0, x1))
+        top, bottom = (min(max(y / height, 0.0), 1.0) for y in (y0, y1))
+        box = [left, top, right - left, bottom - top]
+        found.append({"_cls": "Detection", "label": place.label, "bounding_box": box})
+    return found
 
 
 def _tags(row: int, columns: ReportColumns) -> dict[str, bool]:

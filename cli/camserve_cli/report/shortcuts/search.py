@@ -15,9 +15,9 @@ import numpy as np
 
 from camserve_cli.report.explained_photos import ExplainedPhotos, Predict, ReadSeen
 from camserve_cli.report.findings import Finding
+from camserve_cli.report.shortcuts.candidates import less_sharp, most_different
+from camserve_cli.report.shortcuts.kinds import SHARED, Hit, findings_of_class
 from camserve_cli.report.shortcuts.shared_pixels import find_shared_pixels
-from camserve_cli.report.shortcuts.shortcut_candidates import less_sharp, most_different
-from camserve_cli.report.shortcuts.shortcut_kinds import SHARED, Hit, findings_of_class
 from camserve_cli.report.shortcuts.transplants import (
     PROPERTIES,
     SHARPNESS,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from camserve_cli.report.explained_photos import ExplainedPhotos
+from camserve_cli.report.shortcuts.kinds import SHARED, Hit, findings_of_class
 from camserve_cli.report.shortcuts.shared_pixels import SIDE, Mask
-from camserve_cli.report.shortcuts.shortcut_kinds import SHARED, Hit, findings_of_class
 from camserve_cli.report.shortcuts.trials import Outcome
 
 UPPER_LEFT, LOWER_LEFT = "the upper left corner", "the lower left corner"

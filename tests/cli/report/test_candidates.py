@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from camserve_cli.report.explained_photos import ExplainedPhotos, Pixels
-from camserve_cli.report.shortcuts.shortcut_candidates import less_sharp, most_different
+from camserve_cli.report.shortcuts.candidates import less_sharp, most_different
 
 
 def photos() -> ExplainedPhotos:
