@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 #: Where the patch of :func:`move_patch` is: from the top to the bottom, and at these columns. They
@@ -29,6 +30,11 @@ _MIN_RANGE_RATIO: Final = 0.3
 _MIN_OVERLAP: Final = 0.15
 _LOCAL_OVERLAP: Final = 0.85
 _MIN_OVERLAP_RATIO: Final = 0.6
+#: Unless the cells are in order all the same: a network that has learned edges, as those of a
+#: caption, has most of its changes a cell beside the patch. Then the centroids correlate by at
+#: least this much, and the cells answer, in the mean, for a place so near to their own.
+_ORDERED_CORRELATION: Final = 0.9
+_MAX_DISPLACEMENT: Final = 0.15
 #: How far the share of the changes that are in prefix tokens may vary with the patch's place.
 _MAX_PREFIX_RANGE: Final = 0.25
 #: Smaller changes are rounding errors, as a share of the largest value.
@@ -93,6 +99,8 @@ class PatchMovement:
             columns; without an axis of length 1, along which nothing moves.
         overlaps: of the changes with the patch, along these axes; 1 where nothing but its own cells
             changes.
+        displacements: how far, in the mean over the cells of these axes, the place for which a cell
+            answers most is from its own, as a share of the length.
         ranges: from the smallest to the largest centroid along these axes, as shares of their
             lengths.
         largest: the greatest range along any axis, the channels' included.
@@ -101,6 +109,7 @@ class PatchMovement:
 
     correlations: tuple[float, ...]
     overlaps: tuple[float, ...]
+    displacements: tuple[float, ...]
     ranges: tuple[float, ...]
     largest: float
     prefix_range: float
@@ -129,6 +138,7 @@ class PatchMovement:
                 for along, places in moving
             ),
             tuple(_overlap(along, places) for along, places in moving),
+            tuple(_displacement(along, places) for along, places in moving),
             tuple(_range(_centroids(along)) for along, _ in moving),
             max(_range(_centroids(along)) for along in (rows, columns, channels)),
             prefix_range,
@@ -138,9 +148,13 @@ class PatchMovement:
         """Whether the axes of the grid are the photo's rows and columns."""
         correlation, overlap, range_ = min(self.correlations), min(self.overlaps), min(self.ranges)
         is_local = max(self.overlaps) > _LOCAL_OVERLAP
+        in_order = (
+            correlation > _ORDERED_CORRELATION and max(self.displacements) <= _MAX_DISPLACEMENT
+        )
+        least = _MIN_OVERLAP_RATIO * max(self.overlaps) if is_local else _MIN_OVERLAP
         return (
             correlation > max(_MIN_CORRELATION, _MIN_CORRELATION_RATIO * max(self.correlations))
-            and overlap > (_MIN_OVERLAP_RATIO * max(self.overlaps) if is_local else _MIN_OVERLAP)
+            and (overlap > least or in_order)
             and range_ > max(_MIN_RANGE, _MIN_RANGE_RATIO * self.largest)
             and self.prefix_range < _MAX_PREFIX_RANGE
         )
@@ -148,13 +162,28 @@ class PatchMovement:
 
 def _overlap(profiles: Tensor, places: Sequence[int]) -> float:
     """How well changes (12, length) along an axis agree with the patch's places there, up to 1."""
+    return _correlation(*_shares_and_cover(profiles, places))
+
+
+def _displacement(profiles: Tensor, places: Sequence[int]) -> float:
+    """How far the cells along an axis are from where their changes (12, length) say they are."""
+    shares, covered = (F.normalize(one, dim=0) for one in _shares_and_cover(profiles, places))
+    answered = (shares.T @ covered).argmax(1)
+    return float((answered - torch.arange(len(answered))).abs().double().mean() / len(answered))
+
+
+def _shares_and_cover(profiles: Tensor, places: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """For each place of the patch, each cell's share of the changes, and how much is covered of it.
+
+    Both (12, length), and less their means over the places.
+    """
     length = profiles.shape[1]
     starts = torch.tensor(places).double()[:, None] / (len(_COLUMNS) - 1) * (1 - _PATCH)
     cells = torch.arange(length).double() / length
     ends = torch.minimum(starts + _PATCH, cells + 1 / length)
     covered = (ends - torch.maximum(starts, cells)).clamp_min(0)
     shares = profiles / profiles.sum(1, keepdim=True).clamp_min(_TINY)
-    return _correlation(shares - shares.mean(0), covered - covered.mean(0))
+    return shares - shares.mean(0), covered - covered.mean(0)
 
 
 def _centroids(profiles: Tensor) -> Tensor:

@@ -84,6 +84,13 @@ def test_grids_of_any_shape_scale_and_type_are_found(
     assert found(outputs, 8, 8) == GridLayout("grid", *outputs.shape[1:])
 
 
+@pytest.mark.parametrize("axis", [2, 3])
+def test_cells_that_answer_for_their_neighbours_are_a_grid(axis: int) -> None:
+    # As those of a network that has learned the edges of captions.
+    beside = embedded(8, 8).index_select(axis, torch.tensor([1, 0, 3, 2, 4, 6, 5, 7]))
+    assert found(beside, 8, 8) == GridLayout("grid", 48, 8, 8)
+
+
 @pytest.mark.parametrize(
     ("layout", "shape"),
     [
