@@ -31,7 +31,7 @@ from camserve_cli.report.shortcuts.transplants import (
 from camserve_cli.report.shortcuts.trials import DONORS, RECIPIENTS, Outcome, Trials
 
 #: From this share of recipients on, whose score rises by more than in the control, it is a finding.
-LIMIT: Final = 0.8
+LIMIT: Final = 0.7
 #: All tests together accuse by chance at most this often.
 LEVEL: Final = 0.01
 #: A second round is worth its predictions where the first promises this much.

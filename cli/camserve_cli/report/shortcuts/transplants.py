@@ -23,6 +23,9 @@ Mask = NDArray[np.bool_]
 CORNER: Final = 0.25
 STRIP: Final = 0.18
 BORDER: Final = 0.125
+#: The width of the blur of a region's edge, as a share of a side: a sharp seam is a shape itself,
+#: and a model that knows frames would take any copied border for one.
+SEAM: Final = 0.03
 #: The side of the corner that is repeated as the background of a whole photo, and how far it is
 #: from the edges, so that it holds no frame.
 TILE: Final = 0.3
@@ -60,16 +63,16 @@ Transplant = Callable[[Sequence[Pixels], Recipient], Pixels]
 
 
 def copy_where(mask: Mask) -> Transplant:
-    """Copies the donors' median where a mask (of any size) is true."""
+    """Copies the donors' median where a mask (of any size) is true, without a sharp seam."""
 
     def transplant(donors: Sequence[Pixels], recipient: Recipient) -> Pixels:
         rows, columns = recipient.pixels.shape[:2]
-        inside = (
-            cv2.resize(mask.astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA) > 0.5
-        )
-        changed = recipient.pixels.copy()
-        changed[inside] = np.median([donor[inside] for donor in donors], axis=0)
-        return changed
+        inside = cv2.resize(mask.astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA)
+        given = _blurred(inside, SEAM)
+        # The far tail of the blur changes nothing that is seen.
+        given = np.where(given > 0.01, given, 0)[..., None]
+        median = np.median(donors, axis=0)
+        return _to_pixels(recipient.pixels * (1 - given) + median * given)
 
     return transplant
 
