@@ -14,7 +14,6 @@ from rich.console import Console
 
 from camserve import __version__
 from camserve.settings import Preprocess
-from camserve_cli.engines.archive_engine import find_archive
 from camserve_cli.engines.engine import Engine, EngineCallError, EngineError, ModelDescription
 from camserve_cli.engines.opening import open_engine
 from camserve_cli.errors import CommandError
@@ -81,9 +80,6 @@ def make_report(call: ReportCall, *, strict: bool) -> int:
     """
     console = Console(stderr=True)
     search = list_photos(call.folder, call.out, call.labels, call.boxes)
-    if call.server is None and call.compare:
-        # That the second is missing is told before the first is loaded.
-        find_archive(call.store, call.compare)
     with ExitStack() as stack:
         engine = stack.enter_context(open_engine(call.server, call.store, call.model))
         other = (

@@ -70,9 +70,12 @@ def copy_where(mask: Mask) -> Transplant:
         inside = cv2.resize(mask.astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA)
         given = _blurred(inside, SEAM)
         # The far tail of the blur changes nothing that is seen.
-        given = np.where(given > 0.01, given, 0)[..., None]
-        median = np.median(donors, axis=0)
-        return _to_pixels(recipient.pixels * (1 - given) + median * given)
+        region = given > 0.01
+        share = given[region][:, None]
+        median = np.median([donor[region] for donor in donors], axis=0)
+        changed = recipient.pixels.copy()
+        changed[region] = _to_pixels(changed[region] * (1 - share) + median * share)
+        return changed
 
     return transplant
 
