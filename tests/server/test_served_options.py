@@ -203,7 +203,7 @@ def test_every_figure_of_faithfulness(server: Client, way: str) -> None:
 @pytest.fixture(scope="module")
 def measured(server: Client) -> dict[str, Answered]:
     """The reply with a figure and a record, by each way."""
-    options: Options = {"faithfulness": ["deletion"], "record": True, "outputs": ["map"]}
+    options: Options = {"faithfulness": ["drop"], "record": True, "outputs": ["map"]}
     return dict(zip(WAYS, ask(server, [(options, way) for way in WAYS]), strict=True))
 
 
@@ -214,7 +214,7 @@ def test_faithfulness_is_the_same_by_every_way(measured: dict[str, Answered], wa
     assert_replies_close(got.outcome, as_v2_has_it(plain) if in_tensors(way) else plain, way)
     (explanation,) = got.outcome["explanations"]
     figures = explanation["faithfulness"]
-    assert figures["deletion"]["value"] < figures["deletion"]["random"]
+    assert figures["drop"]["value"] < figures["drop"]["random"]
     assert explanation["record"]["map"] == explanation["map"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -11,12 +12,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from camserve_cli.report import making
 from camserve_cli.report.making import ReportCall, make_report
 from camserve_cli.report.output import page_photos
-from tests.support.color_resnet import LABELS
+from tests.support.color_resnet import COLOR_VALUES, LABELS, photo, png
 from tests.support.report_engine import ColourEngine
 from tests.support.report_photos import SECRET, write_photos
 
@@ -260,11 +262,19 @@ def test_a_sample_that_grows_measures_the_new_ones(make: Make, tmp_path: Path) -
 
 
 def test_the_search_for_shortcuts_is_part_of_a_report(make: Make, tmp_path: Path) -> None:
-    write_photos(tmp_path / "photos", 48, second_disc=100)
-    engine = ColourEngine(LABELS)
-    page = make(engine, shortcuts=True, expected=3)
-    assert engine.asked > 1000
+    random = np.random.default_rng(0)
+    for colour, number in itertools.product(LABELS[:3], range(16)):
+        centre = (int(random.integers(30, 50)), int(random.integers(25, 35)))
+        pixels = photo((colour, centre, 8), width=80, height=60)
+        if colour == "green":
+            # The class of this corner, whatever else is to be seen.
+            pixels = photo(("red", centre, 4), width=80, height=60)
+            pixels[:10, :12] = COLOR_VALUES["green"]
+        path = tmp_path / "photos" / colour / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(pixels))
+    page = make(ColourEngine(LABELS), shortcuts=True, expected=3)
     assert "The search for shortcuts was left out" not in page
-    # A model of colours depends on them wherever they are.
     found = json.loads((tmp_path / "out" / "findings.json").read_text())
-    assert {one["kind"] for one in found} & {"corner", "border", "cluster", "image_property"}
+    assert [(one["kind"], one["class"]) for one in found] == [("corner", "green")]
+    assert "the upper left corner" in found[0]["text"]
