@@ -139,6 +139,7 @@ def test_the_report_says_how_our_server_runs(smoke: Smoke) -> None:
 
 
 @pytest.mark.server
+@pytest.mark.slow
 def test_workers_are_compared_with_threads(tmp_path: Path) -> None:
     with two_cores() as cores:
         options = ("--quick", "--only", "workers", "--repeat", "3", "--out", str(tmp_path))

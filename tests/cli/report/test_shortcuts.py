@@ -67,7 +67,7 @@ class Case:
         mark: Mark | None = None,
         marked: Sequence[int] = (1,),
         share: float = 1.0,
-        each: int = 48,
+        each: int = 32,
         side: int = SIDE,
         labelled: bool = True,
         classes: int = 4,
@@ -202,9 +202,9 @@ def test_a_finding_says_what_was_done_and_counted() -> None:
     case = Case(CORNER_LOOK, white_corner)
     (finding,) = case.findings()
     assert (finding.kind, finding.label, finding.share) == ("corner", "green", 1.0)
-    assert (finding.count, finding.limit) == (72, LIMIT)
+    assert (finding.count, finding.limit) == (48, LIMIT)
     assert "the upper right corner" in finding.text
-    assert "72 of 72" in finding.text
+    assert "48 of 48" in finding.text
     donors = [case.photos.paths.index(path) for path in finding.photos]
     assert len(donors) >= 3
     assert {int(case.photos.predicted[donor]) for donor in donors} == {1}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Final
 
@@ -33,6 +34,19 @@ Mask = NDArray[np.bool_]
 Plane = NDArray[np.float32]
 
 
+@dataclass(frozen=True)
+class _Structure:
+    """A photo with what is the same in the surroundings taken out.
+
+    Attributes:
+        pixels: (SIDE, SIDE, 3).
+        energy: (SIDE, SIDE) of the window around each.
+    """
+
+    pixels: Plane
+    energy: Plane
+
+
 def find_shared_pixels(photos: Mapping[int, Sequence[Pixels]], seed: int = 0) -> dict[int, Mask]:
     """Where many photos of a class have the same structure, and those of two classes do not.
 
@@ -46,8 +60,8 @@ def find_shared_pixels(photos: Mapping[int, Sequence[Pixels]], seed: int = 0) ->
         By class, (SIDE, SIDE); classes without such a place are left out.
     """
     generator = np.random.default_rng(seed)
-    planes = {label: [_structure(photo) for photo in some] for label, some in photos.items()}
-    everyone = [(label, plane) for label, some in planes.items() for plane in some]
+    structures = {label: [_structure(photo) for photo in some] for label, some in photos.items()}
+    everyone = [(label, one) for label, some in structures.items() for one in some]
     across = [
         (first, second)
         for (one, first), (other, second) in combinations(everyone, 2)
@@ -58,11 +72,11 @@ def find_shared_pixels(photos: Mapping[int, Sequence[Pixels]], seed: int = 0) ->
     chance = _share_alike(across, generator)
     excess = {
         label: _share_alike(list(combinations(some, 2)), generator) - chance > MORE_PAIRS
-        for label, some in planes.items()
+        for label, some in structures.items()
         if len(some) >= 4
     }
     near = [cv2.dilate(mask.astype(np.uint8), _AROUND) for mask in excess.values()]
-    of_many = np.sum(near, axis=0) > max(1, len(planes) // 2)
+    of_many = np.sum(near, axis=0) > max(1, len(structures) // 2)
     found = {}
     for label, mask in excess.items():
         opened = cv2.morphologyEx(
@@ -74,23 +88,22 @@ def find_shared_pixels(photos: Mapping[int, Sequence[Pixels]], seed: int = 0) ->
     return found
 
 
-def _structure(photo: Pixels) -> Plane:
-    """(SIDE, SIDE, 3) with what is the same in the surroundings taken out."""
+def _structure(photo: Pixels) -> _Structure:
     small = cv2.resize(photo, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
-    return small - np.asarray(cv2.GaussianBlur(small, (0, 0), 3.0), np.float32)
+    pixels = small - np.asarray(cv2.GaussianBlur(small, (0, 0), 3.0), np.float32)
+    return _Structure(pixels, _windows(np.square(pixels).sum(axis=2)))
 
 
-def _share_alike(pairs: Sequence[tuple[Plane, Plane]], generator: np.random.Generator) -> Plane:
+def _share_alike(
+    pairs: Sequence[tuple[_Structure, _Structure]], generator: np.random.Generator
+) -> Plane:
     """(SIDE, SIDE): in which share of some pairs the windows around each pixel are alike."""
     chosen = generator.permutation(len(pairs))[:PAIRS]
     alike = np.zeros((SIDE, SIDE), np.float32)
     for index in chosen.tolist():
         first, second = pairs[index]
-        both, one, other = (
-            _windows((a * b).sum(axis=2))
-            for a, b in ((first, second), (first, first), (second, second))
-        )
-        alike += both / np.sqrt((one + FLAT) * (other + FLAT)) > ALIKE
+        both = _windows((first.pixels * second.pixels).sum(axis=2))
+        alike += both / np.sqrt((first.energy + FLAT) * (second.energy + FLAT)) > ALIKE
     return np.asarray(alike / max(1, len(chosen)), np.float32)
 
 

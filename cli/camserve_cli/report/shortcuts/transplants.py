@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import cv2
@@ -65,13 +66,17 @@ Transplant = Callable[[Sequence[Pixels], Recipient], Pixels]
 def copy_where(mask: Mask) -> Transplant:
     """Copies the donors' median where a mask (of any size) is true, without a sharp seam."""
 
-    def transplant(donors: Sequence[Pixels], recipient: Recipient) -> Pixels:
-        rows, columns = recipient.pixels.shape[:2]
+    # Most photos of a report are of the same size, as the network saw them.
+    @lru_cache(maxsize=8)
+    def blurred(rows: int, columns: int) -> tuple[Mask, Plane]:
         inside = cv2.resize(mask.astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA)
         given = _blurred(inside, SEAM)
         # The far tail of the blur changes nothing that is seen.
         region = given > 0.01
-        share = given[region][:, None]
+        return region, given[region][:, None]
+
+    def transplant(donors: Sequence[Pixels], recipient: Recipient) -> Pixels:
+        region, share = blurred(*recipient.pixels.shape[:2])
         median = np.median([donor[region] for donor in donors], axis=0)
         changed = recipient.pixels.copy()
         changed[region] = _to_pixels(changed[region] * (1 - share) + median * share)
@@ -104,13 +109,11 @@ def edge_masks() -> dict[str, Mask]:
 
 def match_colours(donors: Sequence[Pixels], recipient: Recipient) -> Pixels:
     """The mean and the standard deviation of each channel: the median of the donors'."""
-    donors = donors[:FEW]
-    values = recipient.pixels.astype(np.float32)
-    scale = np.median([donor.std(axis=(0, 1)) for donor in donors], axis=0)
-    mean = np.median([donor.mean(axis=(0, 1)) for donor in donors], axis=0)
+    mean, deviation = _median_colours(donors[:FEW])
+    own_mean, own_deviation = _mean_and_deviation(recipient.pixels)
     # A channel that is flat has no contrast to be raised.
-    deviation = np.maximum(values.std(axis=(0, 1)), 1.0)
-    return _to_pixels((values - values.mean(axis=(0, 1))) * (scale / deviation) + mean)
+    scale = deviation / np.maximum(own_deviation, 1.0)
+    return _to_pixels((recipient.pixels - own_mean) * scale + mean)
 
 
 def shift_colours(photos: Sequence[Pixels]) -> Transplant:
@@ -122,16 +125,13 @@ def shift_colours(photos: Sequence[Pixels]) -> Transplant:
     Args:
         photos: of all classes.
     """
-    usual_mean = np.median([photo.mean(axis=(0, 1)) for photo in photos], axis=0)
-    usual_deviation = np.median([photo.std(axis=(0, 1)) for photo in photos], axis=0)
+    usual_mean, usual_deviation = _median_colours(photos)
 
     def transplant(donors: Sequence[Pixels], recipient: Recipient) -> Pixels:
-        values = recipient.pixels.astype(np.float32)
-        own = values.mean(axis=(0, 1))
-        shift = np.median([donor.mean(axis=(0, 1)) for donor in donors], axis=0) - usual_mean
-        deviation = np.median([donor.std(axis=(0, 1)) for donor in donors], axis=0)
+        mean, deviation = _median_colours(donors)
+        own_mean, _ = _mean_and_deviation(recipient.pixels)
         scale = deviation / np.maximum(usual_deviation, 1.0)
-        return _to_pixels((values - own) * scale + own + shift)
+        return _to_pixels((recipient.pixels - own_mean) * scale + own_mean + mean - usual_mean)
 
     return transplant
 
@@ -215,6 +215,18 @@ def resize_to(pixels: Pixels, like: Pixels) -> Pixels:
 def _places() -> NDArray[np.float64]:
     """The y and the x of each place of a mask, in (0, 1)."""
     return (np.mgrid[0:_MASK_SIDE, 0:_MASK_SIDE] + 0.5) / _MASK_SIDE
+
+
+def _median_colours(photos: Sequence[Pixels]) -> tuple[Plane, Plane]:
+    """(3,) the mean and the standard deviation of each channel: the medians of some photos'."""
+    mean, deviation = np.median([_mean_and_deviation(photo) for photo in photos], axis=0)
+    return mean, deviation
+
+
+def _mean_and_deviation(photo: Pixels) -> tuple[Plane, Plane]:
+    """(3,) of each channel."""
+    mean, deviation = cv2.meanStdDev(photo)
+    return mean[:, 0].astype(np.float32), deviation[:, 0].astype(np.float32)
 
 
 def _tiled(donor: Pixels) -> Plane:
