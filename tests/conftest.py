@@ -51,24 +51,30 @@ def _older_modules_out_of_collections() -> None:
 
 
 @pytest.fixture(scope="session")
-def colour_inputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The constructed ResNet50's weights and labels, as files."""
+def store(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A model store with the constructed ResNet50, narrow, and the packaged ImageNet CNN.
+
+    All processes of one run of pytest have the same: nothing may be written into it.
+    """
+    from filelock import FileLock
+
     from tests.support import color_resnet
 
-    return color_resnet.write_archive_inputs(tmp_path_factory.mktemp("inputs"))
-
-
-@pytest.fixture(scope="session")
-def store(tmp_path_factory: pytest.TempPathFactory, colour_inputs: tuple[Path, Path]) -> Path:
-    """A model store with the constructed ResNet50 and the packaged ImageNet CNN."""
-    store = tmp_path_factory.mktemp("store")
-    weights, labels = colour_inputs
-    # A long delay, so that requests sent together share a batch.
-    common = ("--store", store, "--set", "maxBatchDelay=100")
-    inputs = ("--weights", weights, "--labels", labels)
-    layers = ("--set", "handler.layers=[layer3.5,layer4.1]")
-    camserve("package", "--name", COLOR_MODEL, *inputs, "--compress", *layers, *common)
-    camserve("package", "--fallback-model", *common)
+    own = tmp_path_factory.getbasetemp()
+    folder = own if worker_id == "master" else own.parent
+    store = folder / "store"
+    with FileLock(folder / "store.lock"):
+        if not store.exists():
+            new = tmp_path_factory.mktemp("store")
+            inputs = color_resnet.package_inputs(
+                tmp_path_factory.mktemp("inputs"), **color_resnet.NARROW
+            )
+            # A long delay, so that requests sent together share a batch.
+            common = ("--store", new, "--set", "maxBatchDelay=100")
+            layers = ("--set", "handler.layers=[layer3.5,layer4.1]")
+            camserve("package", "--name", COLOR_MODEL, *inputs, "--compress", *layers, *common)
+            camserve("package", "--fallback-model", *common)
+            new.rename(store)
     return store
 
 

@@ -24,6 +24,7 @@ from camserve_cli.sample_photos import sample_photo
 from camserve_cli.serving.java import java_home
 from camserve_cli.serving.torchserve_config import PORT_VARIABLES
 from devtools.ports import free_server_ports
+from tests.support import color_resnet
 from tests.support.scripts import CAMSERVE, COLOR_MODEL, IMAGENET, ROOT, run
 
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -99,10 +100,8 @@ def test_a_quick_start_in_an_empty_folder(installed: Path, quickstart: tuple[Pat
 
 
 @pytest.mark.env
-def test_the_wheel_and_the_clone_package_the_same_bytes(
-    installed: Path, colour_inputs: tuple[Path, Path], tmp_path: Path
-) -> None:
-    weights, labels = colour_inputs
+def test_the_wheel_and_the_clone_package_the_same_bytes(installed: Path, tmp_path: Path) -> None:
+    weights, labels = color_resnet.write_archive_inputs(tmp_path)
     given = ("--name", COLOR_MODEL, "--weights", weights, "--labels", labels)
     digests = set()
     for command, store in ((installed, tmp_path / "wheel"), (CAMSERVE, tmp_path / "clone")):

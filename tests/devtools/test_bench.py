@@ -68,6 +68,7 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Smoke:
 
 
 @pytest.mark.server
+@pytest.mark.slow
 def test_every_target_is_measured(smoke: Smoke) -> None:
     results = smoke.content["results"]
     assert [result["key"] for result in results] == [
@@ -92,6 +93,7 @@ def test_every_target_is_measured(smoke: Smoke) -> None:
 
 
 @pytest.mark.server
+@pytest.mark.slow
 def test_no_request_fails_and_nothing_is_left_behind(smoke: Smoke) -> None:
     assert smoke.content["failures"] == {}
     assert "FAILED" not in smoke.done.stdout
@@ -100,6 +102,7 @@ def test_no_request_fails_and_nothing_is_left_behind(smoke: Smoke) -> None:
 
 
 @pytest.mark.server
+@pytest.mark.slow
 def test_the_results_say_what_they_were_measured_on(smoke: Smoke) -> None:
     content = smoke.content
     machine = content["machine"]
@@ -116,6 +119,7 @@ def test_the_results_say_what_they_were_measured_on(smoke: Smoke) -> None:
 
 
 @pytest.mark.server
+@pytest.mark.slow
 def test_the_profile_has_the_time_of_each_stage(smoke: Smoke) -> None:
     profile = smoke.content["profile_ms"]
     assert list(profile) == ["queue", *STAGES, REST]
@@ -125,6 +129,7 @@ def test_the_profile_has_the_time_of_each_stage(smoke: Smoke) -> None:
 
 
 @pytest.mark.server
+@pytest.mark.slow
 def test_the_report_says_how_our_server_runs(smoke: Smoke) -> None:
     served = smoke.content["served"]
     assert served["arch"] == smoke.content["options"]["arch"]
@@ -164,6 +169,7 @@ def test_workers_are_compared_with_threads(tmp_path: Path) -> None:
 
 
 @pytest.mark.server
+@pytest.mark.slow
 def test_the_curves_and_their_plots(smoke: Smoke) -> None:
     content = smoke.content
     options = content["options"]

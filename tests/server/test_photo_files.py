@@ -34,7 +34,7 @@ HOLE = JPEG[: len(JPEG) // 2] + bytes(400) + JPEG[len(JPEG) // 2 + 400 :]
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultServer]:
     folder = tmp_path_factory.mktemp("files")
-    weights, labels = color_resnet.write_archive_inputs(folder)
+    inputs = color_resnet.package_inputs(folder, **color_resnet.NARROW)
     settings = {
         OPEN: (
             "handler.formats=[jpeg, png, webp, gif, bmp, tiff, heic, avif]",
@@ -44,8 +44,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultServer]:
     }
     for name, values in settings.items():
         camserve(
-            "package", "--name", name, "--store", folder / "store", "--weights", weights,
-            "--labels", labels, "--set", "handler.compile=off",
+            "package", "--name", name, "--store", folder / "store", *inputs,
+            "--set", "handler.compile=off",
             *(part for value in values for part in ("--set", value)),
         )  # fmt: skip
     archives: dict[str, Path] = {name: folder / "store" / f"{name}.mar" for name in settings}

@@ -89,3 +89,10 @@ def write_archive_inputs(directory: Path, **kwargs: Any) -> tuple[Path, Path]:
     save_file(colour_resnet50(**kwargs).state_dict(), weights)
     labels.write_text(json.dumps(LABELS))
     return weights, labels
+
+
+def package_inputs(directory: Path, **kwargs: Any) -> list[str | Path]:
+    """Write them; the options of ``camserve package`` for the network that torchvision calls so."""
+    weights, labels = write_archive_inputs(directory, **kwargs)
+    arch = ("--arch", "resnet50", "--arch-kwargs", json.dumps(kwargs))
+    return [*arch, "--weights", weights, "--labels", labels]

@@ -139,9 +139,13 @@ def report(
             "accepted: pip install 'camserve[report]'"
         )
     # They import what only this command needs.
+    from camserve_cli.engines.archive_engine import find_archive
     from camserve_cli.report.making import ReportCall, make_report
     from camserve_cli.server_choice import ServerChoice
 
+    if compare and not url:
+        # One that is missing is told before the first is loaded.
+        find_archive(store, compare)
     call = ReportCall(
         folder=folder,
         out=out,

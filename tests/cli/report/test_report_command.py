@@ -31,18 +31,19 @@ QUICK = ("--faithfulness", "1", "--no-shortcuts")
 
 
 @pytest.fixture(scope="module")
-def archives(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def archives(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with the constructed ResNet50, and one that takes red for green and green for red."""
     folder = tmp_path_factory.mktemp("archives")
-    weights, labels = color_resnet.write_archive_inputs(folder, **NARROW)
+    own = folder / "store"
+    own.mkdir()
+    (own / f"{COLOR_MODEL}.mar").symlink_to(store / f"{COLOR_MODEL}.mar")
+    inputs = color_resnet.package_inputs(folder, **NARROW)
+    weights = folder / "colours.safetensors"
     swapped = load_file(weights)
     swapped["fc.weight"] = swapped["fc.weight"][[1, 0, *range(2, len(LABELS))]].contiguous()
-    save_file(swapped, folder / "swapped.safetensors")
-    arch = ("--arch", "resnet50", "--arch-kwargs", json.dumps(NARROW), "--labels", labels)
-    for name, given in (("colours", weights), ("swapped", folder / "swapped.safetensors")):
-        common = ("--name", name, "--weights", given, "--store", folder / "store")
-        camserve("package", *arch, *common, "--set", "batchSize=2")
-    return folder / "store"
+    save_file(swapped, weights)
+    camserve("package", "--name", "swapped", *inputs, "--store", own)
+    return own
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def report(
-    archives: Path, photos: Path, out: Path, *arguments: str | Path, model: str = "colours"
+    archives: Path, photos: Path, out: Path, *arguments: str | Path, model: str = COLOR_MODEL
 ) -> subprocess.CompletedProcess[str]:
     given = ("--store", archives, "--model", model, "--out", out)
     return run(CAMSERVE, "report", photos, *given, *arguments, cwd=out.parent, COLUMNS="200")
@@ -172,7 +173,7 @@ def test_a_run_that_is_stopped_goes_on(
     archives: Path, photos: Path, whole: Whole, tmp_path: Path
 ) -> None:
     out = tmp_path / "report"
-    given = ("--store", archives, "--model", "colours", "--out", out, *QUICK)
+    given = ("--store", archives, "--model", COLOR_MODEL, "--out", out, *QUICK)
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     process = interruptible([CAMSERVE, "report", photos, *given], **pipes)
     deadline = time.monotonic() + 120
@@ -325,7 +326,7 @@ def test_a_call_that_is_wrong(
     archives: Path, photos: Path, tmp_path: Path, arguments: list[str], status: int, message: str
 ) -> None:
     # Of two options the last counts.
-    given = ("--store", archives, "--model", "colours", "--out", tmp_path / "report")
+    given = ("--store", archives, "--model", COLOR_MODEL, "--out", tmp_path / "report")
     done = run(CAMSERVE, "report", photos, *given, *arguments, cwd=photos.parent)
     assert (done.returncode, done.stdout) == (status, "")
     assert message in done.stderr
@@ -346,7 +347,7 @@ def test_a_folder_without_photos(
     for name in content:
         (tmp_path / "photos" / name).write_text("no photo")
     done = run(
-        CAMSERVE, "report", "photos", "--store", archives, "--model", "colours", cwd=tmp_path
+        CAMSERVE, "report", "photos", "--store", archives, "--model", COLOR_MODEL, cwd=tmp_path
     )
     assert done.returncode == status
     assert message in done.stderr

@@ -8,7 +8,6 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from camserve_cli.report.explained_photos import (
     ExplainedPhotos,
@@ -91,6 +90,8 @@ class Outcome:
     @property
     def p_value(self) -> float:
         """How likely so many are where either of the two donors may win: the sign test."""
+        from scipy.stats import binomtest
+
         count = len(self.gains)
         return float(binomtest(self.raised, count, alternative="greater").pvalue) if count else 1.0
 
