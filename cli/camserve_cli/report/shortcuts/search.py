@@ -7,20 +7,27 @@ has learned that thing. No look at the maps alone could tell: they show where, n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
-from camserve_cli.report.explained_photos import ExplainedPhotos, Predict, ReadSeen
+from camserve_cli.report.explained_photos import ExplainedPhotos, Pixels, Predict, ReadSeen
 from camserve_cli.report.findings import Finding
-from camserve_cli.report.shortcuts.candidates import less_sharp, most_different
+from camserve_cli.report.shortcuts.candidates import (
+    less_sharp,
+    most_different,
+    of_other_colours,
+    of_other_tint,
+)
 from camserve_cli.report.shortcuts.kinds import SHARED, Hit, findings_of_class
 from camserve_cli.report.shortcuts.shared_pixels import find_shared_pixels
 from camserve_cli.report.shortcuts.transplants import (
+    COLOURS,
     PROPERTIES,
     SHARPNESS,
+    TINT,
     Mask,
     Transplant,
     copy_where,
@@ -31,7 +38,7 @@ from camserve_cli.report.shortcuts.transplants import (
 from camserve_cli.report.shortcuts.trials import DONORS, RECIPIENTS, Outcome, Trials
 
 #: From this share of recipients on, whose score rises by more than in the control, it is a finding.
-LIMIT: Final = 0.7
+LIMIT: Final = 0.65
 #: All tests together accuse by chance at most this often.
 LEVEL: Final = 0.01
 #: A second round is worth its predictions where the first promises this much.
@@ -39,6 +46,12 @@ PROMISE: Final = 0.55
 #: The first rounds ask for so many predictions at most; where there are more classes than these are
 #: enough for, the ones that differ most from the others are tried.
 MOST_PREDICTIONS: Final = 20_000
+#: What is tried for some classes alone.
+_CANDIDATES: Final[Mapping[str, Callable[[Mapping[int, Sequence[Pixels]]], list[int]]]] = {
+    COLOURS: of_other_colours,
+    TINT: of_other_tint,
+    SHARPNESS: less_sharp,
+}
 
 
 @dataclass(frozen=True)
@@ -93,7 +106,7 @@ def find_shortcuts(
         **property_transplants([one for some in seen.values() for one in some]),
     }
     tried = [
-        (name, transplant, less_sharp(seen) if name == SHARPNESS else [*trials.donors])
+        (name, transplant, _CANDIDATES.get(name, list)(seen))
         for name, transplant in transplants.items()
     ]
     tried += [(SHARED, copy_where(mask), [label]) for label, mask in shared.items()]

@@ -183,10 +183,11 @@ def replace_background(donors: Sequence[Pixels], recipient: Recipient) -> Pixels
     return _to_pixels(_tiled(donors[0]) * (1 - keep) + recipient.pixels * keep)
 
 
+COLOURS: Final = "colours and contrast"
 SHARPNESS: Final = "sharpness"
 #: Transplants of a property of the whole photo, by a name that fits a sentence.
 _PROPERTIES: Final[Mapping[str, Transplant]] = {
-    "colours and contrast": match_colours,
+    COLOURS: match_colours,
     SHARPNESS: match_sharpness,
     "grain": match_grain,
     "shading": match_shading,

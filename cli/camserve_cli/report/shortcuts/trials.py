@@ -25,7 +25,7 @@ RECIPIENTS: Final = 2
 #: The part of the donors that the second round takes: those that raised the score most.
 BEST: Final = 0.45
 #: Recipients of the second round at most, and how many donors give to each.
-CONFIRMED: Final = 96
+CONFIRMED: Final = 144
 GROUP: Final = 9
 #: A class with fewer donors, or with fewer recipients of other classes, is not tried.
 FEWEST: Final = 6
