@@ -210,8 +210,8 @@ def test_a_model_that_is_not_there_is_named(probe_server: FaultServer) -> None:
 def test_a_worker_that_hangs_and_then_a_queue_that_is_full(probe_server: FaultServer) -> None:
     pid = probe_server.ready_workers()
     with ThreadPoolExecutor(8) as pool:
-        # Each is a batch of its own.
-        first = pool.submit(send, probe_server, fault("slow"))
+        # Each is a batch of its own; two hold the worker up for as long as the probe needs to start.
+        first = [pool.submit(send, probe_server, fault("slow")) for _ in range(2)]
         time.sleep(0.3)
         start = time.monotonic()
         assert_not_ready(
@@ -222,7 +222,7 @@ def test_a_worker_that_hangs_and_then_a_queue_that_is_full(probe_server: FaultSe
         wait_until(lambda: probe_server.pending() >= 2, 10, "the queue is full")
         assert_not_ready(probe_server, f"{COLOR_MODEL}: HTTP 503: ", "--model", COLOR_MODEL)
         assert ready(probe_server.environment, "--live").returncode == 0
-        assert {first.result(), *(one.result() for one in others)} == {200, 503}
+        assert {one.result() for one in [*first, *others]} == {200, 503}
     assert probe_server.ready_workers() == pid
     assert ready(probe_server.environment, "--model", COLOR_MODEL).returncode == 0
 

@@ -1,7 +1,7 @@
 """The constructed ResNet50, except that some photos make its forward pass misbehave.
 
 It is packed into archives (``--arch fault_model:build``), so it imports nothing of the tests. A
-photo of one plain grey is a fault, told by its level; the photos of :mod:`constructed` are never
+photo of one plain grey is a fault, told by its level; the photos of :mod:`color_resnet` are never
 plain.
 """
 
@@ -11,6 +11,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -35,9 +36,12 @@ ENOUGH = 4
 _MEAN, _STD = 0.485, 0.229
 
 
-def build() -> ResNet:
-    """The network, for the state dict of ``constructed.colour_resnet50``."""
-    return _Misbehaving(Bottleneck, [3, 4, 6, 3], num_classes=6)
+def build(**kwargs: Any) -> ResNet:
+    """The network, for the state dict of ``color_resnet.colour_resnet50``.
+
+    Keyword arguments are torchvision's.
+    """
+    return _Misbehaving(Bottleneck, [3, 4, 6, 3], num_classes=6, **kwargs)
 
 
 class _Misbehaving(ResNet):  # type: ignore[misc]  # torchvision has no types

@@ -109,7 +109,7 @@ def report(
         bool,
         typer.Option(
             "--shortcuts/--no-shortcuts",
-            help="Whether to search for shortcuts, which asks the model some 2,300 times for each "
+            help="Whether to search for shortcuts, which asks the model some 2,000 times for each "
             "class, of up to 16.",
         ),
     ] = True,
