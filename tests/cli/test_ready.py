@@ -210,7 +210,7 @@ def test_a_model_that_is_not_there_is_named(probe_server: FaultServer) -> None:
 def test_a_worker_that_hangs_and_then_a_queue_that_is_full(probe_server: FaultServer) -> None:
     pid = probe_server.ready_workers()
     with ThreadPoolExecutor(8) as pool:
-        # Each is a batch of its own; two hold the worker up for as long as the probe needs to start.
+        # Each is a batch of its own; two take longer than the probe needs to start.
         first = [pool.submit(send, probe_server, fault("slow")) for _ in range(2)]
         time.sleep(0.3)
         start = time.monotonic()
