@@ -1,7 +1,8 @@
-"""Write what is generated from the code: the JSON Schemas in docs/, and the modules of protobuf.
+"""Write what is generated from the code: what describes the wire in docs/, and protobuf's modules.
 
-python scripts/schemas.py            write docs/request.schema.json, docs/reply.schema.json, and
-                                     open_inference_pb2.py and .pyi beside open_inference.proto
+python scripts/schemas.py            write docs/request.schema.json, docs/reply.schema.json,
+                                     docs/openapi.json, and open_inference_pb2.py and .pyi beside
+                                     open_inference.proto
 python scripts/schemas.py --check    exit 1 where a file differs from what the code says
 """
 
@@ -11,14 +12,20 @@ import json
 import sys
 
 from devtools.json_schemas import reply_schema, request_schema
+from devtools.openapi import openapi_document
 from devtools.paths import ROOT
 from devtools.protobuf import generated_modules
 
 
 def main() -> None:
     texts = generated_modules()
-    for name, schema in (("request", request_schema()), ("reply", reply_schema())):
-        texts[ROOT / "docs" / f"{name}.schema.json"] = json.dumps(schema, indent=2) + "\n"
+    documents = {
+        "request.schema.json": request_schema(),
+        "reply.schema.json": reply_schema(),
+        "openapi.json": openapi_document(),
+    }
+    for name, document in documents.items():
+        texts[ROOT / "docs" / name] = json.dumps(document, indent=2) + "\n"
     outdated = []
     for file, text in texts.items():
         if sys.argv[1:] != ["--check"]:
