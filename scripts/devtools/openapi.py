@@ -34,6 +34,9 @@ bodies, options or replies.
 """
 _DEFINITIONS: Final = "#/$defs/"
 _COMPONENTS: Final = "#/components/schemas/"
+_TEXT: Final = {"type": "string"}
+#: The statuses of errors, as the document's keys.
+_STATUSES: Final = [*map(str, sorted({*HTTP_STATUS.values()}))]
 
 Json = dict[str, Any]
 
@@ -48,22 +51,12 @@ def openapi_document() -> Json:
         "Reply": {"anyOf": replies["anyOf"]},
         "HostError": {
             "description": "What TorchServe answers by itself.",
-            "type": "object",
-            "properties": {
-                "code": {"type": "integer"},
-                "type": {"type": "string"},
-                "message": {"type": "string"},
-            },
-            "required": ["code", "type", "message"],
+            **_object(code={"type": "integer"}, type=_TEXT, message=_TEXT),
             "additionalProperties": False,
         },
         "V2Error": {
             "description": "An error of KServe v2, where it has no tensors.",
-            "type": "object",
-            "properties": {
-                "error": {"type": "string"},
-                "error_detail": {"$ref": "#/$defs/ErrorFields"},
-            },
+            **_object(error=_TEXT, error_detail={"$ref": "#/$defs/ErrorFields"}),
             "required": ["error"],
         },
     }
@@ -264,26 +257,25 @@ def _v2_paths() -> Json:
 def _health_and_metadata() -> Json:
     model = [_parameter("model")]
     version = [*model, _parameter("version")]
-    text = {"type": "string"}
-    names = _object(models={"type": "array", "items": text})
+    names = _object(models={"type": "array", "items": _TEXT})
     tensors = {
         "type": "array",
         "items": _object(
-            name=text, datatype=text, shape={"type": "array", "items": {"type": "integer"}}
+            name=_TEXT, datatype=_TEXT, shape={"type": "array", "items": {"type": "integer"}}
         ),
     }
     metadata = _object(
-        name=text,
-        versions={"type": "array", "items": text},
-        platform=text,
+        name=_TEXT,
+        versions={"type": "array", "items": _TEXT},
+        platform=_TEXT,
         inputs=tensors,
         outputs=tensors,
     )
-    ready = _object(name=text, ready={"type": "boolean"})
-    server = _object(name=text, version=text, extensions={"type": "array", "items": text})
+    ready = _object(name=_TEXT, ready={"type": "boolean"})
+    server = _object(name=_TEXT, version=_TEXT, extensions={"type": "array", "items": _TEXT})
     return {
         "/ping": _get(
-            "ping", "Whether TorchServe answers", _object(status=text), server=TORCHSERVE
+            "ping", "Whether TorchServe answers", _object(status=_TEXT), server=TORCHSERVE
         ),
         "/v2/health/live": _get(
             "v2Live", "Whether the server lives", _object(live={"type": "boolean"}), secured=False
@@ -344,7 +336,7 @@ def _get(
 def _responses(reply: str, failed: str = "Failed") -> Json:
     """200, and each status that the handler, TorchServe or the front gives."""
     answered = {"description": "what the model sees, and where", **_json(_reference(reply))}
-    statuses = [*map(str, sorted({*HTTP_STATUS.values()})), "default"]
+    statuses = [*_STATUSES, "default"]
     return {
         "200": answered,
         **{one: {"$ref": f"#/components/responses/{failed}{one.title()}"} for one in statuses},
@@ -354,8 +346,8 @@ def _responses(reply: str, failed: str = "Failed") -> Json:
 def _failures() -> Json:
     """By a name that ends with the status, its codes and its body."""
     codes = {
-        str(status): ", ".join(code for code, its in HTTP_STATUS.items() if its == status)
-        for status in sorted({*HTTP_STATUS.values()})
+        status: ", ".join(code for code, its in HTTP_STATUS.items() if str(its) == status)
+        for status in _STATUSES
     }
     codes["Default"] = "an error of TorchServe or of the front"
     kinds = {

@@ -68,6 +68,11 @@ def url_of(path: str) -> str:
     return named.replace("{options}", "top_k=2,outputs=map")
 
 
+def query_of(path: str, model: str) -> dict[str, str]:
+    """What names the model where the path does not."""
+    return {} if "{model}" in path else {"model_name": model}
+
+
 def test_it_is_openapi() -> None:
     OpenAPIV31SpecValidator(DOCUMENT).validate()
 
@@ -84,9 +89,8 @@ def test_examples_are_answered(addresses: dict[str, httpx.Client], name: str) ->
             # Those of the path would contradict the example's own.
             body = {"image": body["image"]}
         reply = addresses[url].request(
-            method, url_of(path), json=body, params={"model_name": COLOR_MODEL}
-            if path == "/invocations" else None,
-        )  # fmt: skip
+            method, url_of(path), json=body, params=query_of(path, COLOR_MODEL)
+        )
         assert reply.status_code == 200, reply.text
         check_reply(operation, reply)
 
@@ -104,12 +108,12 @@ def test_errors_are_as_it_says(addresses: dict[str, httpx.Client], name: str) ->
     path, method, url = OPERATIONS[name]
     operation = DOCUMENT["paths"][path][method]
     target = url_of(path).replace(COLOR_MODEL, "nothing")
-    given_model = {"model_name": "nothing"} if path == "/invocations" else None
-    reply = addresses[url].request(method, target, json={"image": "@"}, params=given_model)
+    query = query_of(path, "nothing")
+    reply = addresses[url].request(method, target, json={"image": "@"}, params=query)
     assert reply.status_code == 404
     check_reply(operation, reply)
-    own_model = {"model_name": COLOR_MODEL} if path == "/invocations" else None
-    reply = addresses[url].request(method, url_of(path), json={"x": "@"}, params=own_model)
+    query = query_of(path, COLOR_MODEL)
+    reply = addresses[url].request(method, url_of(path), json={"x": "@"}, params=query)
     assert reply.status_code == 400
     check_reply(operation, reply)
 
@@ -122,7 +126,7 @@ def cases_of(path: str, method: str, mode: GenerationMode) -> st.SearchStrategy[
         parameters[name]["schema"] = {"enum": [value]}
     strategy: st.SearchStrategy[Any] = schemathesis.openapi.from_dict(document)[path][
         method.upper()
-    ].as_strategy()
+    ].as_strategy(generation_mode=mode)
     return strategy
 
 
